@@ -1,0 +1,189 @@
+//! The flow as data: what `ovs-ofctl dump-flows` prints and `add-flows` reads, once parsed.
+//!
+//! Invariant: everything ovs-ofctl 3.1 accepts has a place here; what is not modelled is kept as text in
+//! [`Action::Opaque`] or [`Flow::opaque_match`], never dropped.
+
+use super::Match;
+use flowproof_packet::{Field, PortNo};
+
+/// Where in its input a flow stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// Line of the flow's first character, from 1; 0 for a flow that was never text.
+    pub line: u32,
+    /// Byte offset of the flow in the input.
+    pub start: usize,
+    /// Byte offset of its end.
+    pub end: usize,
+}
+
+/// Flags without a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowFlags {
+    /// `send_flow_rem`
+    pub send_flow_rem: bool,
+    /// `check_overlap`
+    pub check_overlap: bool,
+    /// `reset_counts`
+    pub reset_counts: bool,
+    /// `no_packet_counts`
+    pub no_packet_counts: bool,
+    /// `no_byte_counts`
+    pub no_byte_counts: bool,
+}
+
+/// One flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Table number, 0 to 254.
+    pub table: u8,
+    /// Priority; the highest wins.
+    pub priority: u16,
+    /// Opaque identifier.
+    pub cookie: u64,
+    /// Seconds without a packet until the flow goes; 0 for never.
+    pub idle_timeout: u16,
+    /// Seconds until the flow goes; 0 for never.
+    pub hard_timeout: u16,
+    /// Eviction importance.
+    pub importance: u16,
+    /// Flags.
+    pub flags: FlowFlags,
+    /// What it matches.
+    pub matching: Match,
+    /// Match items that are accepted but not modelled (`tun_metadata0=…`), as text. Whether such a flow matches is unknown.
+    pub opaque_match: Vec<String>,
+    /// What it does, in order; empty means drop.
+    pub actions: Vec<Action>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A run of bits of a field, as in `NXM_NX_REG6[0..15]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subfield {
+    /// The field.
+    pub field: Field,
+    /// First bit, counted from the least significant.
+    pub start: u16,
+    /// Number of bits.
+    pub width: u16,
+}
+
+impl Subfield {
+    /// All of `field`.
+    #[must_use]
+    pub const fn whole(field: Field) -> Self {
+        Self { field, start: 0, width: field.spec().width }
+    }
+}
+
+/// The zone of a `ct()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Zone {
+    /// `zone=5`, or 0 where none is given.
+    Const(u16),
+    /// `zone=NXM_NX_REG6[0..15]`
+    Field(Subfield),
+}
+
+/// `ct(…)`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ct {
+    /// `commit`
+    pub commit: bool,
+    /// `force`
+    pub force: bool,
+    /// `table=N`: fork, the tracked copy goes on there.
+    pub table: Option<u8>,
+    /// `zone=…`
+    pub zone: Zone,
+    /// `exec(…)`: `load`, `set_field` and `move` to `ct_mark` and `ct_label`.
+    pub exec: Vec<Action>,
+    /// `nat…`, as text: accepted, not modelled.
+    pub nat: Option<String>,
+    /// `alg=…` and other arguments, as text: accepted, not modelled.
+    pub other: Vec<String>,
+}
+
+/// `conjunction(id,clause/clauses)`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Conjunction {
+    /// The conjunction's identifier.
+    pub id: u32,
+    /// Which clause the flow satisfies, from 1.
+    pub clause: u8,
+    /// How many clauses there are.
+    pub clauses: u8,
+}
+
+/// One action (ovs-actions(7)).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// `output:N`, or a reserved port: `NORMAL`, `FLOOD`, `ALL`, `LOCAL`, `IN_PORT`, `NONE`, `TABLE`; see `packet::port`.
+    Output(PortNo),
+    /// `output:NXM_NX_REG0[]`
+    OutputField(Subfield),
+    /// `CONTROLLER:…`, with its arguments as printed after the name.
+    Controller(String),
+    /// `resubmit(port,table)`; `ct` when the original tuple is used.
+    Resubmit {
+        /// Input port for the lookup.
+        port: Option<PortNo>,
+        /// Table; the current one if absent.
+        table: Option<u8>,
+        /// `,ct`: look up with the connection's original tuple.
+        ct: bool,
+    },
+    /// `goto_table:N`
+    GotoTable(u8),
+    /// `load:V->F[a..b]`, `set_field:V/M->F` and the `mod_*` actions that write one field.
+    Set {
+        /// The field written.
+        field: Field,
+        /// The value, in the field's own bits.
+        value: u128,
+        /// The bits written.
+        mask: u128,
+        /// How it was written, so that it prints as it was read.
+        form: SetForm,
+    },
+    /// `move:S->D`
+    Move {
+        /// From here,
+        src: Subfield,
+        /// to here; of the same width.
+        dst: Subfield,
+    },
+    /// `mod_vlan_vid:V`: pushes a tag if there is none.
+    ModVlanVid(u16),
+    /// `mod_vlan_pcp:P`: pushes a tag if there is none.
+    ModVlanPcp(u8),
+    /// `strip_vlan` and `pop_vlan`.
+    StripVlan,
+    /// `push_vlan:TPID`
+    PushVlan(u16),
+    /// `dec_ttl`, with its arguments as printed.
+    DecTtl(String),
+    /// `ct(…)`
+    Ct(Box<Ct>),
+    /// `ct_clear`
+    CtClear,
+    /// `conjunction(…)`
+    Conjunction(Conjunction),
+    /// `note:…`; no effect.
+    Note(String),
+    /// Anything else that ovs-ofctl accepts, as it prints it: `learn(…)`, `group:…`, `meter:…`.
+    Opaque(String),
+}
+
+/// Which of the equivalent spellings a [`Action::Set`] had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SetForm {
+    /// `load:V->NXM[a..b]`
+    Load,
+    /// `set_field:V/M->name`
+    SetField,
+    /// `mod_dl_src:…`, `mod_nw_dst:…`, `mod_tp_src:…`
+    Mod,
+}

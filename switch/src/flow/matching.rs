@@ -1,0 +1,105 @@
+//! What a flow matches: a cube over the bits of the flow key.
+//!
+//! Invariant: one entry a word, in ascending order, no entry with an empty mask, values zero outside their masks.
+//! Two matches are therefore equal exactly when they select the same packets bit by bit.
+
+use flowproof_packet::{
+    Field, FlowKey,
+    key::{MaskedWord, low_bits, masked_words},
+};
+use smallvec::SmallVec;
+
+/// The bits a flow wants, sparse by word.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Match {
+    words: SmallVec<[MaskedWord; 6]>,
+}
+
+impl Match {
+    /// The masked words, ascending.
+    #[must_use]
+    pub fn words(&self) -> &[MaskedWord] {
+        &self.words
+    }
+
+    /// Whether the key has all the wanted bits.
+    #[must_use]
+    pub fn matches(&self, key: &FlowKey) -> bool {
+        self.words.iter().all(|part| key.word(usize::from(part.word)) & part.mask == part.value)
+    }
+
+    /// Value and mask of `field`; both zero where the match does not look at it.
+    #[must_use]
+    pub fn get(&self, field: Field) -> (u128, u128) {
+        let (mut value, mut mask) = (FlowKey::default(), FlowKey::default());
+        for part in &self.words {
+            value.set_word(usize::from(part.word), part.value, u64::MAX);
+            mask.set_word(usize::from(part.word), part.mask, u64::MAX);
+        }
+        (value.get(field), mask.get(field))
+    }
+
+    /// The value of `field` where all its bits are matched.
+    #[must_use]
+    pub fn exact(&self, field: Field) -> Option<u128> {
+        let (value, mask) = self.get(field);
+        (mask == low_bits(field.spec().width)).then_some(value)
+    }
+
+    /// Whether any bit of `field` is matched.
+    #[must_use]
+    pub fn looks_at(&self, field: Field) -> bool {
+        self.get(field).1 != 0
+    }
+
+    /// Replaces the bits of `field` by `value/mask`; an empty mask removes it from the match.
+    pub fn set(&mut self, field: Field, value: u128, mask: u128) {
+        for full in masked_words(field, 0, u128::MAX) {
+            if let Ok(at) = self.words.binary_search_by_key(&full.word, |part| part.word) {
+                let keep = !full.mask;
+                if let Some(part) = self.words.get_mut(at) {
+                    part.mask &= keep;
+                    part.value &= keep;
+                }
+            }
+        }
+        for new in masked_words(field, value, mask) {
+            match self.words.binary_search_by_key(&new.word, |part| part.word) {
+                Ok(at) => {
+                    if let Some(part) = self.words.get_mut(at) {
+                        part.mask |= new.mask;
+                        part.value |= new.value;
+                    }
+                }
+                Err(at) => self.words.insert(at, new),
+            }
+        }
+        self.words.retain(|part| part.mask != 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_field_twice_keeps_the_last_and_unsetting_leaves_nothing() {
+        let mut wanted = Match::default();
+        wanted.set(Field::NwSrc, 0x0a00_0001, u128::MAX);
+        wanted.set(Field::NwSrc, 0x0a00_0005, 0xffff_ff00);
+        assert_eq!(wanted.get(Field::NwSrc), (0x0a00_0000, 0xffff_ff00));
+        wanted.set(Field::NwSrc, 0, 0);
+        assert_eq!(wanted, Match::default());
+    }
+
+    #[test]
+    fn wide_fields_match_all_their_bits() {
+        let mut wanted = Match::default();
+        wanted.set(Field::Ipv6Src, 0xfe80 << 112 | 1, u128::MAX);
+        let mut key = FlowKey::default();
+        assert!(!wanted.matches(&key));
+        key.set(Field::Ipv6Src, 0xfe80 << 112 | 1);
+        assert!(wanted.matches(&key));
+        assert_eq!(wanted.exact(Field::Ipv6Src), Some(0xfe80 << 112 | 1));
+    }
+}
