@@ -8,6 +8,7 @@
 pub mod field;
 pub mod key;
 pub mod mac;
+pub mod wire;
 
 pub use field::{Field, FieldSpec, Format, Maskable, Prerequisite};
 pub use key::FlowKey;
