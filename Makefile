@@ -1,0 +1,43 @@
+# flowproof. `make` lists what can be made; `make setup` once is enough for plain cargo to work afterwards.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DIST := $(TARGET)/dist
+PACKED := $(DIST)/flowproof
+EXAMPLE := examples/mitaka-2016
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test dist clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what building needs (Z3 into .z3/; packages by apt-get where allowed)
+	@tools/setup.sh
+
+build: setup ## build the release binary, target/release/flowproof
+	$(CARGO) build --release --locked
+
+demo: build ## trace packets through the flow tables of a real host, and lint them
+	@tools/demo.sh $(TARGET)/release/flowproof $(EXAMPLE)
+
+test: setup ## everything the gate asks: format, lints, documentation, all tests
+	@tools/setup-openvswitch.sh
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO) test --locked --workspace
+
+dist: setup ## pack the binary with its library: runs without a checkout
+	@test -f .z3/lib/libz3.so.5.4 || { echo "error: only the pinned Z3 of .z3 can be packed" >&2; exit 1; }
+	FLOWPROOF_RPATH='$$ORIGIN/../lib' $(CARGO) build --release --locked --package flowproof --target-dir $(DIST)/build
+	rm -rf $(PACKED)
+	install -D $(DIST)/build/release/flowproof $(PACKED)/bin/flowproof
+	install -D -m 644 .z3/lib/libz3.so.5.4 $(PACKED)/lib/libz3.so.5.4
+	install -m 644 LICENSE NOTICE README.md CHANGELOG.md $(PACKED)
+	tar -C $(DIST) -czf $(DIST)/flowproof-$$(uname -m).tar.gz flowproof
+	$(PACKED)/bin/flowproof --version
+	@echo "packed: $(DIST)/flowproof-$$(uname -m).tar.gz"
+
+clean: ## remove what cargo built (.z3 stays: it is a download)
+	$(CARGO) clean
