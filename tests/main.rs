@@ -1,0 +1,6 @@
+//! What we promised. One binary for all of it, so that Z3 links once.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod tidy;
