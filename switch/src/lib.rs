@@ -7,3 +7,4 @@
 
 pub mod conntrack;
 pub mod flow;
+pub mod table;

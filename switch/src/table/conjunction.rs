@@ -1,0 +1,153 @@
+//! Conjunctive matches: flows that apply when every clause of an `id` matches.
+//!
+//! What it means (ovs-actions(7), "conjunction", and Open vSwitch 3.1's classifier, by experiment):
+//! * Flows with the same match stand in one pile, the highest priority on top; only tops are looked at.
+//! * The best ordinary top is the answer unless a clause on a top has a higher priority. Equal: the ordinary flow.
+//! * At the highest priority that clauses have, an id is satisfied when all its clauses are on tops *of that
+//!   priority*. Then the table is looked up once more with `conj_id` set and all clauses ignored, *and with them
+//!   everything below them in their piles*. Whatever that finds applies, whichever its priority.
+//! * If nothing is satisfied or found, the clauses of that priority are taken off their piles, and again.
+//!
+//! Invariant: each round takes a clause off a pile, so the loop ends. Deliberately absent: the order in which the
+//! classifier visits its subtables; ties follow [`TieBreak`] and are reported.
+
+use super::{Index, Lookup, Rival, Tables, TieBreak, conjunctions, is_conjunctive};
+use crate::flow::{Flow, Match};
+use flowproof_packet::{Field, FlowKey};
+use smallvec::SmallVec;
+
+type Candidate<'a> = (super::FlowId, &'a Flow);
+/// The matching flows with one and the same match, highest priority first.
+type Pile<'a> = SmallVec<[Candidate<'a>; 1]>;
+
+/// [`Tables::lookup`] in a table that has conjunctions.
+pub(super) fn lookup(tables: &Tables, index: &Index, key: &FlowKey, tie: TieBreak) -> Lookup {
+    let mut all = tables.matching(index, key);
+    let Some((_, first)) = all.clone().next() else { return Lookup::default() };
+    if all.clone().take_while(|(_, flow)| flow.priority == first.priority).any(is_ordinary) {
+        let top = all.take_while(|(_, flow)| flow.priority == first.priority);
+        return tables.best(top.filter(|found| is_ordinary(*found)), tie);
+    }
+    let mut piles = piles(&mut all);
+    if tie == TieBreak::Last {
+        piles.reverse();
+    }
+    loop {
+        let hard = best_ordinary(tables, &piles, tie);
+        let floor = hard.flow.and_then(|id| tables.flow(id)).map(|flow| flow.priority);
+        let clauses = || piles.iter().filter_map(|pile| pile.first()).filter(|found| !is_ordinary(**found));
+        let Some(priority) = clauses().map(|(_, flow)| flow.priority).max() else { return hard };
+        if floor.is_some_and(|floor| floor >= priority) {
+            return hard;
+        }
+        let level: SmallVec<[Candidate<'_>; 8]> =
+            clauses().filter(|(_, flow)| flow.priority == priority).copied().collect();
+        if let Some(found) = satisfied(tables, index, key, tie, &level) {
+            return found;
+        }
+        for pile in &mut piles {
+            if pile.first().is_some_and(|found| !is_ordinary(*found) && found.1.priority == priority) {
+                pile.remove(0);
+            }
+        }
+    }
+}
+
+fn is_ordinary((_, flow): Candidate<'_>) -> bool {
+    !is_conjunctive(flow)
+}
+
+fn piles<'a>(matching: &mut impl Iterator<Item = Candidate<'a>>) -> Vec<Pile<'a>> {
+    let mut piles: Vec<Pile<'a>> = Vec::new();
+    for (id, flow) in matching {
+        let same = |pile: &&mut Pile<'_>| pile.first().is_some_and(|(_, top)| top.matching == flow.matching);
+        match piles.iter_mut().find(same) {
+            Some(pile) => pile.push((id, flow)),
+            None => piles.push(SmallVec::from_iter([(id, flow)])),
+        }
+    }
+    piles
+}
+
+/// The best of the ordinary flows that lie on top of their piles.
+fn best_ordinary(tables: &Tables, piles: &[Pile<'_>], tie: TieBreak) -> Lookup {
+    let mut tops: Vec<Candidate<'_>> =
+        piles.iter().filter_map(|pile| pile.first()).filter(|found| is_ordinary(**found)).copied().collect();
+    tops.sort_by_key(|(id, flow)| (std::cmp::Reverse(flow.priority), *id));
+    tables.best(tops.into_iter(), tie)
+}
+
+/// The clauses seen of one id: a bit for each, and ones above the last.
+struct Progress {
+    id: u32,
+    clauses: u64,
+}
+
+/// What the first satisfied conjunction leads to, among the clauses of one priority.
+fn satisfied(
+    tables: &Tables,
+    index: &Index,
+    key: &FlowKey,
+    tie: TieBreak,
+    level: &[Candidate<'_>],
+) -> Option<Lookup> {
+    let mut progress: SmallVec<[Progress; 4]> = SmallVec::new();
+    let mut found: Option<Lookup> = None;
+    for (_, flow) in level {
+        let Some(id) = completed_by(flow, level.len(), &mut progress) else { continue };
+        match &mut found {
+            None => found = second_lookup(tables, index, key, tie, id),
+            Some(first) if first.conj_id != Some(id) && first.rival.is_none() => {
+                let other = second_lookup(tables, index, key, tie, id).and_then(|other| other.flow);
+                let actions = |flow| tables.flow(flow).map(|flow| &flow.actions);
+                if other.is_some_and(|other| first.flow.and_then(actions) != actions(other)) {
+                    first.rival = Some(Rival::Conjunction(id));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    found
+}
+
+/// Adds a flow's clauses to what was seen; the id that is complete with them. The clauses after the completing one
+/// are not looked at, and an id cannot be complete with fewer flows than clauses, both as in the switch.
+fn completed_by(flow: &Flow, flows: usize, progress: &mut SmallVec<[Progress; 4]>) -> Option<u32> {
+    for conj in conjunctions(flow).filter(|conj| usize::from(conj.clauses) <= flows) {
+        let at = progress.iter().position(|seen| seen.id == conj.id).unwrap_or_else(|| {
+            let clauses = u64::MAX << (conj.clauses & 63);
+            progress.push(Progress { id: conj.id, clauses });
+            progress.len() - 1
+        });
+        let Some(seen) = progress.get_mut(at) else { continue };
+        seen.clauses |= 1 << (conj.clause.wrapping_sub(1) & 63);
+        if seen.clauses == u64::MAX {
+            return Some(conj.id);
+        }
+    }
+    None
+}
+
+/// The lookup with `conj_id` set. A clause hides the flows below it in its pile.
+fn second_lookup(
+    tables: &Tables,
+    index: &Index,
+    key: &FlowKey,
+    tie: TieBreak,
+    conj_id: u32,
+) -> Option<Lookup> {
+    let mut key = key.clone();
+    key.set(Field::ConjId, u128::from(conj_id));
+    let matching = tables.matching(index, &key);
+    let hidden: Vec<(&Match, u16)> = matching
+        .clone()
+        .filter(|found| !is_ordinary(*found))
+        .map(|(_, flow)| (&flow.matching, flow.priority))
+        .collect();
+    let hides = |flow: &Flow| {
+        hidden.iter().any(|(wanted, priority)| *priority > flow.priority && **wanted == flow.matching)
+    };
+    let visible = matching.filter(|found| is_ordinary(*found) && !hides(found.1));
+    let found = tables.best(visible, tie);
+    found.flow.is_some().then_some(Lookup { conj_id: Some(conj_id), ..found })
+}

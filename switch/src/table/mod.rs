@@ -1,0 +1,233 @@
+//! Flow tables and the lookup in them.
+//!
+//! What it means: the highest priority that matches wins; conjunctions as in [`conjunction`]. Invariant: within a
+//! table no two flows have the same priority and match, and the index lists each flow once, by falling priority and
+//! then in the order they were added. Deliberately absent: speed beyond one pass over a table (a linear scan is the
+//! reference for whatever is faster), counters, timeouts and `check_overlap`.
+//!
+//! Source: ovs-fields(7), ovs-ofctl(8), experiments with Open vSwitch 3.1.
+
+mod conjunction;
+
+use crate::flow::{Action, Flow};
+use flowproof_packet::FlowKey;
+use rustc_hash::FxHashMap;
+
+/// A flow's index in [`Tables::flows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowId(pub u32);
+
+impl FlowId {
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Which of several matching flows of one priority wins. OpenFlow leaves it undefined; Open vSwitch 3.1 was seen to
+/// prefer the earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TieBreak {
+    /// The one that was added first.
+    #[default]
+    First,
+    /// The one that was added last.
+    Last,
+}
+
+/// What a lookup finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// The flow that applies; `None` is a table miss.
+    pub flow: Option<FlowId>,
+    /// The conjunction that led to it, if one did.
+    pub conj_id: Option<u32>,
+    /// Another choice that would have been as good and is not the same: OpenFlow does not say which one applies.
+    pub rival: Option<Rival>,
+    /// A flow whose match is not wholly modelled and that, if it matched, would change the answer.
+    pub opaque: Option<FlowId>,
+}
+
+/// The other choice of an ambiguous lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rival {
+    /// A flow of the same priority with other actions.
+    Flow(FlowId),
+    /// A conjunction of the same priority that is satisfied too.
+    Conjunction(u32),
+}
+
+/// A flow that was given twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// The flow that is no longer there.
+    pub earlier: Flow,
+    /// The flow with the same table, priority and match that took its place.
+    pub by: FlowId,
+}
+
+/// A switch's flow tables.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    flows: Vec<Flow>,
+    replaced: Vec<Replaced>,
+    index: Vec<Index>,
+}
+
+/// One table's flows, by falling priority, then by age.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    order: Vec<FlowId>,
+    has_conjunctions: bool,
+    has_opaque: bool,
+}
+
+impl Tables {
+    /// The tables after `flows` were added in order. A flow with the table, priority and match of an earlier one
+    /// takes its place, as in the switch.
+    #[must_use]
+    pub fn new(flows: Vec<Flow>) -> Self {
+        let mut tables = Self::default();
+        let mut seen: FxHashMap<_, FlowId> = FxHashMap::default();
+        for flow in flows {
+            let identity = (flow.table, flow.priority, flow.matching.clone(), flow.opaque_match.clone());
+            let next = FlowId(u32::try_from(tables.flows.len()).unwrap_or(u32::MAX));
+            let id = *seen.entry(identity).or_insert(next);
+            match tables.flows.get_mut(id.index()) {
+                Some(place) => {
+                    let earlier = std::mem::replace(place, flow);
+                    tables.replaced.push(Replaced { earlier, by: id });
+                }
+                None => tables.flows.push(flow),
+            }
+        }
+        tables.build_index();
+        tables
+    }
+
+    fn build_index(&mut self) {
+        let mut order: Vec<(u8, FlowId)> = Vec::with_capacity(self.flows.len());
+        order.extend((0..).map(FlowId).zip(&self.flows).map(|(id, flow)| (flow.table, id)));
+        order.sort_by_key(|(table, id)| {
+            let priority = self.flows.get(id.index()).map_or(0, |flow| flow.priority);
+            (*table, std::cmp::Reverse(priority), *id)
+        });
+        let last = order.last().map_or(0, |(table, _)| usize::from(*table) + 1);
+        self.index = vec![Index::default(); last];
+        for (table, id) in order {
+            let Some(index) = self.index.get_mut(usize::from(table)) else { continue };
+            let Some(flow) = self.flows.get(id.index()) else { continue };
+            index.order.push(id);
+            index.has_conjunctions |= is_conjunctive(flow);
+            index.has_opaque |= !flow.opaque_match.is_empty();
+        }
+    }
+
+    /// All flows that are in effect, in the order in which they were added.
+    #[must_use]
+    pub fn flows(&self) -> &[Flow] {
+        &self.flows
+    }
+
+    /// The flows that later ones replaced.
+    #[must_use]
+    pub fn replaced(&self) -> &[Replaced] {
+        &self.replaced
+    }
+
+    /// One flow; `None` for an identifier from other tables.
+    #[must_use]
+    pub fn flow(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(id.index())
+    }
+
+    /// One table's flows by falling priority, equal priorities in the order they were added.
+    #[must_use]
+    pub fn in_table(&self, table: u8) -> &[FlowId] {
+        self.index.get(usize::from(table)).map_or(&[], |index| &index.order)
+    }
+
+    /// The table numbers that have flows, ascending.
+    pub fn numbers(&self) -> impl Iterator<Item = u8> {
+        let used = |(number, index): (u8, &Index)| (!index.order.is_empty()).then_some(number);
+        (0..=u8::MAX).zip(&self.index).filter_map(used)
+    }
+
+    /// The flow of `table` that applies to a packet with this key.
+    ///
+    /// The key must be one for lookups: L4 ports already zero for fragments, `in_port` the port to look up with,
+    /// `conj_id` 0.
+    #[must_use]
+    pub fn lookup(&self, table: u8, key: &FlowKey, tie: TieBreak) -> Lookup {
+        let Some(index) = self.index.get(usize::from(table)) else { return Lookup::default() };
+        let mut found = if index.has_conjunctions {
+            conjunction::lookup(self, index, key, tie)
+        } else {
+            self.best(self.matching(index, key), tie)
+        };
+        if index.has_opaque {
+            found.opaque = self.decisive_opaque(index, key, &found);
+        }
+        found
+    }
+
+    /// The matching flows of a table, by falling priority; those with an opaque match are left out.
+    fn matching<'a>(
+        &'a self,
+        index: &'a Index,
+        key: &'a FlowKey,
+    ) -> impl Iterator<Item = (FlowId, &'a Flow)> + Clone {
+        let flows = index.order.iter().filter_map(|id| Some((*id, self.flow(*id)?)));
+        flows.filter(move |(_, flow)| flow.matching.matches(key) && flow.opaque_match.is_empty())
+    }
+
+    /// The winner among flows that are sorted by falling priority.
+    fn best<'a>(&self, mut flows: impl Iterator<Item = (FlowId, &'a Flow)>, tie: TieBreak) -> Lookup {
+        let Some((first, best)) = flows.next() else { return Lookup::default() };
+        let mut found = Lookup { flow: Some(first), ..Lookup::default() };
+        for (id, flow) in flows.take_while(|(_, flow)| flow.priority == best.priority) {
+            if flow.actions != best.actions && found.rival.is_none() {
+                found.rival = Some(Rival::Flow(if tie == TieBreak::First { id } else { first }));
+            }
+            if tie == TieBreak::Last {
+                found.flow = Some(id);
+            }
+        }
+        found
+    }
+
+    /// The first flow with an opaque match that could take the place of what was found: one whose modelled part
+    /// matches and that does not stand below both the winner and the clauses that led to it.
+    fn decisive_opaque(&self, index: &Index, key: &FlowKey, found: &Lookup) -> Option<FlowId> {
+        let priority = |id: FlowId| self.flow(id).map(|flow| flow.priority);
+        let mut floor = found.flow.and_then(priority);
+        let mut again = key.clone();
+        if let Some(conj_id) = found.conj_id {
+            let leads = |flow: &Flow| conjunctions(flow).any(|conj| conj.id == conj_id);
+            let lowest = self.matching(index, key).filter(|(_, flow)| leads(flow)).last();
+            floor = floor.min(lowest.map(|(_, flow)| flow.priority));
+            again.set(flowproof_packet::Field::ConjId, u128::from(conj_id));
+        }
+        let suspects = index.order.iter().filter_map(|id| Some((*id, self.flow(*id)?)));
+        suspects
+            .take_while(|(_, flow)| floor.is_none_or(|floor| flow.priority >= floor))
+            .filter(|(_, flow)| !flow.opaque_match.is_empty())
+            .find(|(_, flow)| flow.matching.matches(key) || flow.matching.matches(&again))
+            .map(|(id, _)| id)
+    }
+}
+
+/// The `conjunction(…)` actions of a flow.
+pub(crate) fn conjunctions(flow: &Flow) -> impl Iterator<Item = crate::flow::Conjunction> {
+    flow.actions.iter().filter_map(|action| match action {
+        Action::Conjunction(conjunction) => Some(*conjunction),
+        _ => None,
+    })
+}
+
+/// Whether a flow is a clause of conjunctions; such a flow never applies by itself.
+pub(crate) fn is_conjunctive(flow: &Flow) -> bool {
+    conjunctions(flow).next().is_some()
+}
+
+#[cfg(test)]
+mod tests;

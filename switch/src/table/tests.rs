@@ -1,0 +1,170 @@
+use super::*;
+use crate::flow::{Conjunction, Match};
+use flowproof_packet::Field;
+use proptest::prelude::*;
+
+fn flow(priority: u16, fields: &[(Field, u128)], actions: Vec<Action>) -> Flow {
+    let mut matching = Match::default();
+    for (field, value) in fields {
+        matching.set(*field, *value, u128::MAX);
+    }
+    Flow { priority, matching, actions, ..Flow::default() }
+}
+
+fn clause(id: u32, clause: u8, clauses: u8) -> Action {
+    Action::Conjunction(Conjunction { id, clause, clauses })
+}
+
+fn key(fields: &[(Field, u128)]) -> FlowKey {
+    let mut key = FlowKey::default();
+    for (field, value) in fields {
+        key.set(*field, *value);
+    }
+    key
+}
+
+const SRC: (Field, u128) = (Field::NwSrc, 1);
+const DST: (Field, u128) = (Field::NwDst, 2);
+
+/// The output port of the flow that is found for source 1 and destination 2; 0 for a miss.
+#[track_caller]
+fn check(flows: Vec<Flow>, tie: TieBreak, port: u16, rival: bool) {
+    let tables = Tables::new(flows);
+    let found = tables.lookup(0, &key(&[SRC, DST]), tie);
+    let output = found.flow.and_then(|id| tables.flow(id)).map(|flow| flow.actions.clone());
+    assert_eq!(output.unwrap_or_else(|| vec![Action::Output(0)]), [Action::Output(port)]);
+    assert_eq!(found.rival.is_some(), rival, "{found:?}");
+}
+
+fn out(port: u16) -> Vec<Action> {
+    vec![Action::Output(port)]
+}
+
+#[test]
+fn highest_priority_wins_and_a_tie_goes_to_the_earlier_and_is_reported() {
+    check(vec![flow(1, &[SRC], out(3)), flow(2, &[DST], out(4))], TieBreak::First, 4, false);
+    check(vec![flow(2, &[SRC], out(3)), flow(2, &[DST], out(4))], TieBreak::First, 3, true);
+    check(vec![flow(2, &[SRC], out(3)), flow(2, &[DST], out(4))], TieBreak::Last, 4, true);
+    check(vec![flow(2, &[SRC], out(3)), flow(2, &[DST], out(3))], TieBreak::First, 3, false);
+    check(vec![flow(2, &[(Field::NwSrc, 9)], out(3))], TieBreak::First, 0, false);
+}
+
+#[test]
+fn a_later_flow_replaces_an_identical_one_and_is_reported() {
+    let tables = Tables::new(vec![flow(5, &[SRC], out(3)), flow(4, &[], out(1)), flow(5, &[SRC], out(4))]);
+    assert_eq!(tables.flows().len(), 2);
+    assert_eq!(tables.replaced(), [Replaced { earlier: flow(5, &[SRC], out(3)), by: FlowId(0) }]);
+    assert_eq!(tables.flow(FlowId(0)).unwrap().actions, out(4));
+}
+
+fn clauses(priority: u16, id: u32) -> Vec<Flow> {
+    vec![flow(priority, &[SRC], vec![clause(id, 1, 2)]), flow(priority, &[DST], vec![clause(id, 2, 2)])]
+}
+
+#[track_caller]
+fn check_conjunction(more: &[Flow], port: u16, rival: bool) {
+    check([clauses(60, 20), more.to_vec()].concat(), TieBreak::First, port, rival);
+}
+
+const ID: (Field, u128) = (Field::ConjId, 20);
+
+#[test]
+fn a_conjunction_applies_when_all_its_clauses_match() {
+    check_conjunction(&[flow(60, &[ID], out(3)), flow(40, &[], out(4))], 3, false);
+    let half = vec![clauses(60, 20).remove(0), flow(60, &[ID], out(3)), flow(40, &[], out(4))];
+    check(half, TieBreak::First, 4, false);
+}
+
+#[test]
+fn an_ordinary_flow_wins_a_tie_with_clauses() {
+    check_conjunction(&[flow(60, &[ID], out(3)), flow(60, &[SRC, DST], out(4))], 4, false);
+    check_conjunction(&[flow(60, &[ID], out(3)), flow(61, &[SRC, DST], out(4))], 4, false);
+    check_conjunction(&[flow(60, &[ID], out(3)), flow(59, &[SRC, DST], out(4))], 3, false);
+}
+
+#[test]
+fn the_second_lookup_takes_whatever_is_best_and_skips_lower_conjunctions() {
+    let lower = [
+        flow(50, &[SRC, (Field::DlType, 0)], vec![clause(10, 1, 2)]),
+        flow(50, &[DST, (Field::DlType, 0)], vec![clause(10, 2, 2)]),
+        flow(50, &[(Field::ConjId, 10)], out(3)),
+    ];
+    check_conjunction(&lower, 3, false);
+    check_conjunction(&[&lower[..], &[flow(40, &[], out(4))]].concat(), 4, false);
+    check_conjunction(&[flow(30, &[ID], out(3)), flow(40, &[], out(4))], 4, false);
+    check_conjunction(&[flow(60, &[ID, (Field::NwDst, 9)], out(3)), flow(40, &[], out(4))], 4, false);
+}
+
+#[test]
+fn a_clause_hides_what_lies_below_it_from_the_second_lookup() {
+    check_conjunction(&[flow(50, &[SRC], out(3)), flow(40, &[], out(4))], 4, false);
+    check_conjunction(&[flow(50, &[SRC], out(3))], 3, false);
+}
+
+#[test]
+fn clauses_of_different_priorities_or_counts_do_not_combine() {
+    let spread = vec![
+        flow(60, &[SRC], vec![clause(20, 1, 2)]),
+        flow(50, &[DST], vec![clause(20, 2, 2)]),
+        flow(60, &[ID], out(3)),
+        flow(40, &[], out(4)),
+    ];
+    check(spread, TieBreak::First, 4, false);
+}
+
+#[test]
+fn two_satisfied_conjunctions_are_ambiguous() {
+    let mut both = clauses(60, 20);
+    both.push(flow(60, &[SRC, DST], vec![clause(21, 1, 2), clause(21, 2, 2)]));
+    both.push(flow(60, &[ID], out(3)));
+    both.push(flow(60, &[(Field::ConjId, 21)], out(4)));
+    check(both.clone(), TieBreak::First, 3, true);
+    check(both, TieBreak::Last, 4, true);
+}
+
+#[test]
+fn an_opaque_match_is_reported_where_it_could_decide() {
+    let unknown = |priority| Flow {
+        opaque_match: vec!["tun_metadata0=1".to_owned()],
+        ..flow(priority, &[SRC], out(9))
+    };
+    let opaque = |flows: Vec<Flow>| Tables::new(flows).lookup(0, &key(&[SRC, DST]), TieBreak::First).opaque;
+    assert_eq!(opaque(vec![unknown(5), flow(4, &[], out(1))]), Some(FlowId(0)));
+    assert_eq!(opaque(vec![unknown(3), flow(4, &[], out(1))]), None);
+    assert_eq!(opaque(vec![unknown(3)]), Some(FlowId(0)));
+    let conjunction = [clauses(60, 20), vec![flow(70, &[ID], out(3)), unknown(65)]].concat();
+    assert_eq!(opaque(conjunction), Some(FlowId(3)));
+}
+
+/// The highest priority by definition: no flow that matches has a higher one.
+fn naive(flows: &[Flow], key: &FlowKey) -> Option<(u16, usize)> {
+    let matching = flows.iter().enumerate().filter(|(_, flow)| {
+        Field::all().all(|field| {
+            let (value, mask) = flow.matching.get(field);
+            key.get(field) & mask == value
+        })
+    });
+    matching.map(|(at, flow)| (flow.priority, at)).reduce(|a, b| if b.0 > a.0 { b } else { a })
+}
+
+proptest! {
+    #[test]
+    fn lookup_agrees_with_the_definition(
+        rows in proptest::collection::vec((0_u16..4, 0_u128..3, 0_u128..4, 0_u128..3), 0..12),
+        src in 0_u128..3,
+        dst in 0_u128..3,
+    ) {
+        let flows = rows.iter().enumerate().map(|(at, (priority, value, mask, dst))| {
+            let mut new = flow(*priority, &[], out(at as u16));
+            new.matching.set(Field::NwSrc, *value, *mask);
+            if *dst != 0 {
+                new.matching.set(Field::TcpDst, *dst, u128::MAX);
+            }
+            new
+        });
+        let tables = Tables::new(flows.collect());
+        let key = key(&[(Field::NwSrc, src), (Field::TcpDst, dst)]);
+        let expected = naive(tables.flows(), &key).map(|(_, at)| FlowId(at as u32));
+        prop_assert_eq!(tables.lookup(0, &key, TieBreak::First).flow, expected);
+    }
+}
