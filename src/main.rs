@@ -1,1 +1,60 @@
-fn main() {}
+//! The command line: reads files, asks the crates below, prints, exits. The only place that does the last two.
+//!
+//! Invariant: nothing is decided here; a subcommand is its options, one call, and how the answer is shown.
+
+mod completions;
+mod console;
+mod exit;
+mod failure;
+mod input;
+mod man;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use console::Console;
+use exit::Exit;
+use failure::Failure;
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  all that was asked holds
+  1  something was refuted, or differs
+  2  wrong usage or input; nothing was written
+  3  inconclusive
+  4  flowproof contradicts itself";
+
+/// Proves, for all packets and all connection states, what Open vSwitch security-group flow tables do
+#[derive(Debug, Parser)]
+#[command(name = "flowproof", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    options: console::Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a script that completes flowproof's options in a shell
+    Completions(completions::Options),
+    /// Print the manual page
+    Man(man::Options),
+}
+
+fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
+    match &cli.command {
+        Command::Completions(options) => completions::run(options, &mut Cli::command(), console),
+        Command::Man(options) => man::run(options, Cli::command(), console),
+    }
+}
+
+fn main() -> ExitCode {
+    let colors = console::help_colors(std::env::args_os().filter_map(|arg| arg.into_string().ok()));
+    let matches = Cli::command().color(colors).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let console = Console::new(&cli.options);
+    let exit = run(&cli, &console).unwrap_or_else(|failure| {
+        console::complain(&failure.to_string());
+        Exit::Usage
+    });
+    exit.into()
+}
