@@ -110,6 +110,9 @@ pub struct L3<'a> {
     pub protocol: u8,
     /// Fragment information; also there for an IPv6 atomic fragment.
     pub fragment: Option<Fragment>,
+    /// IPv6: a fragment header has reserved bits set in its offset word, which Open vSwitch takes for a fragment
+    /// even if nothing is missing.
+    pub reserved_fragment_bits: bool,
     /// What the total length says belongs to the datagram behind the headers: no Ethernet padding.
     pub payload: &'a [u8],
     /// What is wrong.
@@ -197,6 +200,7 @@ const fn blank(version: IpVersion) -> L3<'static> {
         label: 0,
         protocol: 0,
         fragment: None,
+        reserved_fragment_bits: false,
         payload: &[],
         faults: Faults {
             truncated: false,
@@ -264,6 +268,7 @@ fn read_v6(data: &[u8], extent: Extent) -> Option<L3<'_>> {
         label: first & 0xf_ffff,
         protocol: chain.next,
         fragment: chain.fragment,
+        reserved_fragment_bits: chain.reserved_bits,
         payload: rest(body, chain.len),
         faults: Faults {
             bad_version: first >> 28 != 6,
@@ -280,13 +285,14 @@ struct Chain {
     next: u8,
     len: usize,
     fragment: Option<Fragment>,
+    reserved_bits: bool,
     cut_off: bool,
 }
 
 /// Walks the extension headers that Open vSwitch walks: hop-by-hop, routing, destination options, AH, fragment,
 /// in any order and number, until another header or a later fragment's data.
 fn extensions(first: u8, body: &[u8]) -> Chain {
-    let mut chain = Chain { next: first, len: 0, fragment: None, cut_off: false };
+    let mut chain = Chain { next: first, len: 0, fragment: None, reserved_bits: false, cut_off: false };
     while let Some(unit) = extension_unit(chain.next) {
         let here = rest(body, chain.len);
         let (Some(next), Some(extra), true) = (u8_at(here, 0), u8_at(here, 1), here.len() >= 8) else {
@@ -294,7 +300,7 @@ fn extensions(first: u8, body: &[u8]) -> Chain {
             break;
         };
         if chain.next == proto::FRAGMENT {
-            chain.fragment = fragment_header(here, 40 + chain.len).or(chain.fragment);
+            chain.add_fragment(here, 40 + chain.len);
         }
         let len = unit.len(extra);
         if len > here.len() {
@@ -310,14 +316,16 @@ fn extensions(first: u8, body: &[u8]) -> Chain {
     chain
 }
 
-fn fragment_header(here: &[u8], header_offset: usize) -> Option<Fragment> {
-    let word = u16_at(here, 2)?;
-    Some(Fragment {
-        id: u32_at(here, 4)?,
-        offset: u32::from(word & 0xfff8),
-        more: word & 1 != 0,
-        header_offset,
-    })
+impl Chain {
+    /// Notes a fragment header. Of several, the one that says most counts: later, first, atomic.
+    fn add_fragment(&mut self, here: &[u8], header_offset: usize) {
+        let (Some(word), Some(id)) = (u16_at(here, 2), u32_at(here, 4)) else { return };
+        let found = Fragment { id, offset: u32::from(word & 0xfff8), more: word & 1 != 0, header_offset };
+        self.reserved_bits |= word & 6 != 0;
+        if found.is_later() || !self.fragment.is_some_and(|fragment| fragment.is_partial()) {
+            self.fragment = Some(found);
+        }
+    }
 }
 
 /// How an extension header states its length.

@@ -9,13 +9,17 @@
 mod bytes;
 mod checksum;
 mod ether;
+mod extract;
 mod ip;
 mod l4;
+mod nd;
 
 pub use checksum::{checksum, ipv4_header_checksum_ok, l4_checksum_ok, sctp_checksum_ok};
 pub use ether::{Ether, VlanTag, ether};
+pub use extract::{FRAG_ANY, FRAG_LATER, VLAN_PRESENT, extract, lookup_key};
 pub use ip::{Faults, Fragment, IpVersion, L3, inner_l3, l3};
 pub use l4::{IcmpView, PortsView, TcpView, UdpView, icmp, sctp, tcp, udp};
+pub use nd::{NdView, nd};
 
 /// Ethertypes that the codec knows (IEEE 802 numbers).
 pub mod ethertype {
