@@ -113,6 +113,8 @@ pub struct L3<'a> {
     /// IPv6: a fragment header has reserved bits set in its offset word, which Open vSwitch takes for a fragment
     /// even if nothing is missing.
     pub reserved_fragment_bits: bool,
+    /// IPv6: a routing header says that the destination here is not the final one.
+    pub segments_left: bool,
     /// What the total length says belongs to the datagram behind the headers: no Ethernet padding.
     pub payload: &'a [u8],
     /// What is wrong.
@@ -201,6 +203,7 @@ const fn blank(version: IpVersion) -> L3<'static> {
         protocol: 0,
         fragment: None,
         reserved_fragment_bits: false,
+        segments_left: false,
         payload: &[],
         faults: Faults {
             truncated: false,
@@ -269,6 +272,7 @@ fn read_v6(data: &[u8], extent: Extent) -> Option<L3<'_>> {
         protocol: chain.next,
         fragment: chain.fragment,
         reserved_fragment_bits: chain.reserved_bits,
+        segments_left: chain.segments_left,
         payload: rest(body, chain.len),
         faults: Faults {
             bad_version: first >> 28 != 6,
@@ -286,13 +290,14 @@ struct Chain {
     len: usize,
     fragment: Option<Fragment>,
     reserved_bits: bool,
+    segments_left: bool,
     cut_off: bool,
 }
 
 /// Walks the extension headers that Open vSwitch walks: hop-by-hop, routing, destination options, AH, fragment,
 /// in any order and number, until another header or a later fragment's data.
 fn extensions(first: u8, body: &[u8]) -> Chain {
-    let mut chain = Chain { next: first, len: 0, fragment: None, reserved_bits: false, cut_off: false };
+    let mut chain = Chain::from(first);
     while let Some(unit) = extension_unit(chain.next) {
         let here = rest(body, chain.len);
         let (Some(next), Some(extra), true) = (u8_at(here, 0), u8_at(here, 1), here.len() >= 8) else {
@@ -302,6 +307,7 @@ fn extensions(first: u8, body: &[u8]) -> Chain {
         if chain.next == proto::FRAGMENT {
             chain.add_fragment(here, 40 + chain.len);
         }
+        chain.segments_left |= chain.next == proto::ROUTING && u8_at(here, 3) != Some(0);
         let len = unit.len(extra);
         if len > here.len() {
             chain.cut_off = true;
@@ -317,6 +323,10 @@ fn extensions(first: u8, body: &[u8]) -> Chain {
 }
 
 impl Chain {
+    const fn from(next: u8) -> Self {
+        Self { next, len: 0, fragment: None, reserved_bits: false, segments_left: false, cut_off: false }
+    }
+
     /// Notes a fragment header. Of several, the one that says most counts: later, first, atomic.
     fn add_fragment(&mut self, here: &[u8], header_offset: usize) {
         let (Some(word), Some(id)) = (u16_at(here, 2), u32_at(here, 4)) else { return };

@@ -8,13 +8,17 @@
 
 mod bytes;
 mod checksum;
+mod commit;
 mod ether;
 mod extract;
 mod ip;
 mod l4;
 mod nd;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use checksum::{checksum, ipv4_header_checksum_ok, l4_checksum_ok, sctp_checksum_ok};
+pub use commit::commit;
 pub use ether::{Ether, VlanTag, ether};
 pub use extract::{FRAG_ANY, FRAG_LATER, VLAN_PRESENT, extract, lookup_key};
 pub use ip::{Faults, Fragment, IpVersion, L3, inner_l3, l3};

@@ -1,9 +1,17 @@
-//! Keys of hand-written frames, as a real Open vSwitch 3.1 extracted them.
+//! Keys of hand-written frames as a real Open vSwitch 3.1 extracted them, and frames as it rewrote them.
 
-use flowproof_packet::{Field, FlowKey, MacAddr, wire};
+use super::bytes;
+use crate::{Field, FlowKey, MacAddr, wire};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-const REAL: &str = include_str!("fixtures/real-flows.tsv");
+const FLOWS: &str = include_str!("../../../tests/fixtures/real-flows.tsv");
+const COMMITS: &str = include_str!("../../../tests/fixtures/real-commits.tsv");
+
+/// The four columns of every line of a fixture.
+fn rows(fixture: &'static str) -> impl Iterator<Item = [&'static str; 4]> {
+    let lines = fixture.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split('\t').collect::<Vec<_>>().try_into().unwrap())
+}
 
 /// Protocol keywords of ovs-ofctl: ethertype, IP protocol.
 const KEYWORDS: &[(&str, u16, u8)] = &[
@@ -66,13 +74,6 @@ fn parse(text: &str) -> FlowKey {
     key
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
-    hex.as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
-}
-
 /// What the switch's text does not tell: the tag's TPID, and neighbour discovery outside of ICMPv6 or in fragments.
 fn untold(text: &str) -> &'static [Field] {
     match (text.contains("nd_target"), text.contains("nd_reserved")) {
@@ -93,9 +94,7 @@ fn untold(text: &str) -> &'static [Field] {
 #[test]
 fn extraction_is_that_of_the_real_switch_field_by_field() {
     let mut seen = 0;
-    for line in REAL.lines().filter(|line| !line.starts_with('#')) {
-        let columns: Vec<_> = line.split('\t').collect();
-        let [name, port, hex, text] = columns[..] else { panic!("{line}") };
+    for [name, port, hex, text] in rows(FLOWS) {
         let mut found = wire::extract(&bytes(hex), port.parse().unwrap());
         untold(text).iter().for_each(|field| found.set(*field, 0));
         let expected = parse(text);
@@ -105,4 +104,31 @@ fn extraction_is_that_of_the_real_switch_field_by_field() {
         seen += 1;
     }
     assert!(seen > 150, "{seen} frames");
+}
+
+#[test]
+fn rewriting_is_that_of_the_real_switch_byte_by_byte() {
+    let mut seen = 0;
+    for [name, frame, changes, expected] in rows(COMMITS) {
+        let frame = bytes(frame);
+        let base = wire::extract(&frame, 1);
+        let mut now = base.clone();
+        for change in changes.split(' ') {
+            let (field, value) = change.split_once('=').unwrap();
+            let field = match field {
+                "tpid" => Field::VlanTpid,
+                "inner_tci" => Field::InnerVlanTci,
+                "inner_tpid" => Field::InnerVlanTpid,
+                _ => Field::by_name(field).unwrap(),
+            };
+            now.set(field, number(value));
+        }
+        assert_eq!(hex(&wire::commit(&frame, &base, &now)), expected, "{name}");
+        seen += 1;
+    }
+    assert!(seen > 50, "{seen} frames");
+}
+
+fn hex(frame: &[u8]) -> String {
+    frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
