@@ -36,8 +36,12 @@ ensure_pkg_config() {
     die "pkg-config is missing, and cargo finds Z3 with it"
 }
 
+ensure_python() {
+  command -v python3 >/dev/null 2>&1 || install_packages python3
+}
+
 ensure_pip() {
-  python3 -m pip --version >/dev/null 2>&1 || install_packages python3 python3-pip >&2
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
 }
 
 # fetch_wheel DIRECTORY: leaves exactly one wheel there, with the pinned hash.
@@ -49,6 +53,7 @@ fetch_wheel() {
     return
   fi
   ensure_pip || return 1
+  # pip itself compares the hash.
   printf 'z3-solver==%s --hash=sha256:%s\n' "$version" "$sha256" >"$1/requirements.txt"
   python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --require-hashes \
     --timeout 30 --retries 2 --dest "$1" --requirement "$1/requirements.txt" >&2
@@ -56,7 +61,7 @@ fetch_wheel() {
 
 # unpack DIRECTORY: takes the library and the headers out of the wheel in DIRECTORY.
 unpack() {
-  python3 - "$1" "$soname" <<'PYTHON'
+  python3 - "$1" "$soname" <<'PYTHON' || return 1
 import glob, os, sys, zipfile
 directory, soname = sys.argv[1:]
 with zipfile.ZipFile(glob.glob(os.path.join(directory, "*.whl"))[0]) as wheel:
@@ -88,8 +93,7 @@ install_wheel() {
   mkdir -p "$z3"
   work=$(mktemp -d "$z3/incoming.XXXXXX")
   trap 'rm -rf "$work"' EXIT
-  fetch_wheel "$work" || return 1
-  unpack "$work"
+  ensure_python && fetch_wheel "$work" && unpack "$work" || return 1
   rm -rf "$z3/lib" "$z3/include" "$z3/stamp"
   mv "$work/z3/lib" "$z3/lib"
   mv "$work/z3/include" "$z3/include"
