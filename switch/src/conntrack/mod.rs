@@ -1,6 +1,33 @@
 //! Connection tracking, parameterised by datapath profile.
 //!
-//! Time is virtual: nothing happens between two calls unless [`Conntrack::advance`] says so.
+//! Each protocol is a state machine over [`segment`]s; [`userspace`] and [`kernel`] say what a datapath makes of
+//! them. Time is virtual: nothing happens between two calls unless [`Conntrack::advance`] says so.
+//!
+//! Invariant: only a packet with `commit` adds an entry, and `+est` is never reported without one.
+//! Deliberately absent: NAT, helpers and their expectations, timeout policies.
+//!
+//! Source: ovs-actions(7), `ct`; experiments with Open vSwitch 3.1; the kernel's source, read but not executed.
+
+mod entry;
+mod fragments;
+mod icmp;
+mod kernel;
+mod other;
+mod sctp_kernel;
+mod segment;
+mod table;
+mod tcp_kernel;
+mod tcp_userspace;
+mod timeouts;
+mod tuple;
+mod userspace;
+
+use flowproof_packet::wire;
+use fragments::{Arrival, Fragments};
+use rustc_hash::FxHashMap;
+use table::Table;
+
+pub use entry::Entry;
 
 /// Which implementation of connection tracking, and which of its habits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,3 +141,169 @@ pub struct CtRequest {
 /// What comes out of `ct()`: frames (more than one when a train of fragments is complete, none when a fragment is
 /// held), each with its connection's information.
 pub type CtOutput = Vec<(Vec<u8>, CtInfo)>;
+
+/// What a packet still knows of the last `ct()` it went through.
+///
+/// A second `ct()` in the same zone does not look the connection up again, so that one packet is counted once:
+/// `ct(table=1)` and then `ct(commit)` see one and the same state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// The zone of that `ct()`.
+    pub zone: u16,
+    /// What it said.
+    pub info: CtInfo,
+}
+
+/// Settings of a datapath's connection tracking; the defaults are Open vSwitch's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether TCP sequence numbers matter (`dpctl/ct-disable-tcp-seq-chk`).
+    pub check_sequence: bool,
+    /// Bytes of IP packet that every IPv4 fragment but the last must have (`dpctl/ipf-set-min-frag v4`).
+    pub min_fragment_v4: usize,
+    /// The same for IPv6.
+    pub min_fragment_v6: usize,
+    /// Most entries of a zone (`dpctl/ct-set-limits zone=…,limit=…`); 0 is no limit.
+    pub zone_limits: FxHashMap<u16, usize>,
+    /// Most entries of each zone that has no limit of its own; 0 is no limit.
+    pub default_limit: usize,
+    /// Most entries in all (`dpctl/ct-set-maxconns`).
+    pub max_connections: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            check_sequence: true,
+            min_fragment_v4: 1200,
+            min_fragment_v6: 1280,
+            zone_limits: FxHashMap::default(),
+            default_limit: 0,
+            max_connections: 3_000_000,
+        }
+    }
+}
+
+impl Options {
+    fn has_room(&self, table: &Table, zone: u16) -> bool {
+        let limit = self.zone_limits.get(&zone).copied().unwrap_or(self.default_limit);
+        (limit == 0 || table.count(zone) < limit) && table.len() < self.max_connections
+    }
+}
+
+/// The connection tracking of one datapath.
+#[derive(Clone, Debug)]
+pub struct Conntrack {
+    profile: Profile,
+    now: u64,
+    table: Table,
+    fragments: Fragments,
+    /// Settings; they may change at any time.
+    pub options: Options,
+}
+
+impl Conntrack {
+    /// Without entries, at time 0, with default settings.
+    #[must_use]
+    pub fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            now: 0,
+            table: Table::default(),
+            fragments: Fragments::default(),
+            options: Options::default(),
+        }
+    }
+
+    /// Whose habits these are.
+    #[must_use]
+    pub const fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Milliseconds of virtual time since the beginning.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Runs `ct()` on a frame that has not been through `ct()` yet, or not since `ct_clear`.
+    ///
+    /// One frame comes out as a rule; none while a fragment is held, or when the kernel drops a packet beyond a
+    /// zone's limit. The last fragment of a train releases all of it: in the userspace datapath each fragment with
+    /// the same information, otherwise one reassembled frame. In the userspace datapath a frame may also bring
+    /// out *other* datagrams' fragments that have waited for more than 15 seconds: they follow, with `INV` and
+    /// without `TRK`, and take the path of this packet.
+    pub fn execute(&mut self, frame: &[u8], request: &CtRequest) -> CtOutput {
+        self.run(frame, request, None)
+    }
+
+    /// Runs `ct()` on a frame that remembers an earlier `ct()`.
+    pub fn execute_again(&mut self, frame: &[u8], request: &CtRequest, before: &Before) -> CtOutput {
+        self.run(frame, request, Some(before))
+    }
+
+    fn run(&mut self, frame: &[u8], request: &CtRequest, before: Option<&Before>) -> CtOutput {
+        let mut output = self.dispatch(frame, request, before);
+        if self.profile == Profile::Userspace31 && !self.fragments.is_empty() {
+            self.fragments.overdue(self.now, &mut output);
+        }
+        output
+    }
+
+    fn dispatch(&mut self, frame: &[u8], request: &CtRequest, before: Option<&Before>) -> CtOutput {
+        let Some(l3) = wire::l3(frame) else { return fragments::refused(frame) };
+        let (zone, now) = (request.zone, self.now);
+        match self.fragments.arrive(self.profile, &self.options, zone, now, frame, &l3) {
+            Arrival::Whole => {
+                self.track(&l3, request, before).map(|info| (frame.to_vec(), info)).into_iter().collect()
+            }
+            Arrival::Invalid => fragments::refused(frame),
+            Arrival::Held => Vec::new(),
+            Arrival::Complete { frames, whole } => {
+                let info = wire::l3(&whole).and_then(|l3| self.track(&l3, request, before));
+                let frames = if self.profile.reassembles() { vec![whole] } else { frames };
+                info.map_or_else(Vec::new, |info| frames.into_iter().map(|frame| (frame, info)).collect())
+            }
+        }
+    }
+
+    /// Tracks a whole datagram.
+    fn track(&mut self, l3: &wire::L3<'_>, request: &CtRequest, before: Option<&Before>) -> Option<CtInfo> {
+        let Some(segment) = segment::segment(self.profile, l3) else { return Some(userspace::INVALID) };
+        let (table, options, now) = (&mut self.table, &self.options, self.now);
+        match self.profile {
+            Profile::Userspace31 => {
+                Some(userspace::Visit { table, options, now, request }.run(&segment, before))
+            }
+            profile @ (Profile::Kernel | Profile::Kernel2016) => {
+                kernel::Visit { profile, table, options, now, request }.run(&segment, before)
+            }
+        }
+    }
+
+    /// Lets time pass, and says which entries ended by it.
+    ///
+    /// Held fragments do not come out here: the userspace datapath has no packet to send them with until the next
+    /// [`execute`](Self::execute), and the kernel drops them.
+    pub fn advance(&mut self, milliseconds: u64) -> Vec<Entry> {
+        self.now = self.now.saturating_add(milliseconds);
+        let now = self.now;
+        self.table.extract(|conn| conn.expires <= now).iter().map(Entry::of).collect()
+    }
+
+    /// Removes all entries, or those of one zone (`dpctl/flush-conntrack`). Held fragments stay.
+    pub fn flush(&mut self, zone: Option<u16>) {
+        self.table.extract(|conn| zone.is_none_or(|zone| conn.zone == zone));
+    }
+
+    /// Removes the entries of a zone that have a mark, as `conntrack -D -w ZONE -m MARK` does; how many there were.
+    pub fn delete_marked(&mut self, zone: u16, mark: u32) -> usize {
+        self.table.extract(|conn| conn.zone == zone && conn.mark == mark).len()
+    }
+
+    /// The entries, in no order; each prints as a line of `dpctl/dump-conntrack`.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.table.iter().map(Entry::of)
+    }
+}

@@ -1,0 +1,138 @@
+//! An entry as people see it.
+
+use super::{
+    table::{Conn, Tracker},
+    tuple::{Endpoint, Key},
+};
+use flowproof_packet::wire::proto;
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+/// One line of `dpctl/dump-conntrack`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    key: Key,
+    zone: u16,
+    mark: u32,
+    label: u128,
+    state: Option<&'static str>,
+    expires: u64,
+}
+
+impl Entry {
+    pub(super) fn of(conn: &Conn) -> Self {
+        let state = match &conn.tracker {
+            Tracker::Tcp(tcp) => Some(tcp.state_name()),
+            Tracker::KernelTcp(tcp) => Some(tcp.state_name()),
+            Tracker::KernelSctp(sctp) => Some(sctp.state_name()),
+            Tracker::Icmp(_) | Tracker::Other(_) | Tracker::KernelPlain => None,
+        };
+        Self {
+            key: conn.key,
+            zone: conn.zone,
+            mark: conn.mark,
+            label: conn.label,
+            state,
+            expires: conn.expires,
+        }
+    }
+
+    /// The original direction.
+    #[must_use]
+    pub fn orig(&self) -> super::Tuple {
+        self.key.tuple()
+    }
+
+    /// The zone.
+    #[must_use]
+    pub const fn zone(&self) -> u16 {
+        self.zone
+    }
+
+    /// `ct_mark`
+    #[must_use]
+    pub const fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// `ct_label`
+    #[must_use]
+    pub const fn label(&self) -> u128 {
+        self.label
+    }
+
+    /// The protocol's state, such as `ESTABLISHED`, where there is a state machine.
+    #[must_use]
+    pub const fn state(&self) -> Option<&'static str> {
+        self.state
+    }
+
+    /// When it goes if nothing comes, in milliseconds of the virtual clock.
+    #[must_use]
+    pub const fn expires(&self) -> u64 {
+        self.expires
+    }
+}
+
+/// Names of protocols as the dump prints them; the others are numbers.
+const NAMES: &[(u8, &str)] = &[
+    (proto::ICMP, "icmp"),
+    (proto::ICMPV6, "icmpv6"),
+    (proto::TCP, "tcp"),
+    (proto::UDP, "udp"),
+    (proto::SCTP, "sctp"),
+    (136, "udplite"),
+    (33, "dccp"),
+    (proto::IGMP, "igmp"),
+];
+
+struct Side<'a> {
+    key: &'a Key,
+    from: &'a Endpoint,
+    to: &'a Endpoint,
+}
+
+impl fmt::Display for Side<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, from, to } = self;
+        if key.ipv6 {
+            write!(f, "src={},dst={}", Ipv6Addr::from(from.addr), Ipv6Addr::from(to.addr))?;
+        } else {
+            let v4 = |addr: u128| Ipv4Addr::from(addr as u32);
+            write!(f, "src={},dst={}", v4(from.addr), v4(to.addr))?;
+        }
+        if key.proto == proto::ICMP || key.proto == proto::ICMPV6 {
+            write!(f, ",id={},type={},code={}", from.port, from.icmp.0, from.icmp.1)
+        } else {
+            write!(f, ",sport={},dport={}", from.port, to.port)
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        match NAMES.iter().find(|(number, _)| *number == key.proto) {
+            Some((_, name)) => f.write_str(name)?,
+            None => write!(f, "{}", key.proto)?,
+        }
+        let orig = Side { key, from: &key.src, to: &key.dst };
+        let reply = Side { key, from: &key.dst, to: &key.src };
+        write!(f, ",orig=({orig}),reply=({reply})")?;
+        if self.zone != 0 {
+            write!(f, ",zone={}", self.zone)?;
+        }
+        if self.mark != 0 {
+            write!(f, ",mark={}", self.mark)?;
+        }
+        if self.label != 0 {
+            write!(f, ",labels={:#x}", self.label)?;
+        }
+        match self.state {
+            Some(state) => write!(f, ",protoinfo=(state={state})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Fragments on their way through `ct()`.
+//!
+//! Invariant: a fragment that is held comes out once: with its train, with a later packet when it has waited too
+//! long (userspace), or never.
+//! Deliberately absent: the order in which the kernel drops queues when it is short of memory.
+//!
+//! Source: experiments with Open vSwitch 3.1; RFC 791, RFC 8200, RFC 5722.
+
+use super::{CtInfo, CtOutput, Options, Profile, state, userspace::INVALID};
+use flowproof_packet::wire::{self, IpVersion, L3, proto};
+
+/// How long the userspace datapath holds an incomplete train, and when it forgets one instead of sending it on.
+const HELD_MS: u64 = 15_000;
+const FORGOTTEN_MS: u64 = 25_000;
+/// How long the kernel holds one before dropping it.
+const KERNEL_HELD_MS: [u64; 2] = [30_000, 60_000];
+/// Fragments in all that the userspace datapath holds.
+const MAX_HELD: usize = 1000;
+/// The largest datagram.
+const MAX_DATAGRAM: usize = 65_535;
+
+/// What tells one datagram's fragments from another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct TrainKey {
+    zone: u16,
+    version: IpVersion,
+    src: u128,
+    dst: u128,
+    id: u32,
+    /// IPv4 only.
+    proto: u8,
+}
+
+#[derive(Clone, Debug)]
+struct Piece {
+    frame: Vec<u8>,
+    /// First and last byte, as the datapath counts them.
+    start: u16,
+    end: u16,
+    /// Bytes of the datagram in this piece.
+    payload: Vec<u8>,
+}
+
+/// The fragments of one datagram that have come so far.
+#[derive(Clone, Debug)]
+struct Train {
+    key: TrainKey,
+    born: u64,
+    pieces: Vec<Piece>,
+    first: bool,
+    last: bool,
+    /// Complete but larger than a datagram may be; nothing joins it any more.
+    failed: bool,
+}
+
+/// What becomes of a frame that is about to be tracked.
+pub(super) enum Arrival {
+    /// Not a fragment.
+    Whole,
+    /// A fragment that cannot be accepted.
+    Invalid,
+    /// Kept until the rest comes.
+    Held,
+    /// The rest has come: the frames to send on and the whole datagram to track in their stead.
+    Complete { frames: Vec<Vec<u8>>, whole: Vec<u8> },
+}
+
+/// All trains, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fragments {
+    trains: Vec<Train>,
+}
+
+impl Fragments {
+    pub(super) fn is_empty(&self) -> bool {
+        self.trains.is_empty()
+    }
+
+    /// Takes a frame in.
+    pub(super) fn arrive(
+        &mut self,
+        profile: Profile,
+        options: &Options,
+        zone: u16,
+        now: u64,
+        frame: &[u8],
+        l3: &L3<'_>,
+    ) -> Arrival {
+        let Some(fragment) = l3.fragment.filter(wire::Fragment::is_partial) else { return Arrival::Whole };
+        let userspace = profile == Profile::Userspace31;
+        let faulty = l3.faults.stops_l3() || l3.faults.bad_extension;
+        if faulty || userspace && (!wire::ipv4_header_checksum_ok(l3) || too_small(options, l3, &fragment)) {
+            return Arrival::Invalid;
+        }
+        let key = TrainKey {
+            zone,
+            version: l3.version,
+            src: l3.src,
+            dst: l3.dst,
+            id: fragment.id,
+            proto: if l3.version == IpVersion::V4 { l3.protocol } else { 0 },
+        };
+        if !userspace {
+            self.trains.retain(|train| now < train.born + KERNEL_HELD_MS[usize::from(is_v6(l3))]);
+        } else if self.trains.iter().map(|train| train.pieces.len()).sum::<usize>() >= MAX_HELD {
+            return Arrival::Invalid;
+        }
+        let index = self.train(key, now);
+        let outcome = match self.trains.get_mut(index) {
+            Some(train) if userspace => train.join_userspace(options, frame, l3, &fragment),
+            Some(train) => train.join_kernel(frame, l3, &fragment),
+            None => Joined::Refused,
+        };
+        match outcome {
+            Joined::Refused => Arrival::Invalid,
+            Joined::Held => Arrival::Held,
+            Joined::Discard => {
+                self.trains.remove(index);
+                Arrival::Held
+            }
+            Joined::Complete(whole) => {
+                let train = self.trains.remove(index);
+                Arrival::Complete {
+                    frames: train.pieces.into_iter().map(|piece| piece.frame).collect(),
+                    whole,
+                }
+            }
+        }
+    }
+
+    fn train(&mut self, key: TrainKey, now: u64) -> usize {
+        self.trains.iter().position(|train| train.key == key).unwrap_or_else(|| {
+            let train =
+                Train { key, born: now, pieces: Vec::new(), first: false, last: false, failed: false };
+            self.trains.push(train);
+            self.trains.len() - 1
+        })
+    }
+
+    /// After any other packet the userspace datapath sends on one train that has waited too long, as invalid and
+    /// untracked; one that has waited far too long is dropped in silence.
+    pub(super) fn overdue(&mut self, now: u64, output: &mut CtOutput) {
+        if self.trains.first().is_none_or(|train| now <= train.born + HELD_MS) {
+            return;
+        }
+        let train = self.trains.remove(0);
+        if now < train.born + FORGOTTEN_MS {
+            let info = CtInfo { state: state::INV, ..CtInfo::default() };
+            output.extend(train.pieces.into_iter().map(|piece| (piece.frame, info)));
+        }
+    }
+}
+
+/// What became of a piece.
+enum Joined {
+    Refused,
+    Held,
+    /// The whole train is dropped.
+    Discard,
+    Complete(Vec<u8>),
+}
+
+impl Train {
+    fn join_userspace(
+        &mut self,
+        options: &Options,
+        frame: &[u8],
+        l3: &L3<'_>,
+        fragment: &wire::Fragment,
+    ) -> Joined {
+        let (start, end) = extent(l3, fragment);
+        let inside = |byte: u16, piece: &Piece| piece.start <= byte && byte <= piece.end;
+        let overlaps = self.pieces.iter().any(|piece| inside(start, piece) || inside(end, piece));
+        let full = !is_v6(l3) && self.pieces.len() >= max_pieces(options);
+        if self.failed || full || overlaps {
+            return Joined::Refused;
+        }
+        self.push(frame, l3, fragment, start, end);
+        self.complete()
+    }
+
+    /// RFC 5722: an overlap drops everything; an exact repetition is only ignored.
+    fn join_kernel(&mut self, frame: &[u8], l3: &L3<'_>, fragment: &wire::Fragment) -> Joined {
+        let (start, end) = extent(l3, fragment);
+        if self.pieces.iter().any(|piece| piece.start == start && piece.end == end) {
+            return Joined::Held;
+        }
+        if end < start || self.pieces.iter().any(|piece| start <= piece.end && piece.start <= end) {
+            return Joined::Discard;
+        }
+        self.push(frame, l3, fragment, start, end);
+        match self.complete() {
+            Joined::Held if self.failed => Joined::Discard,
+            joined => joined,
+        }
+    }
+
+    fn push(&mut self, frame: &[u8], l3: &L3<'_>, fragment: &wire::Fragment, start: u16, end: u16) {
+        let at = self.pieces.partition_point(|piece| piece.start <= start);
+        let piece = Piece { frame: frame.to_vec(), start, end, payload: l3.payload.to_vec() };
+        self.pieces.insert(at, piece);
+        self.first |= !fragment.is_later();
+        self.last |= fragment.is_later() && !fragment.more;
+    }
+
+    fn complete(&mut self) -> Joined {
+        let follows = |pair: &[Piece]| match pair {
+            [a, b] => a.end.wrapping_add(1) == b.start,
+            _ => true,
+        };
+        if !(self.first && self.last && self.pieces.windows(2).all(follows)) {
+            return Joined::Held;
+        }
+        let whole = self.pieces.first().and_then(|first| {
+            let payload: Vec<u8> =
+                self.pieces.iter().flat_map(|piece| piece.payload.iter().copied()).collect();
+            reassembled(&first.frame, &payload)
+        });
+        match whole {
+            Some(whole) => Joined::Complete(whole),
+            None => {
+                self.failed = true;
+                Joined::Held
+            }
+        }
+    }
+}
+
+fn is_v6(l3: &L3<'_>) -> bool {
+    l3.version == IpVersion::V6
+}
+
+/// First and last byte. In IPv6 both are counted from behind what the fragment has of headers.
+fn extent(l3: &L3<'_>, fragment: &wire::Fragment) -> (u16, u16) {
+    let start = fragment.offset as u16;
+    (start, start.wrapping_add(l3.payload.len() as u16).wrapping_sub(1))
+}
+
+fn too_small(options: &Options, l3: &L3<'_>, fragment: &wire::Fragment) -> bool {
+    let least = if is_v6(l3) { options.min_fragment_v6 } else { options.min_fragment_v4 };
+    let last = fragment.is_later() && !fragment.more;
+    !last && l3.total_len() < least
+}
+
+/// How many IPv4 fragments of the least size make the largest datagram.
+fn max_pieces(options: &Options) -> usize {
+    (MAX_DATAGRAM - 60).div_ceil(options.min_fragment_v4.saturating_sub(60).max(1))
+}
+
+/// The first fragment's frame with the whole payload, and headers that say so.
+fn reassembled(first: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+    let l3 = wire::l3(first)?;
+    let fragment = l3.fragment?;
+    let mut frame = first.get(..l3.offset)?.to_vec();
+    let mut header = l3.header.to_vec();
+    match l3.version {
+        IpVersion::V4 => {
+            let total = u16::try_from(header.len() + payload.len()).ok()?;
+            header.get_mut(2..4)?.copy_from_slice(&total.to_be_bytes());
+            header.get_mut(6..8)?.copy_from_slice(&[0, 0]);
+            header.get_mut(10..12)?.copy_from_slice(&[0, 0]);
+            let sum = wire::checksum(&header);
+            header.get_mut(10..12)?.copy_from_slice(&sum.to_be_bytes());
+        }
+        IpVersion::V6 => {
+            unlink_fragment_header(&mut header, fragment.header_offset)?;
+            let length = u16::try_from(header.len() - 40 + payload.len()).ok()?;
+            header.get_mut(4..6)?.copy_from_slice(&length.to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&header);
+    frame.extend_from_slice(payload);
+    Some(frame)
+}
+
+/// Takes the fragment header out of an IPv6 header chain.
+fn unlink_fragment_header(header: &mut Vec<u8>, offset: usize) -> Option<()> {
+    let next = *header.get(offset)?;
+    let mut place = 6;
+    let mut at = 40;
+    while at < offset {
+        let kind = *header.get(place)?;
+        let extra = usize::from(*header.get(at + 1)?);
+        place = at;
+        at += if kind == proto::AH { (extra + 2) * 4 } else { (extra + 1) * 8 };
+    }
+    *header.get_mut(place)? = next;
+    header.drain(offset..offset.checked_add(8).filter(|end| *end <= header.len())?);
+    Some(())
+}
+
+/// What a refused fragment becomes.
+pub(super) fn refused(frame: &[u8]) -> CtOutput {
+    vec![(frame.to_vec(), INVALID)]
+}

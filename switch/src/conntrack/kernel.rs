@@ -1,0 +1,153 @@
+//! One `ct()` in the Linux kernel datapath.
+//!
+//! Source: Linux's `nf_conntrack` and `openvswitch` modules, read, not executed here.
+
+use super::{
+    Before, CtInfo, CtRequest, Options, Profile,
+    sctp_kernel::Sctp,
+    segment::{Body, Segment, queries},
+    state,
+    table::{Conn, Table, Tracker},
+    tcp_kernel::{Tcp, Verdict},
+    timeouts::kernel_plain,
+    userspace::{INVALID, apply_marks},
+};
+
+/// Everything one packet meets.
+pub(super) struct Visit<'a> {
+    pub(super) profile: Profile,
+    pub(super) table: &'a mut Table,
+    pub(super) options: &'a Options,
+    pub(super) now: u64,
+    pub(super) request: &'a CtRequest,
+}
+
+/// What an entry makes of a packet.
+enum Outcome {
+    /// Bits of [`state`].
+    State(u32),
+    /// Accepted, but the entry is dead.
+    Last(u32),
+    /// The entry is dead; the packet may begin another connection.
+    Again,
+}
+
+impl Visit<'_> {
+    /// None if the packet is dropped: committing beyond a zone's limit.
+    pub(super) fn run(mut self, segment: &Segment<'_>, before: Option<&Before>) -> Option<CtInfo> {
+        let (zone, now) = (self.request.zone, self.now);
+        if matches!(segment.body, Body::Untracked) {
+            let bits = if self.profile.nd_is_new() { state::NEW } else { state::INV };
+            return Some(CtInfo { state: state::TRK | bits, ..CtInfo::default() });
+        }
+        let Some(conn) = self.table.find(zone, &segment.key, now) else { return self.not_found(segment) };
+        let reply = conn.is_reply(&segment.key);
+        if reply && self.request.force && self.profile == Profile::Kernel {
+            self.table.remove(zone, &segment.key);
+            return self.not_found(segment);
+        }
+        if let Some(before) = before.filter(|before| before.zone == zone) {
+            let mut info = before.info;
+            if info.state & state::INV == 0 {
+                apply_marks(conn, &mut info, self.request);
+            }
+            return Some(info);
+        }
+        let orig = Some(conn.key.tuple());
+        let mut info = CtInfo { orig, ..CtInfo::default() };
+        match judge(self.profile, conn, segment, reply, now, self.options) {
+            Outcome::Again => {
+                self.table.remove(zone, &segment.key);
+                return self.not_found(segment);
+            }
+            Outcome::State(bits) if bits & state::INV != 0 => return Some(INVALID),
+            Outcome::State(bits) => {
+                info.state = state::TRK | bits;
+                apply_marks(conn, &mut info, self.request);
+            }
+            Outcome::Last(bits) => {
+                info.state = state::TRK | bits;
+                apply_marks(conn, &mut info, self.request);
+                self.table.remove(zone, &segment.key);
+            }
+        }
+        Some(info)
+    }
+
+    fn not_found(&mut self, segment: &Segment<'_>) -> Option<CtInfo> {
+        let zone = self.request.zone;
+        let opened = if segment.related { None } else { open(self.profile, segment, zone, self.now) };
+        let Some(mut conn) = opened else { return Some(INVALID) };
+        let orig = Some(segment.key.tuple());
+        let mut info = CtInfo { state: state::TRK | state::NEW, orig, ..CtInfo::default() };
+        apply_marks(&mut conn, &mut info, self.request);
+        if self.request.commit {
+            if !self.options.has_room(self.table, zone) {
+                return None;
+            }
+            self.table.insert(conn);
+        }
+        Some(info)
+    }
+}
+
+/// The entry that a packet begins, if it may begin one.
+fn open(profile: Profile, segment: &Segment<'_>, zone: u16, now: u64) -> Option<Conn> {
+    let proto = segment.key.proto;
+    let (tracker, lifetime) = match segment.body {
+        Body::Tcp(tcp) => {
+            let (tcp, lifetime) = Tcp::open(profile, &tcp)?;
+            (Tracker::KernelTcp(Box::new(tcp)), lifetime)
+        }
+        Body::Sctp(packet) => {
+            let (sctp, lifetime) = Sctp::open(packet)?;
+            (Tracker::KernelSctp(sctp), lifetime)
+        }
+        Body::Icmp(kind) if !queries(profile, segment.key.ipv6).iter().any(|(ask, _)| *ask == kind) => {
+            return None;
+        }
+        Body::Icmp(_) | Body::Untracked | Body::Other => {
+            (Tracker::KernelPlain, kernel_plain(profile, proto, false))
+        }
+    };
+    let mut conn = Conn::new(segment.key, zone, tracker);
+    conn.expires = now.saturating_add(lifetime);
+    Some(conn)
+}
+
+/// What an entry makes of a packet.
+fn judge(
+    profile: Profile,
+    conn: &mut Conn,
+    segment: &Segment<'_>,
+    reply: bool,
+    now: u64,
+    options: &Options,
+) -> Outcome {
+    let direction = if reply { state::RPL } else { 0 };
+    if segment.related {
+        return Outcome::State(state::REL | direction);
+    }
+    let replied = conn.replied;
+    let bits = if reply || replied { state::EST | direction } else { state::NEW };
+    let lifetime = match (&mut conn.tracker, &segment.body) {
+        (Tracker::KernelTcp(tcp), Body::Tcp(packet)) => {
+            match tcp.update(profile, packet, reply, replied, options.check_sequence) {
+                Verdict::Invalid => return Outcome::State(state::INV),
+                Verdict::Reopen => return Outcome::Again,
+                Verdict::Kill => return Outcome::Last(bits),
+                Verdict::Accept(lifetime) => lifetime,
+            }
+        }
+        (Tracker::KernelSctp(sctp), Body::Sctp(packet)) => match sctp.update(packet, reply) {
+            None => return Outcome::State(state::INV),
+            lifetime => lifetime,
+        },
+        _ => Some(kernel_plain(profile, segment.key.proto, replied)),
+    };
+    if let Some(lifetime) = lifetime {
+        conn.expires = now.saturating_add(lifetime);
+    }
+    conn.replied |= reply;
+    Outcome::State(bits)
+}

@@ -1,0 +1,221 @@
+//! What connection tracking reads from a frame.
+//!
+//! Invariant: a frame without a [`Segment`] is invalid to connection tracking, whatever state there is.
+//! Deliberately absent: fragments, which [`super::fragments`] deals with first.
+//!
+//! Source: experiments with Open vSwitch 3.1; RFC 792, RFC 4443 for errors and what they quote.
+
+use super::{
+    Profile,
+    tuple::{Endpoint, Key},
+};
+use flowproof_packet::wire::{self, IpVersion, L3, TcpView, proto};
+
+/// A packet as a state machine sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment<'a> {
+    /// The packet's own key; of an ICMP error, the reverse of the quoted packet's.
+    pub(super) key: Key,
+    /// Whether this is an ICMP error about the connection `key`.
+    pub(super) related: bool,
+    pub(super) body: Body<'a>,
+}
+
+/// The part that belongs to one protocol.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body<'a> {
+    Tcp(TcpSegment<'a>),
+    /// ICMP type.
+    Icmp(u8),
+    /// SCTP's common header and chunks.
+    Sctp(&'a [u8]),
+    /// ND and MLD, which the kernel does not track.
+    Untracked,
+    Other,
+}
+
+/// A TCP segment's header and options.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TcpSegment<'a> {
+    pub(super) header: TcpView,
+    pub(super) options: &'a [u8],
+}
+
+impl TcpSegment<'_> {
+    pub(super) const fn has(&self, flag: u16) -> bool {
+        self.header.flags & flag != 0
+    }
+
+    /// The length of this segment in sequence space.
+    pub(super) const fn span(&self) -> u32 {
+        self.header.data_len as u32 + self.has(TcpView::SYN) as u32 + self.has(TcpView::FIN) as u32
+    }
+}
+
+/// What errors ICMP and ICMPv6 send about other packets.
+const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
+const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
+
+/// Query type and the type that answers it.
+const USERSPACE_QUERIES: &[(u8, u8)] = &[(8, 0), (13, 14), (15, 16)];
+const KERNEL_QUERIES: &[(u8, u8)] = &[(8, 0), (13, 14), (15, 16), (17, 18)];
+const USERSPACE_QUERIES_V6: &[(u8, u8)] = &[(128, 129)];
+const KERNEL_QUERIES_V6: &[(u8, u8)] = &[(128, 129), (139, 140)];
+
+/// ND and MLD messages that the kernel leaves untracked.
+const UNTRACKED_V6: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];
+
+/// The query types of a profile, with their answers.
+pub(super) const fn queries(profile: Profile, ipv6: bool) -> &'static [(u8, u8)] {
+    match (profile, ipv6) {
+        (Profile::Userspace31, false) => USERSPACE_QUERIES,
+        (Profile::Userspace31, true) => USERSPACE_QUERIES_V6,
+        (Profile::Kernel | Profile::Kernel2016, false) => KERNEL_QUERIES,
+        (Profile::Kernel | Profile::Kernel2016, true) => KERNEL_QUERIES_V6,
+    }
+}
+
+/// The type that answers `kind`, or that `kind` answers.
+fn opposite(profile: Profile, ipv6: bool, kind: u8) -> Option<u8> {
+    queries(profile, ipv6).iter().find_map(|(ask, answer)| match kind {
+        _ if kind == *ask => Some(*answer),
+        _ if kind == *answer => Some(*ask),
+        _ => None,
+    })
+}
+
+/// Reads a whole datagram.
+pub(super) fn segment<'a>(profile: Profile, l3: &L3<'a>) -> Option<Segment<'a>> {
+    let kernel = profile != Profile::Userspace31;
+    let bad = l3.faults.stops_l3() || l3.faults.bad_extension || (kernel && l3.faults.bad_version);
+    if bad || l3.is_partial() || !(kernel || wire::ipv4_header_checksum_ok(l3)) {
+        return None;
+    }
+    let reader = Reader { profile, ipv6: l3.version == IpVersion::V6, outer: Some(l3) };
+    reader.read(reader.key(l3), l3.payload)
+}
+
+/// How to read one upper-layer header: the packet's own, or one that an ICMP error quotes.
+struct Reader<'r, 'a> {
+    profile: Profile,
+    ipv6: bool,
+    /// The packet itself, or none in a quoted packet, which is read leniently.
+    outer: Option<&'r L3<'a>>,
+}
+
+impl<'a> Reader<'_, 'a> {
+    fn key(&self, l3: &L3<'_>) -> Key {
+        Key {
+            src: Endpoint { addr: l3.src, ..Endpoint::default() },
+            dst: Endpoint { addr: l3.dst, ..Endpoint::default() },
+            ipv6: self.ipv6,
+            proto: l3.protocol,
+        }
+    }
+
+    fn read(&self, key: Key, data: &'a [u8]) -> Option<Segment<'a>> {
+        let kernel = self.profile != Profile::Userspace31;
+        match key.proto {
+            proto::TCP => self.tcp(key, data),
+            proto::UDP => self.udp(key, data),
+            proto::ICMP if !self.ipv6 => self.icmp(key, data),
+            proto::ICMPV6 if self.ipv6 => self.icmpv6(key, data),
+            proto::SCTP if kernel => {
+                let body = Body::Sctp(data);
+                let short = self.outer.is_some() && (data.len() < 12 || !self.checksum_ok());
+                if short { None } else { self.ported(key, data, body) }
+            }
+            UDPLITE if kernel => self.ported(key, data, Body::Other),
+            _ => Some(Segment { key, related: false, body: Body::Other }),
+        }
+    }
+
+    fn checksum_ok(&self) -> bool {
+        self.outer.is_none_or(wire::l4_checksum_ok)
+    }
+
+    fn ported(&self, mut key: Key, data: &'a [u8], body: Body<'a>) -> Option<Segment<'a>> {
+        let ([s0, s1, d0, d1], _) = data.split_first_chunk::<4>()?;
+        key.src.port = u16::from_be_bytes([*s0, *s1]);
+        key.dst.port = u16::from_be_bytes([*d0, *d1]);
+        let zero = self.profile == Profile::Userspace31 && (key.src.port == 0 || key.dst.port == 0);
+        (!zero).then_some(Segment { key, related: false, body })
+    }
+
+    /// Quoted, eight bytes do; of IPv6 the userspace datapath wants the whole header.
+    fn quoted_enough(&self, data: &[u8], header_len: usize) -> bool {
+        let whole = self.profile == Profile::Userspace31 && self.ipv6;
+        self.outer.is_some() || data.len() >= if whole { header_len } else { 8 }
+    }
+
+    fn tcp(&self, key: Key, data: &'a [u8]) -> Option<Segment<'a>> {
+        if self.outer.is_none() {
+            return if self.quoted_enough(data, 20) { self.ported(key, data, Body::Other) } else { None };
+        }
+        let header = wire::tcp(data).filter(|_| self.checksum_ok())?;
+        let options = data.get(20..header.header_len)?;
+        self.ported(key, data, Body::Tcp(TcpSegment { header, options }))
+    }
+
+    fn udp(&self, key: Key, data: &'a [u8]) -> Option<Segment<'a>> {
+        if self.outer.is_some() {
+            let length = usize::from(wire::udp(data)?.length);
+            if length < 8 || length > data.len() || !self.checksum_ok() {
+                return None;
+            }
+        } else if !self.quoted_enough(data, 8) {
+            return None;
+        }
+        self.ported(key, data, Body::Other)
+    }
+
+    fn icmp(&self, key: Key, data: &'a [u8]) -> Option<Segment<'a>> {
+        let icmp = wire::icmp(data).filter(|_| self.checksum_ok())?;
+        if ICMP_ERRORS.contains(&icmp.kind) {
+            return self.quoted(IpVersion::V4, &key, icmp.body);
+        }
+        self.query(key, &icmp)
+    }
+
+    fn icmpv6(&self, key: Key, data: &'a [u8]) -> Option<Segment<'a>> {
+        let icmp = wire::icmp(data).filter(|_| self.checksum_ok())?;
+        if ICMPV6_ERRORS.contains(&icmp.kind) {
+            return self.quoted(IpVersion::V6, &key, icmp.body);
+        }
+        if self.profile != Profile::Userspace31 && self.outer.is_some() && UNTRACKED_V6.contains(&icmp.kind) {
+            return Some(Segment { key, related: false, body: Body::Untracked });
+        }
+        self.query(key, &icmp)
+    }
+
+    /// A query or its answer; only the kernel takes other codes than 0.
+    fn query(&self, mut key: Key, icmp: &wire::IcmpView<'_>) -> Option<Segment<'a>> {
+        let answer = opposite(self.profile, self.ipv6, icmp.kind)?;
+        if self.profile == Profile::Userspace31 && icmp.code != 0 {
+            return None;
+        }
+        key.src = Endpoint { port: icmp.id, icmp: (icmp.kind, icmp.code), ..key.src };
+        key.dst = Endpoint { port: icmp.id, icmp: (answer, icmp.code), ..key.dst };
+        Some(Segment { key, related: false, body: Body::Icmp(icmp.kind) })
+    }
+
+    /// The connection that an error's quoted packet belongs to. An error about an error is invalid.
+    fn quoted(&self, version: IpVersion, outer: &Key, body: &'a [u8]) -> Option<Segment<'a>> {
+        self.outer?;
+        let l3 = wire::inner_l3(version, body);
+        let faults = l3.faults;
+        if faults.truncated || faults.bad_header_length || faults.bad_extension || l3.is_partial() {
+            return None;
+        }
+        // Linux compares the error's destination only since 5.1.
+        if self.profile != Profile::Kernel2016 && l3.src != outer.dst.addr {
+            return None;
+        }
+        let inner = Reader { outer: None, ..*self };
+        let quoted = inner.read(inner.key(&l3), body.get(l3.payload_offset()..)?)?;
+        Some(Segment { key: quoted.key.reversed(), related: true, ..quoted })
+    }
+}
+
+/// UDP-Lite, RFC 3828.
+const UDPLITE: u8 = 136;

@@ -1,0 +1,97 @@
+//! The entries, found by zone and key, in either direction.
+//!
+//! Invariant: at most one entry has a canonical key in a zone; an expired entry is never found, and `counts` is
+//! the number of entries of each zone that are in the map.
+
+use super::{
+    icmp::Icmp, other::Other, sctp_kernel::Sctp, tcp_kernel, tcp_userspace, timeouts::Timer, tuple::Key,
+};
+use rustc_hash::FxHashMap;
+
+/// The protocol's part of an entry.
+#[derive(Clone, Debug)]
+pub(super) enum Tracker {
+    Tcp(tcp_userspace::Tcp),
+    Icmp(Icmp),
+    Other(Other),
+    KernelTcp(Box<tcp_kernel::Tcp>),
+    KernelSctp(Sctp),
+    /// A protocol that the kernel only watches for replies.
+    KernelPlain,
+}
+
+/// One tracked connection.
+#[derive(Clone, Debug)]
+pub(super) struct Conn {
+    /// As the first packet had it.
+    pub(super) key: Key,
+    pub(super) zone: u16,
+    pub(super) expires: u64,
+    pub(super) mark: u32,
+    pub(super) label: u128,
+    /// Whether a packet of the other direction was accepted; only the kernel asks.
+    pub(super) replied: bool,
+    pub(super) tracker: Tracker,
+}
+
+impl Conn {
+    pub(super) const fn new(key: Key, zone: u16, tracker: Tracker) -> Self {
+        Self { key, zone, expires: 0, mark: 0, label: 0, replied: false, tracker }
+    }
+
+    pub(super) const fn restart(&mut self, timer: Timer, now: u64) {
+        self.expires = now.saturating_add(timer.userspace());
+    }
+
+    /// Whether a packet with `key` travels against the first packet.
+    pub(super) fn is_reply(&self, key: &Key) -> bool {
+        self.key != *key
+    }
+}
+
+/// All entries.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table {
+    conns: FxHashMap<(u16, Key), Conn>,
+    counts: FxHashMap<u16, usize>,
+}
+
+impl Table {
+    /// The live entry of a packet.
+    pub(super) fn find(&mut self, zone: u16, key: &Key, now: u64) -> Option<&mut Conn> {
+        self.conns.get_mut(&(zone, key.canonical())).filter(|conn| conn.expires > now)
+    }
+
+    pub(super) fn insert(&mut self, conn: Conn) -> &mut Conn {
+        let place = (conn.zone, conn.key.canonical());
+        self.remove(place.0, &place.1);
+        *self.counts.entry(place.0).or_default() += 1;
+        self.conns.entry(place).insert_entry(conn).into_mut()
+    }
+
+    pub(super) fn remove(&mut self, zone: u16, key: &Key) -> Option<Conn> {
+        let gone = self.conns.remove(&(zone, key.canonical()))?;
+        if let Some(count) = self.counts.get_mut(&zone) {
+            *count -= 1;
+        }
+        Some(gone)
+    }
+
+    /// Removes what `dead` says, and hands it back.
+    pub(super) fn extract(&mut self, mut dead: impl FnMut(&Conn) -> bool) -> Vec<Conn> {
+        let keys: Vec<_> = self.conns.iter().filter(|(_, conn)| dead(conn)).map(|(key, _)| *key).collect();
+        keys.iter().filter_map(|(zone, key)| self.remove(*zone, key)).collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.conns.values()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    pub(super) fn count(&self, zone: u16) -> usize {
+        self.counts.get(&zone).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,47 @@
+//! How long an entry lives after the last packet that refreshed it.
+//!
+//! Source: for the userspace datapath, experiments with Open vSwitch 3.1 and its default timeout policy; for the
+//! kernel, Linux's `nf_conntrack_*_timeout*` defaults (not executed here).
+
+use super::Profile;
+
+/// Why an entry lives on: the timer that a packet restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    TcpFirst,
+    TcpOpening,
+    TcpEstablished,
+    TcpClosing,
+    TcpFinWait,
+    TcpClosed,
+    OtherFirst,
+    OtherMultiple,
+    OtherBidirectional,
+    IcmpFirst,
+    IcmpReply,
+}
+
+impl Timer {
+    /// Milliseconds, in the userspace datapath's default policy.
+    pub(super) const fn userspace(self) -> u64 {
+        1000 * match self {
+            Self::TcpEstablished => 24 * 60 * 60,
+            Self::TcpClosing => 15 * 60,
+            Self::OtherFirst | Self::OtherMultiple | Self::IcmpFirst => 60,
+            Self::TcpFinWait => 45,
+            Self::TcpFirst | Self::TcpOpening | Self::TcpClosed => 30,
+            Self::OtherBidirectional | Self::IcmpReply => 30,
+        }
+    }
+}
+
+/// Milliseconds that the kernel keeps an entry without a state machine, by protocol and whether a reply was seen
+/// before the packet.
+pub(super) const fn kernel_plain(profile: Profile, proto: u8, replied: bool) -> u64 {
+    1000 * match (proto, replied) {
+        (1 | 58, _) | (17 | 136 | 47, false) => 30,
+        (17, true) if !matches!(profile, Profile::Kernel2016) => 120,
+        (17 | 136 | 47, true) => 180,
+        _ => 600,
+    }
+}
