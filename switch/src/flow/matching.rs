@@ -31,12 +31,15 @@ impl Match {
     /// Value and mask of `field`; both zero where the match does not look at it.
     #[must_use]
     pub fn get(&self, field: Field) -> (u128, u128) {
-        let (mut value, mut mask) = (FlowKey::default(), FlowKey::default());
-        for part in &self.words {
-            value.set_word(usize::from(part.word), part.value, u64::MAX);
-            mask.set_word(usize::from(part.word), part.mask, u64::MAX);
+        let (mut value, mut mask) = (0, 0);
+        for full in masked_words(field, 0, u128::MAX) {
+            let part = self.words.iter().find(|part| part.word == full.word);
+            let (part_value, part_mask) = part.map_or((0, 0), |part| (part.value, part.mask));
+            let shift = full.mask.trailing_zeros();
+            value = value << 64 | u128::from((part_value & full.mask) >> shift);
+            mask = mask << 64 | u128::from((part_mask & full.mask) >> shift);
         }
-        (value.get(field), mask.get(field))
+        (value, mask)
     }
 
     /// The value of `field` where all its bits are matched.

@@ -1,7 +1,14 @@
 //! Flows as data and as text.
 
 pub mod ast;
+pub mod lint;
 pub mod matching;
+mod names;
+pub mod normalise;
+pub mod parse;
+pub mod print;
 
 pub use ast::{Action, Conjunction, Ct, Flow, FlowFlags, Span, Subfield, Zone};
+pub use lint::{Lint, LintKind};
 pub use matching::Match;
+pub use parse::{Era, FlowFile, ParseError, ParseErrors, ParseOptions, parse_bytes, parse_flows, parse_reader};
