@@ -7,4 +7,6 @@
 
 pub mod conntrack;
 pub mod flow;
+pub mod pipeline;
 pub mod table;
+pub mod trace;

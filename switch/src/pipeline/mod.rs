@@ -1,0 +1,380 @@
+//! The interpreter: a switch that takes frames and says what becomes of them.
+//!
+//! What it means: [`Switch::receive`] is one packet's whole way, recirculations included. Invariant: time passes
+//! only by [`Switch::advance`]. Deliberately absent: groups, meters, tunnels, `learn`, NAT (each is an
+//! [`Effect::Opaque`]), the MTU of ports, packet-in messages.
+//!
+//! Source: ovs-actions(7), ovs-fields(7), experiments with Open vSwitch 3.1.
+
+mod normal;
+mod pass;
+mod run;
+mod tracker;
+mod write;
+
+pub use normal::{Decision, Fdb, MAC_AGE_MS, NormalDrop};
+pub use tracker::{Scripted, Tracker, Visit};
+
+use crate::{
+    conntrack::{CtInfo, Profile},
+    table::{FlowId, Tables, TieBreak},
+    trace::{Recorder, Trace},
+};
+use flowproof_packet::{Field, FlowKey, PortNo, port, wire};
+use run::{Flying, Run};
+use std::{fmt, sync::Arc};
+
+/// One port of the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortConfig {
+    /// Its OpenFlow number.
+    pub ofport: PortNo,
+    /// The VLAN of an access port (`Port.tag`); a trunk for all VLANs otherwise. Only `NORMAL` looks at it.
+    pub access_vlan: Option<u16>,
+    /// Whether `FLOOD` and `NORMAL`'s flooding leave it out.
+    pub no_flood: bool,
+}
+
+impl PortConfig {
+    /// A trunk port that takes part in flooding.
+    #[must_use]
+    pub const fn trunk(ofport: PortNo) -> Self {
+        Self { ofport, access_vlan: None, no_flood: false }
+    }
+
+    /// An access port of `vlan` that takes part in flooding.
+    #[must_use]
+    pub const fn access(ofport: PortNo, vlan: u16) -> Self {
+        Self { ofport, access_vlan: Some(vlan), no_flood: false }
+    }
+}
+
+/// What a switch is, apart from its flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchConfig {
+    /// Its ports. `LOCAL` is added as a trunk if it is not named.
+    pub ports: Vec<PortConfig>,
+    /// The datapath.
+    pub profile: Profile,
+    /// What happens where OpenFlow leaves the winner undefined.
+    pub tie: TieBreak,
+}
+
+impl SwitchConfig {
+    /// A switch with Open vSwitch 3.1's userspace datapath and these ports.
+    #[must_use]
+    pub const fn new(ports: Vec<PortConfig>) -> Self {
+        Self { ports, profile: Profile::Userspace31, tie: TieBreak::First }
+    }
+
+    /// All ports in ascending order, `LOCAL` included.
+    fn all_ports(&self) -> Vec<PortConfig> {
+        let mut ports = self.ports.clone();
+        if ports.iter().all(|known| known.ofport != port::LOCAL) {
+            ports.push(PortConfig::trunk(port::LOCAL));
+        }
+        ports.sort_by_key(|port| port.ofport);
+        ports.dedup_by_key(|port| port.ofport);
+        ports
+    }
+}
+
+/// Bounds on the work for one packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How often one frame may be recirculated.
+    pub(crate) recirculations: u8,
+}
+
+impl Limits {
+    /// Nested calls to the same or a lower table.
+    pub(crate) const DEPTH: u32 = 64;
+    /// Calls in one pass.
+    pub(crate) const RESUBMITS: u32 = 4096;
+    /// Passes of one packet with all its copies; a bound of ours against tables that fork without end.
+    pub(crate) const PASSES: u32 = 1 << 14;
+
+    const fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Userspace31 => Self { recirculations: 6 },
+            // The kernel queues at most ten deferred actions; not judged by experiment.
+            Profile::Kernel | Profile::Kernel2016 => Self { recirculations: 10 },
+        }
+    }
+}
+
+/// Everything a `ct()` sets and `ct_clear` clears.
+pub(crate) const CT_FIELDS: [Field; 11] = [
+    Field::CtState,
+    Field::CtZone,
+    Field::CtMark,
+    Field::CtLabel,
+    Field::CtNwProto,
+    Field::CtNwSrc,
+    Field::CtNwDst,
+    Field::CtIpv6Src,
+    Field::CtIpv6Dst,
+    Field::CtTpSrc,
+    Field::CtTpDst,
+];
+
+/// What a packet meets, apart from the connection tracker.
+pub(crate) struct World<'w> {
+    tables: &'w Tables,
+    config: &'w SwitchConfig,
+    ports: &'w [PortConfig],
+    fdb: &'w mut Fdb,
+    limits: Limits,
+    now: u64,
+    learn: bool,
+}
+
+impl World<'_> {
+    fn port(&self, ofport: PortNo) -> Option<&PortConfig> {
+        let at = self.ports.binary_search_by_key(&ofport, |port| port.ofport).ok()?;
+        self.ports.get(at)
+    }
+}
+
+/// Why nothing came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// No flow of the table matches.
+    Miss {
+        /// The table.
+        table: u8,
+    },
+    /// The last flow that applied sends the packet nowhere.
+    Flow(FlowId),
+    /// Output to the port that the packet came in by.
+    InputPort(PortNo),
+    /// Output to a port that the switch does not have.
+    UnknownPort(PortNo),
+    /// `NORMAL` dropped it.
+    Normal(NormalDrop),
+    /// More than 64 nested calls to the same or a lower table: the whole pass is void.
+    TooDeep,
+    /// More than 4096 calls: the whole pass is void.
+    TooManyResubmits,
+    /// Recirculated more often than the datapath allows.
+    TooManyRecirculations,
+    /// A fragment that waits for the others.
+    Held,
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Miss { table } => write!(f, "no flow of table {table} matches"),
+            Self::Flow(flow) => write!(f, "flow {} sends it nowhere", flow.0),
+            Self::InputPort(port) => write!(f, "port {port} is the input port"),
+            Self::UnknownPort(port) => write!(f, "there is no port {port}"),
+            Self::Normal(why) => write!(f, "NORMAL: {why}"),
+            Self::TooDeep => f.write_str("more than 64 nested calls"),
+            Self::TooManyResubmits => f.write_str("more than 4096 calls"),
+            Self::TooManyRecirculations => f.write_str("recirculated too often"),
+            Self::Held => f.write_str("a fragment that waits for the others"),
+        }
+    }
+}
+
+/// One thing that a packet caused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Output by number, `IN_PORT`, `ALL` or `FLOOD`.
+    Output {
+        /// The port.
+        port: PortNo,
+        /// What leaves by it.
+        frame: Vec<u8>,
+    },
+    /// `NORMAL` executed.
+    Normal {
+        /// The packet as `NORMAL` met it.
+        frame: Vec<u8>,
+        /// The VLAN it travelled in; 0 for none.
+        vlan: u16,
+        /// What left by which port.
+        delivered: Vec<(PortNo, Vec<u8>)>,
+    },
+    /// A copy for the controller.
+    Controller {
+        /// The packet.
+        frame: Vec<u8>,
+    },
+    /// Something that is not modelled: what else happens to the packet is unknown.
+    Opaque {
+        /// The flow.
+        flow: FlowId,
+        /// The part of it.
+        text: String,
+    },
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it caused, in order.
+    pub effects: Vec<Effect>,
+    /// Why nothing came out; `None` if something did, or if it is unknown.
+    pub dropped: Option<DropReason>,
+    /// How it went, if that was asked for.
+    pub trace: Option<Trace>,
+}
+
+impl Outcome {
+    /// Everything that left the switch, in order.
+    #[must_use]
+    pub fn delivered(&self) -> Vec<(PortNo, Vec<u8>)> {
+        let mut all = Vec::new();
+        for effect in &self.effects {
+            match effect {
+                Effect::Output { port, frame } => all.push((*port, frame.clone())),
+                Effect::Normal { delivered, .. } => all.extend_from_slice(delivered),
+                Effect::Controller { .. } | Effect::Opaque { .. } => {}
+            }
+        }
+        all
+    }
+
+    /// Whether something that is not modelled had a part in it.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Opaque { .. }))
+    }
+
+    fn new(run: Run<'_, '_, impl Tracker>) -> Self {
+        let silent =
+            |effect: &Effect| matches!(effect, Effect::Normal { delivered, .. } if delivered.is_empty());
+        let dropped = run.reason.filter(|_| run.effects.iter().all(silent));
+        Self { effects: run.effects, dropped, trace: run.recorder.finish() }
+    }
+}
+
+/// A switch: flow tables, ports, learned addresses, tracked connections, and a clock.
+#[derive(Debug)]
+pub struct Switch<T> {
+    tables: Arc<Tables>,
+    config: SwitchConfig,
+    ports: Vec<PortConfig>,
+    fdb: Fdb,
+    tracker: T,
+    now: u64,
+}
+
+impl<T: Tracker> Switch<T> {
+    /// A switch that asks `tracker` about connections.
+    #[must_use]
+    pub fn with_tracker(tables: Arc<Tables>, config: SwitchConfig, tracker: T) -> Self {
+        let ports = config.all_ports();
+        Self { tables, config, ports, fdb: Fdb::default(), tracker, now: 0 }
+    }
+
+    /// What becomes of a frame that comes in by `in_port`.
+    pub fn receive(&mut self, in_port: PortNo, frame: &[u8]) -> Outcome {
+        self.take(in_port, frame, Recorder::default())
+    }
+
+    /// The same, with a trace.
+    pub fn receive_traced(&mut self, in_port: PortNo, frame: &[u8]) -> Outcome {
+        self.take(in_port, frame, Recorder::on())
+    }
+
+    fn take(&mut self, in_port: PortNo, frame: &[u8], recorder: Recorder) -> Outcome {
+        let world = World {
+            tables: &self.tables,
+            config: &self.config,
+            ports: &self.ports,
+            fdb: &mut self.fdb,
+            limits: Limits::of(self.config.profile),
+            now: self.now,
+            learn: true,
+        };
+        let key = wire::extract(frame, in_port);
+        start(world, &mut self.tracker, recorder, key, frame)
+    }
+
+    /// Lets time pass, in milliseconds.
+    pub fn advance(&mut self, ms: u64) {
+        self.now = self.now.saturating_add(ms);
+        self.fdb.expire(self.now);
+        self.tracker.advance(ms);
+    }
+
+    /// Exchanges the flows; connections and learned addresses stay.
+    pub fn replace_tables(&mut self, tables: Arc<Tables>) {
+        self.tables = tables;
+    }
+
+    /// The flows.
+    #[must_use]
+    pub const fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// What the switch is, apart from its flows.
+    #[must_use]
+    pub const fn config(&self) -> &SwitchConfig {
+        &self.config
+    }
+
+    /// The connection tracker.
+    #[must_use]
+    pub const fn tracker(&self) -> &T {
+        &self.tracker
+    }
+
+    /// The connection tracker, to change.
+    pub const fn tracker_mut(&mut self) -> &mut T {
+        &mut self.tracker
+    }
+
+    /// What `NORMAL` has learned.
+    #[must_use]
+    pub const fn fdb(&self) -> &Fdb {
+        &self.fdb
+    }
+
+    /// Forgets what `NORMAL` has learned.
+    pub fn flush_fdb(&mut self) {
+        self.fdb.flush();
+    }
+}
+
+fn start<T: Tracker>(
+    world: World<'_>,
+    tracker: &mut T,
+    recorder: Recorder,
+    key: FlowKey,
+    frame: &[u8],
+) -> Outcome {
+    let mut run = Run { world, tracker, recorder, effects: Vec::new(), reason: None, passes: 0 };
+    run.pass(0, 0, key, Flying { frame: frame.to_vec(), tracked: None });
+    Outcome::new(run)
+}
+
+/// What the tables alone make of a packet: no connections, no learning, nothing learned. Each `ct(table=…)` takes the
+/// next of `ct_next`, and `+trk+new` when they run out, as ofproto/trace does with `--ct-next`.
+///
+/// With an empty `frame` only the key goes through the tables, and the frames of the outcome are empty. Otherwise
+/// the key should be what [`wire::extract`] says of the frame, metadata apart.
+#[must_use]
+pub fn trace_stateless(
+    tables: &Tables,
+    config: &SwitchConfig,
+    key: &FlowKey,
+    frame: &[u8],
+    ct_next: &[CtInfo],
+) -> Outcome {
+    let ports = config.all_ports();
+    let world = World {
+        tables,
+        config,
+        ports: &ports,
+        fdb: &mut Fdb::default(),
+        limits: Limits::of(config.profile),
+        now: 0,
+        learn: false,
+    };
+    start(world, &mut Scripted::new(ct_next), Recorder::on(), key.clone(), frame)
+}

@@ -1,0 +1,374 @@
+//! One pass through the tables: from a key to a list of things to do.
+//!
+//! What it means: actions run left to right; `resubmit` is a call that returns; a pass that exceeds a limit does
+//! nothing at all, not even what it had already listed. Invariant: calls stand on a stack of our own, so no table
+//! can exhaust the machine's. Deliberately absent: frames (see [`super::run`]), groups, meters, learning of flows.
+//!
+//! Source: ovs-actions(7); limits and corners by experiment with Open vSwitch 3.1.
+
+use super::{DropReason, Limits, World, normal, write};
+use crate::{
+    conntrack::CtRequest,
+    flow::{Action, Ct, Subfield, Zone},
+    table::FlowId,
+    trace::{Event, Recorder},
+};
+use flowproof_packet::{Field, FlowKey, MacAddr, PortNo, port, wire};
+
+/// Something to do with the packet, in order. `at` is the index of the packet's key at that moment.
+#[derive(Debug)]
+pub(super) enum Op {
+    Output { port: PortNo, at: usize },
+    Normal { vlan: u16, at: usize, ports: Vec<(PortNo, usize)> },
+    Controller { at: usize },
+    Track { request: CtRequest, table: Option<u8>, at: usize },
+    Untrack,
+    Opaque { flow: FlowId, text: String },
+}
+
+/// What a pass comes to.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) ops: Vec<Op>,
+    /// The keys the packet had; the first is the one it came with.
+    pub(super) keys: Vec<FlowKey>,
+    /// Why nothing would come out, if nothing does.
+    pub(super) reason: DropReason,
+}
+
+/// A flow whose actions are being carried out.
+struct Call<'a> {
+    flow: FlowId,
+    table: u8,
+    actions: std::slice::Iter<'a, Action>,
+    deepens: bool,
+}
+
+/// A pass on its way.
+pub(super) struct Pass<'a, 'w> {
+    world: &'a mut World<'w>,
+    recorder: &'a mut Recorder,
+    level: u8,
+    key: FlowKey,
+    plan: Plan,
+    calls: Vec<Call<'w>>,
+    depth: u32,
+    resubmits: u32,
+    error: Option<DropReason>,
+}
+
+impl<'a, 'w> Pass<'a, 'w> {
+    /// Sends a packet with this key through the tables, beginning in `table`.
+    pub(super) fn plan(
+        world: &'a mut World<'w>,
+        recorder: &'a mut Recorder,
+        level: u8,
+        table: u8,
+        key: FlowKey,
+    ) -> Plan {
+        let plan = Plan { ops: Vec::new(), keys: vec![key.clone()], reason: DropReason::Miss { table } };
+        let mut pass = Pass {
+            world,
+            recorder,
+            level,
+            key,
+            plan,
+            calls: Vec::new(),
+            depth: 0,
+            resubmits: 0,
+            error: None,
+        };
+        let in_port = pass.in_port();
+        pass.note(|| Event::Pass { level, table, in_port });
+        pass.call(table, None, false);
+        pass.run();
+        pass.finish()
+    }
+
+    fn run(&mut self) {
+        while self.error.is_none() {
+            let Some(call) = self.calls.last_mut() else { break };
+            match call.actions.next() {
+                Some(action) => {
+                    let (flow, table) = (call.flow, call.table);
+                    self.act(flow, table, action);
+                }
+                None => self.leave(),
+            }
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        if let Some(error) = self.error {
+            self.calls.clear();
+            self.note(|| Event::Dropped(error));
+            self.plan.ops.clear();
+            self.plan.reason = error;
+        }
+        self.plan
+    }
+
+    fn note(&mut self, event: impl FnOnce() -> Event) {
+        self.recorder.note(usize::from(self.level) + self.calls.len(), event);
+    }
+
+    fn in_port(&self) -> PortNo {
+        write::small(&self.key, Field::InPort)
+    }
+
+    /// The index of the key as it is now.
+    fn snapshot(&mut self) -> usize {
+        if self.plan.keys.last() != Some(&self.key) {
+            self.plan.keys.push(self.key.clone());
+        }
+        self.plan.keys.len() - 1
+    }
+
+    /// The end of a flow's actions.
+    fn leave(&mut self) {
+        if let Some(call) = self.calls.pop() {
+            self.depth -= u32::from(call.deepens);
+        }
+    }
+
+    /// `resubmit` and `goto_table`: limits first, then the call.
+    fn resubmit(&mut self, from: u8, table: u8, port: Option<PortNo>, original_tuple: bool) {
+        if self.depth >= Limits::DEPTH {
+            self.error = Some(DropReason::TooDeep);
+        } else if self.resubmits >= Limits::RESUBMITS {
+            self.error = Some(DropReason::TooManyResubmits);
+        } else {
+            let calls = self.calls.len();
+            self.call(table, port, original_tuple);
+            if let Some(call) = self.calls.get_mut(calls) {
+                call.deepens = table <= from;
+                self.depth += u32::from(call.deepens);
+                self.resubmits += 1;
+            }
+        }
+    }
+
+    /// Looks the packet up in `table` and begins the flow's actions.
+    fn call(&mut self, table: u8, port: Option<PortNo>, original_tuple: bool) {
+        let mut key = if original_tuple {
+            match write::with_original_tuple(&self.key) {
+                Some(swapped) => wire::lookup_key(&swapped),
+                None => return self.note(|| Event::Skipped("the packet has no original tuple")),
+            }
+        } else {
+            wire::lookup_key(&self.key)
+        };
+        if let Some(port) = port.filter(|port| *port != port::IN_PORT) {
+            key.set(Field::InPort, u128::from(port));
+        }
+        let found = self.world.tables.lookup(table, &key, self.world.config.tie);
+        self.note(|| Event::Lookup { table, found });
+        if let Some(flow) = found.opaque {
+            let items = self.world.tables.flow(flow).map(|flow| flow.opaque_match.join(","));
+            self.opaque(flow, items.unwrap_or_default());
+            self.calls.clear();
+            return;
+        }
+        let Some((id, flow)) = found.flow.and_then(|id| Some((id, self.world.tables.flow(id)?))) else {
+            self.plan.reason = DropReason::Miss { table };
+            return;
+        };
+        self.plan.reason = DropReason::Flow(id);
+        self.calls.push(Call { flow: id, table, actions: flow.actions.iter(), deepens: false });
+    }
+
+    fn opaque(&mut self, flow: FlowId, text: String) {
+        self.note(|| Event::Opaque { flow, text: text.clone() });
+        self.plan.ops.push(Op::Opaque { flow, text });
+    }
+
+    fn act(&mut self, flow: FlowId, table: u8, action: &'w Action) {
+        match action {
+            Action::Output(port) => self.output(table, *port),
+            Action::OutputField(part) => match u16::try_from(write::read(&self.key, *part)) {
+                Ok(port) => self.output(table, port),
+                Err(_) => self.note(|| Event::Skipped("no port has this number")),
+            },
+            Action::Controller(_) => self.controller(),
+            Action::Resubmit { port, table: to, ct } => {
+                self.resubmit(table, to.unwrap_or(table), *port, *ct);
+            }
+            Action::GotoTable(to) => self.resubmit(table, *to, None, false),
+            Action::Set { field, value, mask, form } => {
+                let done = write::set(&mut self.key, *field, *value, *mask, *form);
+                self.written(done, *field, *mask);
+            }
+            Action::Move { src, dst } => {
+                let done = write::copy(&mut self.key, *src, *dst);
+                self.written(done, dst.field, flowproof_packet::key::low_bits(dst.width) << dst.start);
+            }
+            Action::ModVlanVid(vid) => self.vlan(|key| write::modify_vlan(key, *vid, 0x0fff), "mod_vlan_vid"),
+            Action::ModVlanPcp(pcp) => {
+                self.vlan(|key| write::modify_vlan(key, u16::from(*pcp) << 13, 0xe000), "mod_vlan_pcp");
+            }
+            Action::StripVlan => self.vlan(write::pop_vlan, "strip_vlan"),
+            Action::PushVlan(tpid) => self.vlan(|key| write::push_vlan(key, *tpid), "push_vlan"),
+            Action::DecTtl(_) => self.decrement_ttl(),
+            Action::Ct(ct) => self.track(flow, ct),
+            Action::CtClear => {
+                self.plan.ops.push(Op::Untrack);
+                self.untrack();
+            }
+            Action::Conjunction(_) | Action::Note(_) => {}
+            Action::Opaque(text) => self.opaque(flow, text.clone()),
+        }
+    }
+
+    fn written(&mut self, done: bool, field: Field, mask: u128) {
+        if !done {
+            return self.note(|| Event::Skipped("the packet does not have this field"));
+        }
+        let mask = mask & flowproof_packet::key::low_bits(field.spec().width);
+        let (start, end) = (mask.trailing_zeros(), 128 - mask.leading_zeros());
+        let part = match (u16::try_from(start), u16::try_from(end.saturating_sub(start))) {
+            (Ok(start), Ok(width)) if mask != 0 => Subfield { field, start, width },
+            _ => Subfield::whole(field),
+        };
+        let value = write::read(&self.key, part);
+        self.note(|| Event::Write { part, value });
+    }
+
+    fn vlan(&mut self, change: impl FnOnce(&mut FlowKey), action: &'static str) {
+        change(&mut self.key);
+        self.note(|| Event::Header(action));
+    }
+
+    fn decrement_ttl(&mut self) {
+        if write::decrement_ttl(&mut self.key) {
+            self.note(|| Event::Header("dec_ttl"));
+        } else {
+            self.note(|| Event::Skipped("no hops left: the flow's other actions are not carried out"));
+            self.leave();
+        }
+    }
+
+    fn controller(&mut self) {
+        let at = self.snapshot();
+        self.plan.ops.push(Op::Controller { at });
+        self.note(|| Event::Controller);
+    }
+
+    fn output(&mut self, table: u8, port: PortNo) {
+        match port {
+            port::NORMAL => self.normal(),
+            port::FLOOD => self.flood(true),
+            port::ALL => self.flood(false),
+            port::IN_PORT => self.emit(self.in_port()),
+            port::CONTROLLER => self.controller(),
+            port::TABLE => self.resubmit(table, 0, None, false),
+            port::NONE => {}
+            port if port == self.in_port() => {
+                self.plan.reason = DropReason::InputPort(port);
+                self.note(|| Event::Skipped("output to the input port; only IN_PORT does that"));
+            }
+            port => self.emit(port),
+        }
+    }
+
+    fn emit(&mut self, port: PortNo) {
+        if self.world.port(port).is_none() {
+            self.plan.reason = DropReason::UnknownPort(port);
+            return self.note(|| Event::Dropped(DropReason::UnknownPort(port)));
+        }
+        let at = self.snapshot();
+        self.plan.ops.push(Op::Output { port, at });
+        self.note(|| Event::Output(port));
+    }
+
+    fn flood(&mut self, respect_no_flood: bool) {
+        let in_port = self.in_port();
+        let wanted =
+            |port: &&super::PortConfig| port.ofport != in_port && !(respect_no_flood && port.no_flood);
+        let ports: Vec<_> = self.world.ports.iter().filter(wanted).map(|port| port.ofport).collect();
+        for port in ports {
+            self.emit(port);
+        }
+    }
+
+    fn normal(&mut self) {
+        let (learn, now) = (self.world.learn, self.world.now);
+        let forward = normal::forward(self.world.ports, self.world.fdb, now, learn, &self.key);
+        let (vlan, decision) = (forward.vlan, forward.decision);
+        let port = self.in_port();
+        let src = MacAddr::from_bits(self.key.get(Field::DlSrc) as u64);
+        if learn && forward.learned {
+            self.note(|| Event::Learned { vlan, mac: src, port });
+        }
+        self.note(|| {
+            let ports = forward.outputs.iter().map(|(port, _)| *port).collect();
+            Event::Normal { vlan, decision, ports }
+        });
+        if let normal::Decision::Drop(why) = decision {
+            self.plan.reason = DropReason::Normal(why);
+        }
+        let at = self.snapshot();
+        let keys = &mut self.plan.keys;
+        let mut ports = Vec::with_capacity(forward.outputs.len());
+        for (port, key) in forward.outputs {
+            if keys.last() != Some(&key) {
+                keys.push(key);
+            }
+            ports.push((port, keys.len() - 1));
+        }
+        self.plan.ops.push(Op::Normal { vlan, at, ports });
+    }
+
+    fn track(&mut self, flow: FlowId, ct: &Ct) {
+        if ct.nat.is_some() || !ct.other.is_empty() {
+            let parts = ct.nat.iter().chain(&ct.other).cloned().collect::<Vec<_>>();
+            self.opaque(flow, format!("ct({})", parts.join(",")));
+            return self.untrack();
+        }
+        let request = self.request(ct);
+        let at = self.snapshot();
+        self.note(|| Event::Track { request, table: ct.table });
+        self.plan.ops.push(Op::Track { request, table: ct.table, at });
+        self.untrack();
+    }
+
+    fn request(&self, ct: &Ct) -> CtRequest {
+        let mut key = self.key.clone();
+        let (mut mark, mut label) = (0, 0);
+        for action in &ct.exec {
+            let (field, mask) = match action {
+                Action::Set { field, value, mask, form } => {
+                    write::set(&mut key, *field, *value, *mask, *form);
+                    (*field, *mask)
+                }
+                Action::Move { src, dst } if write::copy(&mut key, *src, *dst) => {
+                    (dst.field, flowproof_packet::key::low_bits(dst.width) << dst.start)
+                }
+                _ => continue,
+            };
+            match field {
+                Field::CtMark => mark |= mask as u32,
+                Field::CtLabel => label |= mask,
+                _ => {}
+            }
+        }
+        let zone = match ct.zone {
+            Zone::Const(zone) => zone,
+            Zone::Field(part) => (write::read(&key, part) & 0xffff) as u16,
+        };
+        CtRequest {
+            zone,
+            commit: ct.commit,
+            force: ct.force,
+            mark: (key.get(Field::CtMark) as u32 & mark, mark),
+            label: (key.get(Field::CtLabel) & label, label),
+        }
+    }
+
+    /// The rest of the pass sees an untracked packet.
+    fn untrack(&mut self) {
+        for field in super::CT_FIELDS {
+            self.key.set(field, 0);
+        }
+        self.note(|| Event::Untracked);
+    }
+}

@@ -1,0 +1,198 @@
+//! Carrying out what passes decide, with frames and a connection tracker.
+//!
+//! What it means: a pass's list runs on a batch of frames, one unless `ct()` completes a datagram from fragments;
+//! `ct(table=…)` sends a copy through the tables before the rest of the list is carried out. Invariant: a copy keeps
+//! registers, metadata, tunnel and input port; everything else is read from its frame again.
+//!
+//! Source: ovs-actions(7), "ct"; experiments with Open vSwitch 3.1.
+
+use super::{
+    DropReason, Effect, Limits, Tracker, Visit, World,
+    pass::{Op, Pass, Plan},
+};
+use crate::{
+    conntrack::CtInfo,
+    trace::{Event, Recorder},
+};
+use flowproof_packet::{Field, FlowKey, wire};
+
+/// Registers and metadata that survive recirculation; the wide ones cover several.
+const SURVIVORS: [Field; 19] = [
+    Field::InPort,
+    Field::Metadata,
+    Field::Xxreg0,
+    Field::Xxreg1,
+    Field::Xxreg2,
+    Field::Xxreg3,
+    Field::PktMark,
+    Field::SkbPriority,
+    Field::TunId,
+    Field::TunSrc,
+    Field::TunDst,
+    Field::TunIpv6Src,
+    Field::TunIpv6Dst,
+    Field::TunFlags,
+    Field::TunTtl,
+    Field::TunTos,
+    Field::TunGbpId,
+    Field::TunGbpFlags,
+    Field::PacketType,
+];
+
+/// A frame on its way, with what the datapath knows of it.
+#[derive(Clone, Debug)]
+pub(super) struct Flying {
+    /// Empty when only a key is being traced.
+    pub(super) frame: Vec<u8>,
+    /// Zone and result of the last `ct()`.
+    pub(super) tracked: Option<(u16, CtInfo)>,
+}
+
+/// One packet and all its copies.
+pub(super) struct Run<'a, 'w, T> {
+    pub(super) world: World<'w>,
+    pub(super) tracker: &'a mut T,
+    pub(super) recorder: Recorder,
+    pub(super) effects: Vec<Effect>,
+    pub(super) reason: Option<DropReason>,
+    pub(super) passes: u32,
+}
+
+impl<T: Tracker> Run<'_, '_, T> {
+    /// Sends a frame with this key through the tables, and carries out what they say.
+    pub(super) fn pass(&mut self, level: u8, table: u8, key: FlowKey, flying: Flying) {
+        if level > self.world.limits.recirculations || self.passes >= Limits::PASSES {
+            self.drop(level, DropReason::TooManyRecirculations);
+            return;
+        }
+        self.passes += 1;
+        let plan = Pass::plan(&mut self.world, &mut self.recorder, level, table, key);
+        self.reason = Some(plan.reason);
+        let mut batch = vec![flying];
+        let mut base = 0;
+        for op in &plan.ops {
+            if let Op::Track { request, table, at } = op {
+                let visit = Visit { request: *request, before: None, recirculates: table.is_some() };
+                batch = self.track(level, &rewritten(&batch, &plan, base, *at), &visit);
+                base = *at;
+                if let Some(table) = table {
+                    self.fork(level, *table, &plan, *at, request.zone, &batch);
+                }
+            } else if matches!(op, Op::Untrack) {
+                batch.iter_mut().for_each(|flying| flying.tracked = None);
+            } else {
+                batch.iter().for_each(|flying| self.deliver(op, &plan, base, flying));
+            }
+        }
+    }
+
+    fn drop(&mut self, level: u8, reason: DropReason) {
+        self.recorder.note(usize::from(level), || Event::Dropped(reason));
+        self.reason = Some(reason);
+    }
+
+    fn track(&mut self, level: u8, batch: &[Flying], visit: &Visit) -> Vec<Flying> {
+        let mut tracked = Vec::with_capacity(batch.len());
+        for flying in batch {
+            let visit = Visit { before: flying.tracked, ..*visit };
+            let output = self.tracker.track(&flying.frame, &visit);
+            if output.is_empty() {
+                self.recorder.note(usize::from(level), || Event::Held);
+                self.reason = Some(DropReason::Held);
+            }
+            for (frame, info) in output {
+                self.recorder.note(usize::from(level), || Event::Tracked(info));
+                tracked.push(Flying { frame, tracked: Some((visit.request.zone, info)) });
+            }
+        }
+        tracked
+    }
+
+    fn fork(&mut self, level: u8, table: u8, plan: &Plan, at: usize, zone: u16, batch: &[Flying]) {
+        let Some(old) = plan.keys.get(at) else { return };
+        for flying in batch {
+            let mut key = if flying.frame.is_empty() { reread(old) } else { again(old, &flying.frame) };
+            let info = flying.tracked.map_or_else(CtInfo::default, |(_, info)| info);
+            put_tracked(&mut key, zone, &info);
+            self.pass(level + 1, table, key, flying.clone());
+        }
+    }
+
+    fn deliver(&mut self, op: &Op, plan: &Plan, base: usize, flying: &Flying) {
+        let frame = |at: usize| commit(flying, plan, base, at);
+        self.effects.push(match op {
+            Op::Output { port, at } => Effect::Output { port: *port, frame: frame(*at) },
+            Op::Normal { vlan, at, ports } => Effect::Normal {
+                frame: frame(*at),
+                vlan: *vlan,
+                delivered: ports.iter().map(|(port, at)| (*port, frame(*at))).collect(),
+            },
+            Op::Controller { at } => Effect::Controller { frame: frame(*at) },
+            Op::Opaque { flow, text } => Effect::Opaque { flow: *flow, text: text.clone() },
+            Op::Track { .. } | Op::Untrack => return,
+        });
+    }
+}
+
+/// The frame with the header changes between two of the plan's keys.
+fn commit(flying: &Flying, plan: &Plan, base: usize, at: usize) -> Vec<u8> {
+    match (plan.keys.get(base), plan.keys.get(at)) {
+        (Some(before), Some(after)) if base != at && !flying.frame.is_empty() => {
+            wire::commit(&flying.frame, before, after)
+        }
+        _ => flying.frame.clone(),
+    }
+}
+
+fn rewritten(batch: &[Flying], plan: &Plan, base: usize, at: usize) -> Vec<Flying> {
+    batch.iter().map(|flying| Flying { frame: commit(flying, plan, base, at), ..*flying }).collect()
+}
+
+/// The key of a recirculated frame.
+fn again(old: &FlowKey, frame: &[u8]) -> FlowKey {
+    let mut key = wire::extract(frame, 0);
+    for field in SURVIVORS {
+        key.set(field, old.get(field));
+    }
+    key
+}
+
+/// The key of a recirculated packet that has no frame: what lies behind a second tag is out of sight.
+fn reread(old: &FlowKey) -> FlowKey {
+    const TAGS: [Field; 6] = [
+        Field::DlSrc,
+        Field::DlDst,
+        Field::VlanTci,
+        Field::VlanTpid,
+        Field::InnerVlanTci,
+        Field::InnerVlanTpid,
+    ];
+    let mut key = old.clone();
+    key.set(Field::ConjId, 0);
+    let inner = key.get(Field::InnerVlanTpid);
+    if inner != 0 {
+        key = FlowKey::default();
+        for field in SURVIVORS.into_iter().chain(TAGS.into_iter().take(4)) {
+            key.set(field, old.get(field));
+        }
+        key.set(Field::DlType, inner);
+    }
+    key
+}
+
+/// Writes what `ct()` said into a key.
+fn put_tracked(key: &mut FlowKey, zone: u16, info: &CtInfo) {
+    super::CT_FIELDS.into_iter().for_each(|field| key.set(field, 0));
+    key.set(Field::CtState, u128::from(info.state));
+    key.set(Field::CtZone, u128::from(zone));
+    key.set(Field::CtMark, u128::from(info.mark));
+    key.set(Field::CtLabel, info.label);
+    let Some(tuple) = info.orig else { return };
+    let (src, dst) =
+        if tuple.ipv6 { (Field::CtIpv6Src, Field::CtIpv6Dst) } else { (Field::CtNwSrc, Field::CtNwDst) };
+    key.set(src, tuple.src);
+    key.set(dst, tuple.dst);
+    key.set(Field::CtNwProto, u128::from(tuple.proto));
+    key.set(Field::CtTpSrc, u128::from(tuple.tp_src));
+    key.set(Field::CtTpDst, u128::from(tuple.tp_dst));
+}

@@ -1,0 +1,52 @@
+//! Who answers a `ct()`: the seam between the tables and the memory of connections.
+
+use crate::conntrack::{CtInfo, CtOutput, CtRequest, state};
+
+/// One packet at one `ct()`.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit {
+    /// What the action asks for.
+    pub request: CtRequest,
+    /// Zone and result of the packet's previous `ct()`, if there was one.
+    pub before: Option<(u16, CtInfo)>,
+    /// Whether the action has `table=…`, so that somebody looks at the answer.
+    pub recirculates: bool,
+}
+
+/// A memory of connections, or something that stands in for one.
+pub trait Tracker {
+    /// What `ct()` makes of a frame; the frame is empty when only a key is traced.
+    fn track(&mut self, frame: &[u8], visit: &Visit) -> CtOutput;
+
+    /// Lets time pass, in milliseconds.
+    fn advance(&mut self, ms: u64) {
+        let _ = ms;
+    }
+}
+
+/// Answers from a list, whatever the packet; a mark or label that the same `ct()` sets is in the answer.
+///
+/// Source: ovs-vswitchd(8), `ofproto/trace --ct-next`.
+#[derive(Clone, Debug)]
+pub struct Scripted<'a> {
+    next: std::slice::Iter<'a, CtInfo>,
+}
+
+impl<'a> Scripted<'a> {
+    /// Gives these answers in order, then `+trk+new` for ever.
+    #[must_use]
+    pub fn new(answers: &'a [CtInfo]) -> Self {
+        Self { next: answers.iter() }
+    }
+}
+
+impl Tracker for Scripted<'_> {
+    fn track(&mut self, frame: &[u8], visit: &Visit) -> CtOutput {
+        let usual = CtInfo { state: state::TRK | state::NEW, ..CtInfo::default() };
+        let mut info = if visit.recirculates { self.next.next().copied().unwrap_or(usual) } else { usual };
+        let ((mark, mark_mask), (label, label_mask)) = (visit.request.mark, visit.request.label);
+        info.mark = info.mark & !mark_mask | mark & mark_mask;
+        info.label = info.label & !label_mask | label & label_mask;
+        vec![(frame.to_vec(), info)]
+    }
+}
