@@ -16,7 +16,7 @@ pub use normal::{Decision, Fdb, MAC_AGE_MS, NormalDrop};
 pub use tracker::{Scripted, Tracker, Visit};
 
 use crate::{
-    conntrack::{CtInfo, Profile},
+    conntrack::{Conntrack, CtInfo, Profile},
     table::{FlowId, Tables, TieBreak},
     trace::{Recorder, Trace},
 };
@@ -253,13 +253,33 @@ impl Outcome {
 
 /// A switch: flow tables, ports, learned addresses, tracked connections, and a clock.
 #[derive(Debug)]
-pub struct Switch<T> {
+pub struct Switch<T = Conntrack> {
     tables: Arc<Tables>,
     config: SwitchConfig,
     ports: Vec<PortConfig>,
     fdb: Fdb,
     tracker: T,
     now: u64,
+}
+
+impl Switch {
+    /// A switch that has seen nothing yet, with the connection tracking of the datapath that `config` names.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>, config: SwitchConfig) -> Self {
+        let conntrack = Conntrack::new(config.profile);
+        Self::with_tracker(tables, config, conntrack)
+    }
+
+    /// The connections.
+    #[must_use]
+    pub const fn conntrack(&self) -> &Conntrack {
+        &self.tracker
+    }
+
+    /// The connections, to flush or to set limits.
+    pub const fn conntrack_mut(&mut self) -> &mut Conntrack {
+        &mut self.tracker
+    }
 }
 
 impl<T: Tracker> Switch<T> {

@@ -11,7 +11,7 @@ use super::{
     pass::{Op, Pass, Plan},
 };
 use crate::{
-    conntrack::CtInfo,
+    conntrack::{Before, CtInfo},
     trace::{Event, Recorder},
 };
 use flowproof_packet::{Field, FlowKey, wire};
@@ -44,8 +44,8 @@ const SURVIVORS: [Field; 19] = [
 pub(super) struct Flying {
     /// Empty when only a key is being traced.
     pub(super) frame: Vec<u8>,
-    /// Zone and result of the last `ct()`.
-    pub(super) tracked: Option<(u16, CtInfo)>,
+    /// What it remembers of the last `ct()`.
+    pub(super) tracked: Option<Before>,
 }
 
 /// One packet and all its copies.
@@ -102,7 +102,7 @@ impl<T: Tracker> Run<'_, '_, T> {
             }
             for (frame, info) in output {
                 self.recorder.note(usize::from(level), || Event::Tracked(info));
-                tracked.push(Flying { frame, tracked: Some((visit.request.zone, info)) });
+                tracked.push(Flying { frame, tracked: Some(Before { zone: visit.request.zone, info }) });
             }
         }
         tracked
@@ -112,7 +112,7 @@ impl<T: Tracker> Run<'_, '_, T> {
         let Some(old) = plan.keys.get(at) else { return };
         for flying in batch {
             let mut key = if flying.frame.is_empty() { reread(old) } else { again(old, &flying.frame) };
-            let info = flying.tracked.map_or_else(CtInfo::default, |(_, info)| info);
+            let info = flying.tracked.map_or_else(CtInfo::default, |tracked| tracked.info);
             put_tracked(&mut key, zone, &info);
             self.pass(level + 1, table, key, flying.clone());
         }

@@ -1,14 +1,14 @@
 //! Who answers a `ct()`: the seam between the tables and the memory of connections.
 
-use crate::conntrack::{CtInfo, CtOutput, CtRequest, state};
+use crate::conntrack::{Before, Conntrack, CtInfo, CtOutput, CtRequest, state};
 
 /// One packet at one `ct()`.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
     /// What the action asks for.
     pub request: CtRequest,
-    /// Zone and result of the packet's previous `ct()`, if there was one.
-    pub before: Option<(u16, CtInfo)>,
+    /// What the packet remembers of its previous `ct()`.
+    pub before: Option<Before>,
     /// Whether the action has `table=…`, so that somebody looks at the answer.
     pub recirculates: bool,
 }
@@ -21,6 +21,19 @@ pub trait Tracker {
     /// Lets time pass, in milliseconds.
     fn advance(&mut self, ms: u64) {
         let _ = ms;
+    }
+}
+
+impl Tracker for Conntrack {
+    fn track(&mut self, frame: &[u8], visit: &Visit) -> CtOutput {
+        match &visit.before {
+            Some(before) => self.execute_again(frame, &visit.request, before),
+            None => self.execute(frame, &visit.request),
+        }
+    }
+
+    fn advance(&mut self, ms: u64) {
+        Self::advance(self, ms);
     }
 }
 
