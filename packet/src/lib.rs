@@ -5,6 +5,7 @@
 //!
 //! Source: ovs-fields(7); RFC 791, 793, 826, 8200, 4861.
 
+pub mod build;
 pub mod field;
 pub mod key;
 pub mod mac;

@@ -17,12 +17,16 @@ mod nd;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use bytes::put;
+pub(crate) use checksum::{SCTP_CHECKSUM, checksum_offset, sctp_checksum, segment_checksum, updated};
 pub use checksum::{checksum, ipv4_header_checksum_ok, l4_checksum_ok, sctp_checksum_ok};
 pub use commit::commit;
 pub use ether::{Ether, VlanTag, ether};
+pub(crate) use extract::ARP_PREFIX;
 pub use extract::{FRAG_ANY, FRAG_LATER, VLAN_PRESENT, extract, lookup_key};
 pub use ip::{Faults, Fragment, IpVersion, L3, inner_l3, l3};
 pub use l4::{IcmpView, PortsView, TcpView, UdpView, icmp, sctp, tcp, udp};
+pub(crate) use nd::is_nd as nd_kind;
 pub use nd::{NdView, nd};
 
 /// Ethertypes that the codec knows (IEEE 802 numbers).

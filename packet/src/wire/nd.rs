@@ -1,6 +1,6 @@
 //! Neighbour discovery messages (RFC 4861), as Open vSwitch reads their first options.
 
-use super::bytes::{rest, u8_at, u16_at, u32_at, u48_at, u128_at};
+use super::bytes::{rest, u8_at, u32_at, u48_at, u128_at};
 
 /// Neighbour solicitation.
 pub(crate) const SOLICIT: u8 = 135;
@@ -17,6 +17,11 @@ pub(crate) const RESERVED: usize = 4;
 pub(crate) const TARGET: usize = 8;
 /// See [`RESERVED`].
 pub(crate) const OPTIONS: usize = 24;
+
+/// Whether type and code are those of a solicitation or an advertisement.
+pub(crate) const fn is_nd(kind: u8, code: u8) -> bool {
+    matches!((kind, code), (SOLICIT | ADVERT, 0))
+}
 
 /// What the flow key holds of a neighbour solicitation or advertisement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,10 +45,9 @@ pub struct NdView {
 /// of zeroes does not count as there.
 #[must_use]
 pub fn nd(message: &[u8]) -> Option<NdView> {
-    let (SOLICIT | ADVERT, 0) = u16_at(message, 0).map(u16::to_be_bytes).map(|[kind, code]| (kind, code))?
-    else {
+    if !is_nd(u8_at(message, 0)?, u8_at(message, 1)?) {
         return None;
-    };
+    }
     let reserved = u32_at(message, RESERVED)?;
     let Some(target) = u128_at(message, TARGET) else {
         return Some(NdView { reserved, ..NdView::default() });
