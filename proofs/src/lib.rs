@@ -1,1 +1,22 @@
-//! Why the tables are right.
+//! Why the tables are right: symbolic packets, properties, engines, counterexamples, reports.
+//!
+//! Two engines answer each question independently: decision diagrams run forwards over packet sets
+//! ([`symbolic`], [`bdd`]); Z3 gets the question as one formula, built backwards from the forbidden outcome
+//! ([`z3_engine`]). What they refute is replayed in the interpreter before anyone sees it.
+//!
+//! Invariant: a verdict other than `proved`, `refuted` or `vacuous` is never turned into one of them.
+
+pub mod bdd;
+pub mod diagram;
+pub mod familiar;
+pub mod frames;
+pub mod ports;
+pub mod predicate;
+pub mod properties;
+pub mod set;
+pub mod symbolic;
+pub mod symkey;
+pub mod tables;
+pub mod vars;
+pub mod z3_engine;
+pub mod z3_port;

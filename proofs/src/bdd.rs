@@ -1,0 +1,212 @@
+//! Reduced ordered binary decision diagrams: hash-consed, so that equal sets are equal numbers.
+//!
+//! Invariants: node 0 is false and node 1 is true; a node's children have greater levels than its own; no node
+//! has two equal children; no two nodes are alike. Nodes are never freed: a manager lives as long as the work on
+//! one port, and its size is bounded by [`Bdds::with_limit`].
+//!
+//! Deliberately absent: complement edges, reordering, garbage collection. The order is fixed by
+//! [`crate::vars::level`], which puts the fields that tables branch on first.
+
+use crate::{
+    set::{Literal, PacketSets},
+    vars::{self, Var},
+};
+use rustc_hash::FxHashMap;
+
+/// A set of packets: the number of its diagram's root.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct Bdd(u32);
+
+const FALSE: Bdd = Bdd(0);
+const TRUE: Bdd = Bdd(1);
+/// The level of the two leaves, below every variable.
+const LEAF: u16 = u16::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Node {
+    level: u16,
+    low: Bdd,
+    high: Bdd,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Op {
+    And,
+    Or,
+    Minus,
+}
+
+/// A manager: the nodes, and what has been computed already.
+#[derive(Default)]
+pub struct Bdds {
+    nodes: Vec<Node>,
+    unique: FxHashMap<Node, Bdd>,
+    computed: FxHashMap<(Op, Bdd, Bdd), Bdd>,
+    limit: usize,
+    overflown: bool,
+}
+
+impl Bdds {
+    /// A manager that holds at most `limit` nodes (16 bytes each, about 50 with its tables). When the limit is
+    /// reached results are no longer meaningful and [`Bdds::overflown`] says so.
+    #[must_use]
+    pub fn with_limit(limit: usize) -> Self {
+        let leaf = Node { level: LEAF, low: FALSE, high: FALSE };
+        Self { nodes: vec![leaf, leaf], limit, ..Self::default() }
+    }
+
+    /// Whether the node limit was reached: every answer since then is worthless.
+    #[must_use]
+    pub const fn overflown(&self) -> bool {
+        self.overflown
+    }
+
+    /// Nodes in use.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn node(&self, set: Bdd) -> Node {
+        self.nodes.get(set.0 as usize).copied().unwrap_or(Node { level: LEAF, low: FALSE, high: FALSE })
+    }
+
+    fn make(&mut self, level: u16, low: Bdd, high: Bdd) -> Bdd {
+        if low == high {
+            return low;
+        }
+        let node = Node { level, low, high };
+        if let Some(known) = self.unique.get(&node) {
+            return *known;
+        }
+        if self.nodes.len() >= self.limit {
+            self.overflown = true;
+            return FALSE;
+        }
+        let new = Bdd(self.nodes.len() as u32);
+        self.nodes.push(node);
+        self.unique.insert(node, new);
+        new
+    }
+
+    /// The answer where no recursion is needed.
+    fn trivial(op: Op, a: Bdd, b: Bdd) -> Option<Bdd> {
+        match op {
+            Op::And if a == b || b == TRUE => Some(a),
+            Op::And if a == TRUE => Some(b),
+            Op::And if a == FALSE || b == FALSE => Some(FALSE),
+            Op::Or if a == b || b == FALSE => Some(a),
+            Op::Or if a == FALSE => Some(b),
+            Op::Or if a == TRUE || b == TRUE => Some(TRUE),
+            Op::Minus if a == b || a == FALSE || b == TRUE => Some(FALSE),
+            Op::Minus if b == FALSE => Some(a),
+            Op::And | Op::Or | Op::Minus => None,
+        }
+    }
+
+    fn apply(&mut self, op: Op, a: Bdd, b: Bdd) -> Bdd {
+        if let Some(answer) = Self::trivial(op, a, b) {
+            return answer;
+        }
+        let (a, b) = if op != Op::Minus && b < a { (b, a) } else { (a, b) };
+        if let Some(known) = self.computed.get(&(op, a, b)) {
+            return *known;
+        }
+        let (left, right) = (self.node(a), self.node(b));
+        let level = left.level.min(right.level);
+        let split =
+            |node: Node, whole: Bdd| if node.level == level { (node.low, node.high) } else { (whole, whole) };
+        let ((a0, a1), (b0, b1)) = (split(left, a), split(right, b));
+        let low = self.apply(op, a0, b0);
+        let high = self.apply(op, a1, b1);
+        let result = self.make(level, low, high);
+        self.computed.insert((op, a, b), result);
+        result
+    }
+
+    fn project(&mut self, set: Bdd, drop: &dyn Fn(Var) -> bool, done: &mut FxHashMap<Bdd, Bdd>) -> Bdd {
+        if set == FALSE || set == TRUE {
+            return set;
+        }
+        if let Some(known) = done.get(&set) {
+            return *known;
+        }
+        let node = self.node(set);
+        let low = self.project(node.low, drop, done);
+        let high = self.project(node.high, drop, done);
+        let result = if drop(vars::at_level(node.level)) {
+            self.apply(Op::Or, low, high)
+        } else {
+            self.make(node.level, low, high)
+        };
+        done.insert(set, result);
+        result
+    }
+
+    /// Whether the packet whose bits `bit` tells is in `set`.
+    #[must_use]
+    pub fn contains(&self, set: Bdd, bit: impl Fn(Var) -> bool) -> bool {
+        let mut at = set;
+        while at != FALSE && at != TRUE {
+            let node = self.node(at);
+            at = if bit(vars::at_level(node.level)) { node.high } else { node.low };
+        }
+        at == TRUE
+    }
+}
+
+impl PacketSets for Bdds {
+    type Set = Bdd;
+
+    fn none(&self) -> Bdd {
+        FALSE
+    }
+
+    fn all(&self) -> Bdd {
+        TRUE
+    }
+
+    fn cube(&mut self, literals: &[Literal]) -> Bdd {
+        let mut sorted: Vec<(u16, bool)> =
+            literals.iter().map(|(var, on)| (vars::level(*var), *on)).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
+            return FALSE;
+        }
+        sorted.into_iter().rev().fold(TRUE, |below, (level, on)| {
+            if on { self.make(level, FALSE, below) } else { self.make(level, below, FALSE) }
+        })
+    }
+
+    fn and(&mut self, a: Bdd, b: Bdd) -> Bdd {
+        self.apply(Op::And, a, b)
+    }
+
+    fn or(&mut self, a: Bdd, b: Bdd) -> Bdd {
+        self.apply(Op::Or, a, b)
+    }
+
+    fn minus(&mut self, a: Bdd, b: Bdd) -> Bdd {
+        self.apply(Op::Minus, a, b)
+    }
+
+    fn exists(&mut self, set: Bdd, drop: &dyn Fn(Var) -> bool) -> Bdd {
+        self.project(set, drop, &mut FxHashMap::default())
+    }
+
+    fn member(&self, set: Bdd) -> Option<Vec<Literal>> {
+        let mut literals = Vec::new();
+        let mut at = set;
+        while at != TRUE {
+            if at == FALSE {
+                return None;
+            }
+            let node = self.node(at);
+            let on = node.low == FALSE;
+            literals.push((vars::at_level(node.level), on));
+            at = if on { node.high } else { node.low };
+        }
+        Some(literals)
+    }
+}

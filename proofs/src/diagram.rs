@@ -1,0 +1,323 @@
+//! The diagram engine: for one port, all packets through the tables, and what the properties ask of the result.
+//!
+//! One symbolic execution for each profile and form of frame serves all properties; a property is then a few
+//! set operations. Everything of one port lives in one diagram manager, which goes when the port is done.
+
+use crate::{
+    bdd::{Bdd, Bdds},
+    familiar::{self, Choice},
+    frames::{self, Inside},
+    ports::Port,
+    predicate::{self, Predicate},
+    properties::{self, Judge, Property},
+    set::{Literal, PacketSets},
+    symbolic::{self, Emit, Event, Yield},
+    symkey::{Bit, Form},
+    tables::Tables,
+    vars,
+};
+use flowproof_packet::{Field, PortNo};
+use flowproof_switch::{conntrack::Profile, table::FlowId};
+use std::collections::BTreeMap;
+
+/// Nodes one port's manager may hold: about 1 GiB with its tables.
+const NODE_LIMIT: usize = 16_000_000;
+
+/// A host: its tables and its filtered ports.
+#[derive(Debug)]
+pub struct Host {
+    /// The tables.
+    pub tables: Tables,
+    /// The filtered ports.
+    pub ports: Vec<Port>,
+}
+
+impl Host {
+    /// The filtered ports and their networks.
+    #[must_use]
+    pub fn members(&self) -> BTreeMap<PortNo, Option<u16>> {
+        self.ports.iter().map(|port| (port.ofport, port.network)).collect()
+    }
+}
+
+/// Packets of one form that leave in one way.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Their form.
+    pub form: Form,
+    /// Where and how they leave; its packets are those in question only.
+    pub event: Event<Bdd>,
+}
+
+/// The answer could not be computed; says why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Exhausted(pub &'static str);
+
+/// All packets of one port through the tables.
+pub struct Diagram<'a> {
+    host: &'a Host,
+    port: &'a Port,
+    sets: Bdds,
+    runs: BTreeMap<(Profile, Form), Yield<Bdd>>,
+    sendable: BTreeMap<Form, Bdd>,
+    wishes: Vec<Predicate>,
+}
+
+impl<'a> Diagram<'a> {
+    /// Runs everything that `port` can send, in every form and under every profile, through the tables.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn new(host: &'a Host, port: &'a Port, profiles: &[Profile]) -> Result<Self, Exhausted> {
+        let mut sets = Bdds::with_limit(NODE_LIMIT);
+        let (mut runs, mut sendable) = (BTreeMap::new(), BTreeMap::new());
+        for form in Form::ALL {
+            let start = frames::sendable(&mut sets, form);
+            sendable.insert(form, start);
+            for profile in profiles {
+                let run = symbolic::execute(&mut sets, &host.tables, *profile, form, port.ofport, start);
+                if !run.complete {
+                    return Err(Exhausted("too many lookups in one execution"));
+                }
+                runs.insert((*profile, form), run);
+            }
+        }
+        let others: Vec<&Port> =
+            host.ports.iter().filter(|other| other.ofport != port.ofport).take(4).collect();
+        let wishes = familiar::wishes(port, &others);
+        let engine = Self { host, port, sets, runs, sendable, wishes };
+        engine.sound()?;
+        Ok(engine)
+    }
+
+    fn sound(&self) -> Result<(), Exhausted> {
+        if self.sets.overflown() {
+            Err(Exhausted("decision diagrams outgrew their memory limit"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Every way out of the tables for frames of `forms` under `profile`, with those packets that really leave.
+    fn escapes(&mut self, profile: Profile, forms: &[Form]) -> Vec<Found> {
+        let mut found = Vec::new();
+        for form in forms {
+            let Some(run) = self.runs.get(&(profile, *form)) else { continue };
+            for event in &run.events {
+                let packets = frames::escaping(&mut self.sets, event);
+                if !self.sets.is_empty(packets) {
+                    found.push(Found { form: *form, event: Event { packets, ..event.clone() } });
+                }
+            }
+        }
+        found
+    }
+
+    /// The packets that violate `property` under `profile`, by the way they leave; empty if it holds.
+    ///
+    /// # Errors
+    /// When the memory limit is reached.
+    pub fn violations(&mut self, property: &Property, profile: Profile) -> Result<Vec<Found>, Exhausted> {
+        let forbidden = properties::violation(property, self.port).to_set(&mut self.sets);
+        let wholes = match property.judge {
+            Judge::FragmentsLikeWholes => self.escapes(profile, &[Form::Whole]),
+            _ => Vec::new(),
+        };
+        let members = self.host.members();
+        let mut found = self.escapes(profile, property.forms);
+        for Found { event, .. } in &mut found {
+            event.packets = self.sets.and(event.packets, forbidden);
+            match property.judge {
+                Judge::Implication { .. } | Judge::Prohibition { .. } => {}
+                Judge::KeepsVlan => {
+                    let inside = self.inside(event, &members);
+                    event.packets = self.sets.minus(event.packets, inside);
+                }
+                Judge::FragmentsLikeWholes => {
+                    let mut packets = event.packets;
+                    for whole in wholes.iter().filter(|whole| exit(&whole.event) == exit(event)) {
+                        packets = self.sets.minus(packets, whole.event.packets);
+                    }
+                    event.packets = packets;
+                }
+            }
+        }
+        found.retain(|found| !self.sets.is_empty(found.event.packets));
+        self.sound().map(|()| found)
+    }
+
+    fn inside(&mut self, event: &Event<Bdd>, members: &BTreeMap<PortNo, Option<u16>>) -> Bdd {
+        match frames::inside_network(&event.emit, self.port.network, members) {
+            Inside::Never => self.sets.none(),
+            Inside::Tagged(tag) => frames::select(&mut self.sets, event, &tag),
+            Inside::NotUntagged => {
+                let untagged = frames::select(&mut self.sets, event, &frames::untagged_or_priority());
+                self.sets.minus(event.packets, untagged)
+            }
+        }
+    }
+
+    /// The most familiar packet of what was found.
+    pub fn example(&mut self, found: &Found) -> Option<Choice> {
+        let Found { form, event } = found;
+        familiar::choose(&mut self.sets, event.packets, *form, &self.wishes, event.recirculations)
+    }
+
+    /// A packet that `property` speaks of and that rightly escapes under `profile`: it holds, and not of nothing.
+    ///
+    /// # Errors
+    /// When the memory limit is reached.
+    pub fn innocent(
+        &mut self,
+        property: &Property,
+        profile: Profile,
+    ) -> Result<Option<(Found, Choice)>, Exhausted> {
+        let premise = properties::premise(property, self.port).to_set(&mut self.sets);
+        let mut best: Option<Found> = None;
+        for mut found in self.escapes(profile, property.forms) {
+            found.event.packets = self.sets.and(found.event.packets, premise);
+            let better = best.as_ref().is_none_or(|best| rank(&found) < rank(best));
+            if better && !self.sets.is_empty(found.event.packets) {
+                best = Some(found);
+            }
+        }
+        self.sound()?;
+        Ok(best.and_then(|found| self.example(&found).map(|choice| (found, choice))))
+    }
+
+    /// A forbidden packet that does not escape under `profile`, and its twin that does and differs in `traits` only.
+    ///
+    /// # Errors
+    /// When the memory limit is reached.
+    pub fn twins(
+        &mut self,
+        property: &Property,
+        profile: Profile,
+        traits: &[Field],
+    ) -> Result<Option<(Choice, Found, Choice)>, Exhausted> {
+        let forbidden = properties::premise(property, self.port).to_set(&mut self.sets);
+        let mut escapes = self.escapes(profile, property.forms);
+        escapes.sort_by_key(rank);
+        for mut found in escapes {
+            found.event.packets = self.sets.minus(found.event.packets, forbidden);
+            let like = self.sets.exists(found.event.packets, &|var| !is_sent(var) || is_of(var, traits));
+            let sendable = self.sendable.get(&found.form).copied().unwrap_or(self.sets.none());
+            let candidates = self.sets.and(like, forbidden);
+            let candidates = self.sets.and(candidates, sendable);
+            let Some(stopped) = familiar::choose(&mut self.sets, candidates, found.form, &self.wishes, 0)
+            else {
+                continue;
+            };
+            let same = self.sets.cube(&same_but(&stopped, traits));
+            found.event.packets = self.sets.and(found.event.packets, same);
+            self.sound()?;
+            if let Some(twin) = self.example(&found) {
+                return Ok(Some((stopped, found, twin)));
+            }
+        }
+        self.sound().map(|()| None)
+    }
+
+    /// By flow: whether any packet that enters at this port hits it, in any form and under any profile.
+    pub fn reached(&self) -> Vec<FlowId> {
+        let hit = |id: usize| self.runs.values().any(|run| run.reached.get(id).is_some_and(Option::is_some));
+        (0..self.host.tables.flows().len()).filter(|id| hit(*id)).map(|id| FlowId(id as u32)).collect()
+    }
+}
+
+/// Whole packets before fragments, short paths before long ones.
+fn rank(found: &Found) -> (Form, u16, usize) {
+    (found.form, found.event.recirculations, symbolic::flows_of(&found.event.path).len())
+}
+
+/// How an event's packets leave: where to, and their VLAN bits.
+fn exit(event: &Event<Bdd>) -> (&Emit, Vec<Bit>) {
+    let vlan = Field::VlanTci.spec();
+    (&event.emit, (vlan.offset..vlan.offset + vlan.width).map(|bit| event.key.bit(bit)).collect())
+}
+
+const fn is_sent(var: vars::Var) -> bool {
+    (var.0 as usize) < flowproof_packet::key::BITS
+}
+
+fn is_of(var: vars::Var, fields: &[Field]) -> bool {
+    fields
+        .iter()
+        .map(|field| field.spec())
+        .any(|spec| (spec.offset..spec.offset + spec.width).contains(&var.0))
+}
+
+/// The packets that equal `choice` in every field that is not one of `traits`.
+fn same_but(choice: &Choice, traits: &[Field]) -> Vec<Literal> {
+    let owners = Field::all().filter(|field| field.spec().is_slot_owner());
+    owners
+        .flat_map(|field| predicate::literals(field, choice.sent.get(field), u128::MAX))
+        .filter(|(var, _)| !is_of(*var, traits))
+        .collect()
+}
+
+/// The best of several ways in which packets violate a property.
+#[must_use]
+pub fn most_telling(mut found: Vec<Found>) -> Vec<Found> {
+    found.sort_by_key(rank);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flowproof_switch::flow::parse::{ParseOptions, parse_flows};
+
+    fn seed() -> Host {
+        let text = include_str!("../../examples/mitaka-2016/flows.txt");
+        let flows = parse_flows(text, &ParseOptions::default()).unwrap().flows;
+        let ports = crate::ports::derive(&flows);
+        Host { tables: Tables::new(flows), ports }
+    }
+
+    #[test]
+    fn look() {
+        let host = seed();
+        eprintln!("{:#?}", host.ports);
+        let start = std::time::Instant::now();
+        let mut d = Diagram::new(&host, &host.ports[0], &Profile::ALL).unwrap();
+        eprintln!("{} nodes {:?}", d.sets.size(), start.elapsed());
+        for property in properties::SENDER {
+            for profile in Profile::ALL {
+                let v = most_telling(d.violations(property, profile).unwrap());
+                eprintln!(
+                    "{} {}: {} {:?}",
+                    property.name,
+                    profile.name(),
+                    v.len(),
+                    v.first().map(|f| (
+                        f.form,
+                        f.event.emit.clone(),
+                        symbolic::flows_of(&f.event.path)
+                            .iter()
+                            .map(|i| host.tables.flow(*i).unwrap().span.line)
+                            .collect::<Vec<_>>()
+                    ))
+                );
+                if profile == Profile::Userspace31 {
+                    if let Some(f) = v.first() {
+                        let c = d.example(f).unwrap();
+                        eprintln!("   {:?}", c.sent);
+                    }
+                }
+            }
+        }
+        eprintln!("{} nodes {:?}", d.sets.size(), start.elapsed());
+        for profile in Profile::ALL {
+            let start = std::time::Instant::now();
+            let mut z = crate::z3_port::Z3Port::new(&host, &host.ports[0], profile, false);
+            for property in properties::SENDER {
+                let a = z.violated(property);
+                let v = d.violations(property, profile).unwrap();
+                let ok = (a == crate::z3_engine::Answer::Sat) == !v.is_empty();
+                eprintln!("{ok} {} {} {a:?} {:?}", property.name, profile.name(), start.elapsed());
+            }
+        }
+    }
+}

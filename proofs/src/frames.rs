@@ -1,0 +1,133 @@
+//! The frames a sender can make, and when one that reaches an output really leaves.
+
+use crate::{
+    predicate::Predicate,
+    set::PacketSets,
+    symbolic::{Emit, Event},
+    symkey::Form,
+    vars,
+};
+use flowproof_packet::{Field, PortNo};
+use flowproof_switch::flow::Match;
+use std::collections::BTreeMap;
+
+/// IPv6 extension headers that Open vSwitch skips: what a fragment may show instead of the datagram's protocol.
+pub const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
+
+const IP: [u16; 2] = [0x0800, 0x86dd];
+
+/// What is true of every frame: an ethertype is at least 0x600 (0x5ff stands for a frame without one), a
+/// tag inside a tag shows as ethertype, an absent tag is zero, ICMP has eight-bit types and codes.
+#[must_use]
+pub fn well_formed() -> Predicate {
+    let bits = |field, value: u16, mask: u16| Predicate::Is(field, value.into(), mask.into());
+    let high = (11..16).map(|bit| bits(Field::DlType, 1 << bit, 1 << bit)).collect();
+    let ethertype = Predicate::Any(high)
+        .or(bits(Field::DlType, 0x0600, 0x0600))
+        .or(Predicate::is(Field::DlType, 0x05ffu16));
+    let has_tag = bits(Field::VlanTci, 0x1000, 0x1000);
+    let no_inner_tag = Predicate::one_of(Field::DlType, [0x8100u16, 0x88a8]).negate();
+    let tag = has_tag.clone().or(Predicate::is(Field::VlanTci, 0u8));
+    let icmp = Predicate::is(Field::DlType, 0x0800u16).and(Predicate::is(Field::NwProto, 1u8));
+    let icmpv6 = Predicate::is(Field::DlType, 0x86ddu16).and(Predicate::is(Field::NwProto, 58u8));
+    let eight_bits = bits(Field::TcpSrc, 0, 0xff00).and(bits(Field::TcpDst, 0, 0xff00));
+    Predicate::All(vec![ethertype, tag, has_tag.or(no_inner_tag), icmp.or(icmpv6).negate().or(eight_bits)])
+}
+
+/// Every frame of a form: a fragment is of an IP datagram and shows its protocol, or for IPv6 an extension header.
+pub fn sendable<S: PacketSets>(sets: &mut S, form: Form) -> S::Set {
+    let all = well_formed().to_set(sets);
+    if form == Form::Whole {
+        return all;
+    }
+    let ip = Predicate::one_of(Field::DlType, IP).to_set(sets);
+    let ipv6 = Predicate::is(Field::DlType, 0x86ddu16).to_set(sets);
+    let mut shown = sets.none();
+    for header in EXTENSION_HEADERS {
+        let bits: Vec<_> =
+            vars::fragment_proto().rev().enumerate().map(|(i, var)| (var, header >> i & 1 == 1)).collect();
+        let cube = sets.cube(&bits);
+        shown = sets.or(shown, cube);
+    }
+    let extension = sets.and(ipv6, shown);
+    let mut same = sets.all();
+    for (sent, seen) in vars::sent(Field::NwProto).zip(vars::fragment_proto()) {
+        let (ones, zeros) =
+            (sets.cube(&[(sent, true), (seen, true)]), sets.cube(&[(sent, false), (seen, false)]));
+        let equal = sets.or(ones, zeros);
+        same = sets.and(same, equal);
+    }
+    let shows = sets.or(same, extension);
+    let fragment = sets.and(ip, shows);
+    sets.and(all, fragment)
+}
+
+/// A match on the frame as it is at an output.
+fn now(field: Field, value: u128, mask: u128) -> Match {
+    let mut matching = Match::default();
+    matching.set(field, value, mask);
+    matching
+}
+
+/// Frames to these addresses `NORMAL` does not forward (IEEE 802.1D, table 7-10).
+#[must_use]
+pub fn reserved_multicast() -> Match {
+    now(Field::DlDst, 0x0180_c200_0000, 0xffff_ffff_fff0)
+}
+
+/// A frame without VLAN, or with VLAN 0: what `NORMAL` takes from an access port.
+#[must_use]
+pub fn untagged_or_priority() -> Match {
+    now(Field::VlanTci, 0, 0x0fff)
+}
+
+/// Those of an event's packets that really leave. Filtered ports are access ports of their network, so `NORMAL`
+/// drops what it gets from them with a VLAN id.
+pub fn escaping<S: PacketSets>(sets: &mut S, event: &Event<S::Set>) -> S::Set {
+    match event.emit {
+        Emit::Limit => sets.none(),
+        Emit::Normal => {
+            let admitted = select(sets, event, &untagged_or_priority());
+            let reserved = select(sets, event, &reserved_multicast());
+            sets.minus(admitted, reserved)
+        }
+        _ => event.packets,
+    }
+}
+
+/// The event's packets whose key at that moment matches.
+pub fn select<S: PacketSets>(sets: &mut S, event: &Event<S::Set>, matching: &Match) -> S::Set {
+    let Some(literals) = event.key.wanted(matching) else { return sets.none() };
+    let cube = sets.cube(&literals);
+    sets.and(event.packets, cube)
+}
+
+/// The frames that, leaving like this, are *inside* network `network` still: they carry its VLAN id, or go with any
+/// VLAN id to a filtered port of it. `None` where no frame is. Filtered ports and their networks are `members`; any other port is
+/// taken to belong to whatever network the frame's tag names.
+#[must_use]
+pub fn inside_network(emit: &Emit, network: Option<u16>, members: &BTreeMap<PortNo, Option<u16>>) -> Inside {
+    let Some(vid) = network else { return Inside::Never };
+    let by_tag = Inside::Tagged(now(Field::VlanTci, 0x1000 | u128::from(vid), 0x1fff));
+    match emit {
+        Emit::Normal => Inside::Never,
+        Emit::InPort => Inside::NotUntagged,
+        Emit::Port(port) => match members.get(port) {
+            Some(other) if *other == network => Inside::NotUntagged,
+            Some(_) => Inside::Never,
+            None => by_tag,
+        },
+        Emit::UnknownPort | Emit::Flood | Emit::Controller | Emit::Opaque(_) | Emit::Limit => by_tag,
+    }
+}
+
+/// Which frames an output keeps inside a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// None.
+    Never,
+    /// Those with a VLAN id other than 0.
+    NotUntagged,
+    /// Those that match.
+    Tagged(Match),
+}

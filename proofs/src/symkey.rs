@@ -1,0 +1,344 @@
+//! The flow key of a symbolic packet: some bits are known, the others are variables.
+//!
+//! Tables only ever load constants into registers and zones, so along one path of execution those bits are known
+//! and matching on them costs nothing. An unknown bit is the variable of the same number (the bit as it was sent)
+//! unless a `ct()`, a fragment's view or a `move` renamed it.
+//!
+//! Invariant: `value` is zero where `known` is.
+
+use crate::{
+    set::Literal,
+    vars::{self, Var},
+};
+use flowproof_packet::{
+    Field,
+    key::{MaskedWord, WORDS, low_bits, masked_words},
+};
+use flowproof_switch::flow::{Match, Subfield};
+
+/// How much of a datagram one frame carries, which decides what table lookup sees of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// All of it.
+    Whole,
+    /// The first of several fragments: ports and ICMP type read zero.
+    First,
+    /// A later fragment: nothing of layer 4 is there.
+    Later,
+}
+
+impl Form {
+    /// All forms.
+    pub const ALL: [Self; 3] = [Self::Whole, Self::First, Self::Later];
+}
+
+/// A bit of the key: known, or some variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bit {
+    /// Known.
+    Known(bool),
+    /// A variable.
+    Free(Var),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Renamed {
+    start: u16,
+    width: u16,
+    first: Var,
+}
+
+/// A symbolic flow key.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SymKey {
+    known: [u64; WORDS],
+    value: [u64; WORDS],
+    renamed: Vec<Renamed>,
+}
+
+/// Everything about a frame that its sender chooses.
+const SENT: &[Field] = &[
+    Field::DlSrc,
+    Field::DlDst,
+    Field::DlType,
+    Field::VlanTci,
+    Field::MplsLabel,
+    Field::MplsTc,
+    Field::MplsBos,
+    Field::MplsTtl,
+    Field::NwSrc,
+    Field::NwDst,
+    Field::Ipv6Src,
+    Field::Ipv6Dst,
+    Field::Ipv6Label,
+    Field::NwProto,
+    Field::NwTos,
+    Field::NwTtl,
+    Field::ArpSha,
+    Field::ArpTha,
+    Field::TcpSrc,
+    Field::TcpDst,
+    Field::TcpFlags,
+    Field::NdTarget,
+    Field::NdReserved,
+    Field::NdOptionsType,
+];
+
+/// What a later fragment does not show.
+const LAYER4: &[Field] = &[
+    Field::TcpSrc,
+    Field::TcpDst,
+    Field::TcpFlags,
+    Field::ArpSha,
+    Field::ArpTha,
+    Field::NdTarget,
+    Field::NdReserved,
+    Field::NdOptionsType,
+];
+
+impl SymKey {
+    /// Any frame of this form as it enters at `in_port`: registers, metadata and connection state are zero.
+    #[must_use]
+    pub fn entering(in_port: u16, form: Form) -> Self {
+        let mut key = Self { known: [u64::MAX; WORDS], value: [0; WORDS], renamed: Vec::new() };
+        for field in SENT {
+            key.release(*field);
+        }
+        key.set(Field::InPort, u128::from(in_port), u128::MAX);
+        let (fragment, hidden): (u128, &[Field]) = match form {
+            Form::Whole => return key,
+            Form::First => (1, &[Field::TcpSrc, Field::TcpDst]),
+            Form::Later => (3, LAYER4),
+        };
+        key.set(Field::NwFrag, fragment, u128::MAX);
+        for field in hidden {
+            key.set(*field, 0, u128::MAX);
+        }
+        key.rename(Field::NwProto, vars::fragment_proto().next());
+        key
+    }
+
+    /// The same key once `ct()` has put the datagram together again.
+    pub fn reassemble(&mut self) {
+        self.set(Field::NwFrag, 0, u128::MAX);
+        for field in LAYER4.iter().chain(&[Field::NwProto]) {
+            self.release(*field);
+        }
+    }
+
+    /// The answer of a `ct()` at nesting `depth`: tracked, no NAT, the rest unknown.
+    pub fn track(&mut self, depth: u16) {
+        for field in vars::tracked_fields() {
+            self.rename(field, vars::tracked(depth, field).next());
+        }
+        let unknown = u128::from(tracked_state::UNKNOWN);
+        self.set(Field::CtState, u128::from(tracked_state::TRK), !unknown);
+    }
+
+    /// As after `ct_clear`, or after a `ct()` for the actions that follow it.
+    pub fn untrack(&mut self) {
+        for field in vars::tracked_fields().chain([Field::CtZone]) {
+            self.set(field, 0, u128::MAX);
+        }
+    }
+
+    fn word(&self, word: u8) -> (u64, u64) {
+        let at = usize::from(word);
+        (self.known.get(at).copied().unwrap_or(u64::MAX), self.value.get(at).copied().unwrap_or(0))
+    }
+
+    fn update(&mut self, part: MaskedWord, known: bool) {
+        let at = usize::from(part.word);
+        if let (Some(k), Some(v)) = (self.known.get_mut(at), self.value.get_mut(at)) {
+            *k = if known { *k | part.mask } else { *k & !part.mask };
+            *v = *v & !part.mask | if known { part.value } else { 0 };
+        }
+    }
+
+    fn forget_names(&mut self, start: u16, width: u16) {
+        let end = start + width;
+        let old = std::mem::take(&mut self.renamed);
+        for run in old {
+            let run_end = run.start + run.width;
+            if run.start < start {
+                self.renamed.push(Renamed { width: run.width.min(start - run.start), ..run.clone() });
+            }
+            if run_end > end {
+                let cut = end.saturating_sub(run.start);
+                let first = Var(run.first.0 + cut);
+                self.renamed.push(Renamed { start: run.start + cut, width: run.width - cut, first });
+            }
+        }
+        self.renamed.sort_unstable_by_key(|run| run.start);
+    }
+
+    /// Makes `field` what the sender chose.
+    fn release(&mut self, field: Field) {
+        let spec = field.spec();
+        self.forget_names(spec.offset, spec.width);
+        for part in masked_words(field, 0, u128::MAX) {
+            self.update(part, false);
+        }
+    }
+
+    /// Makes `field` the run of variables that begins at `first`.
+    fn rename(&mut self, field: Field, first: Option<Var>) {
+        self.release(field);
+        let spec = field.spec();
+        self.renamed.extend(first.map(|first| Renamed { start: spec.offset, width: spec.width, first }));
+        self.renamed.sort_unstable_by_key(|run| run.start);
+    }
+
+    /// Sets those bits of `field` that `mask` selects.
+    pub fn set(&mut self, field: Field, value: u128, mask: u128) {
+        for part in masked_words(field, value, mask) {
+            self.update(part, true);
+        }
+        if mask & low_bits(field.spec().width) == low_bits(field.spec().width) {
+            self.forget_names(field.spec().offset, field.spec().width);
+        }
+    }
+
+    /// One bit, by its offset in the key.
+    #[must_use]
+    pub fn bit(&self, offset: u16) -> Bit {
+        let (known, value) = self.word((offset / 64) as u8);
+        let mask = 1 << (63 - offset % 64);
+        if known & mask != 0 {
+            return Bit::Known(value & mask != 0);
+        }
+        let run = self.renamed.iter().find(|run| (run.start..run.start + run.width).contains(&offset));
+        Bit::Free(run.map_or(Var(offset), |run| Var(run.first.0 + offset - run.start)))
+    }
+
+    fn set_bit(&mut self, offset: u16, bit: Bit) {
+        let mask = 1 << (63 - offset % 64);
+        let part = |value| MaskedWord { word: (offset / 64) as u8, value, mask };
+        self.forget_names(offset, 1);
+        match bit {
+            Bit::Known(on) => self.update(part(if on { mask } else { 0 }), true),
+            Bit::Free(var) => {
+                self.update(part(0), false);
+                if var != Var(offset) {
+                    self.renamed.push(Renamed { start: offset, width: 1, first: var });
+                    self.renamed.sort_unstable_by_key(|run| run.start);
+                }
+            }
+        }
+    }
+
+    /// `move:src->dst`
+    pub fn copy(&mut self, src: Subfield, dst: Subfield) {
+        let offset =
+            |part: Subfield, i: u16| part.field.spec().offset + part.field.spec().width - 1 - part.start - i;
+        let bits: Vec<Bit> = (0..src.width).map(|i| self.bit(offset(src, i))).collect();
+        for (i, bit) in (0..dst.width).zip(bits) {
+            self.set_bit(offset(dst, i), bit);
+        }
+    }
+
+    /// The value of a run of bits, if all are known.
+    #[must_use]
+    pub fn constant(&self, part: Subfield) -> Option<u128> {
+        let last = part.field.spec().offset + part.field.spec().width - 1 - part.start;
+        (0..part.width).try_fold(0, |sum, i| match self.bit(last - i) {
+            Bit::Known(on) => Some(sum | u128::from(on) << i),
+            Bit::Free(_) => None,
+        })
+    }
+
+    /// What a packet with this key must look like to match: `None` if the known bits already differ.
+    #[must_use]
+    pub fn wanted(&self, matching: &Match) -> Option<Vec<Literal>> {
+        for part in matching.words() {
+            let (known, value) = self.word(part.word);
+            if (value ^ part.value) & part.mask & known != 0 {
+                return None;
+            }
+        }
+        let mut literals = Vec::new();
+        for part in matching.words() {
+            let mut rest = part.mask & !self.word(part.word).0;
+            while rest != 0 {
+                let at = rest.leading_zeros() as u16;
+                rest &= !(1 << (63 - at));
+                let on = part.value >> (63 - at) & 1 == 1;
+                if let Bit::Free(var) = self.bit(u16::from(part.word) * 64 + at) {
+                    literals.push((var, on));
+                }
+            }
+        }
+        Some(literals)
+    }
+}
+
+/// Which bits of `ct_state` a `ct()` may answer.
+pub mod tracked_state {
+    use flowproof_switch::conntrack::state;
+
+    /// Always set after a `ct()`.
+    pub const TRK: u32 = state::TRK;
+    /// Left to connection tracking; NAT is not modelled.
+    pub const UNKNOWN: u32 = state::NEW | state::EST | state::REL | state::RPL | state::INV;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matching(field: Field, value: u128) -> Match {
+        let mut wanted = Match::default();
+        wanted.set(field, value, u128::MAX);
+        wanted
+    }
+
+    #[test]
+    fn known_bits_decide_and_unknown_bits_become_literals() {
+        let key = SymKey::entering(13, Form::Whole);
+        assert_eq!(key.wanted(&matching(Field::InPort, 13)), Some(vec![]));
+        assert_eq!(key.wanted(&matching(Field::InPort, 10)), None);
+        assert_eq!(key.wanted(&matching(Field::DlType, 0x800)).unwrap().len(), 16);
+        assert_eq!(key.wanted(&matching(Field::CtState, 0)), Some(vec![]));
+    }
+
+    #[test]
+    fn fragments_hide_layer_four_until_reassembled() {
+        let mut key = SymKey::entering(13, Form::Later);
+        assert_eq!(key.wanted(&matching(Field::TcpDst, 67)), None);
+        let shown: Vec<Var> =
+            key.wanted(&matching(Field::NwProto, 17)).unwrap().into_iter().map(|l| l.0).collect();
+        assert_eq!(shown, vars::fragment_proto().collect::<Vec<_>>());
+        key.reassemble();
+        let seen: Vec<Var> =
+            key.wanted(&matching(Field::TcpDst, 67)).unwrap().into_iter().map(|l| l.0).collect();
+        assert_eq!(seen, vars::sent(Field::TcpDst).collect::<Vec<_>>());
+        assert_eq!(key.wanted(&matching(Field::NwFrag, 0)), Some(vec![]));
+    }
+
+    #[test]
+    fn tracking_leaves_five_state_bits_open_and_untracking_none() {
+        let mut key = SymKey::entering(13, Form::Whole);
+        key.track(0);
+        assert_eq!(key.wanted(&matching(Field::CtState, 0x21)).unwrap().len(), 5);
+        assert_eq!(key.wanted(&matching(Field::CtState, 0x01)), None);
+        key.untrack();
+        assert_eq!(key.wanted(&matching(Field::CtState, 0)), Some(vec![]));
+        assert_eq!(key, SymKey::entering(13, Form::Whole));
+    }
+
+    #[test]
+    fn moved_bits_keep_their_names() {
+        let mut key = SymKey::entering(13, Form::Whole);
+        key.set(Field::Reg3, 0xabcd, u128::MAX);
+        key.copy(Subfield::whole(Field::DlSrc), Subfield { field: Field::Xxreg0, start: 0, width: 48 });
+        let literals = key.wanted(&matching(Field::Reg3, 5)).unwrap();
+        let low: Vec<Var> = vars::sent(Field::DlSrc).skip(16).collect();
+        assert_eq!(literals.iter().map(|l| l.0).collect::<Vec<_>>(), low);
+        key.set(Field::Reg3, 7, u128::MAX);
+        assert_eq!(key.constant(Subfield::whole(Field::Reg3)), Some(7));
+        assert_eq!(
+            key.bit(Field::Reg2.spec().offset + 31),
+            Bit::Free(vars::sent(Field::DlSrc).nth(15).unwrap())
+        );
+    }
+}

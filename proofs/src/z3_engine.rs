@@ -1,0 +1,516 @@
+//! Z3: the same question as one formula, built backwards.
+//!
+//! [`Encoder::reach`] is true of exactly those packets that, looked up in a table with a given key, go on to leave in a
+//! way that counts. It is a chain over the priorities of the table, from the lowest to the highest, in which each flow stands
+//! for what its actions lead to. The diagram engine goes the other way, from the sender, and carries sets along;
+//! the two share the key's algebra ([`SymKey`]) and the predicates, nothing else.
+//!
+//! Deliberately absent: the limit on the number of calls (formulas have no history); depth is bounded.
+
+use crate::{
+    frames::{self, EXTENSION_HEADERS, Inside},
+    predicate::Predicate,
+    set::Literal,
+    symbolic::{Emit, emitted, retag},
+    symkey::{Bit, Form, SymKey},
+    tables::{Level, Tables},
+    vars::{self, Var},
+};
+use flowproof_packet::{Field, PortNo};
+use flowproof_switch::{
+    conntrack::{Profile, state},
+    flow::{Action, Ct, Match, Zone},
+    table::FlowId,
+};
+use rustc_hash::FxHashMap;
+use std::{collections::BTreeMap, rc::Rc};
+use z3::{
+    Params, SatResult, Solver,
+    ast::{BV, Bool},
+};
+
+/// Z3's deterministic resource limit for one query; what needs more is `unknown`.
+const RESOURCE_LIMIT: u32 = 100_000_000;
+const MAX_DEPTH: u32 = 64;
+/// Lookups in one encoding after which it stops and says so.
+const MAX_LOOKUPS: usize = 200_000;
+
+/// Z3's answer to "is there such a packet?".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// There is.
+    Sat,
+    /// There is none.
+    Unsat,
+    /// Z3 does not know.
+    Unknown(String),
+}
+
+/// How a packet leaves: where to, and the VLAN bits it then has.
+pub type Exit = (Emit, Vec<Bit>);
+
+/// What counts as leaving.
+pub enum Counts<'a> {
+    /// Any escape.
+    Escape,
+    /// An escape that leaves the network.
+    LeavesNetwork {
+        /// The sender's network.
+        network: Option<u16>,
+        /// The filtered ports and their networks.
+        members: &'a BTreeMap<PortNo, Option<u16>>,
+    },
+    /// An escape through this exit.
+    Exit(&'a Exit),
+}
+
+/// What is left to do when a called table returns.
+struct Rest<'a> {
+    actions: &'a [Action],
+    table: u8,
+    depth: u32,
+    then: Cont<'a>,
+}
+type Cont<'a> = Option<Rc<Rest<'a>>>;
+
+#[derive(Clone)]
+struct At<'a> {
+    table: u8,
+    key: SymKey,
+    recirculations: u16,
+    depth: u32,
+    then: Cont<'a>,
+}
+
+/// Builds formulas for one kind of packet on one host.
+pub struct Encoder<'a> {
+    tables: &'a Tables,
+    profile: Profile,
+    form: Form,
+    counts: Counts<'a>,
+    terms: FxHashMap<Term, BV>,
+    known: FxHashMap<(u8, SymKey, u16, u32), Bool>,
+    exits: Vec<Exit>,
+    lookups: usize,
+}
+
+/// A bit vector of the formula: a field as sent, the protocol a fragment shows, or an answer of `ct()`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Term {
+    Sent(Field),
+    FragmentProto,
+    Tracked(u16, Field),
+}
+
+impl Term {
+    fn of(var: Var) -> (Self, u16) {
+        let inside = |mut run: Box<dyn Iterator<Item = Var>>| run.position(|v| v == var).map(|at| at as u16);
+        if usize::from(var.0) < flowproof_packet::key::BITS {
+            let owner = Field::all().find(|field| {
+                let spec = field.spec();
+                spec.is_slot_owner() && (spec.offset..spec.offset + spec.width).contains(&var.0)
+            });
+            let field = owner.unwrap_or(Field::DpHash);
+            return (
+                Self::Sent(field),
+                field.spec().width.wrapping_sub(1).wrapping_sub(var.0 - field.spec().offset),
+            );
+        }
+        if let Some(at) = inside(Box::new(vars::fragment_proto())) {
+            return (Self::FragmentProto, 7 - at);
+        }
+        for depth in 0..vars::CT_LEVELS {
+            for field in vars::tracked_fields() {
+                if let Some(at) = inside(Box::new(vars::tracked(depth, field))) {
+                    return (Self::Tracked(depth, field), field.spec().width - 1 - at);
+                }
+            }
+        }
+        (Self::FragmentProto, 0)
+    }
+
+    fn width(self) -> u16 {
+        match self {
+            Self::Sent(field) | Self::Tracked(_, field) => field.spec().width,
+            Self::FragmentProto => 8,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Sent(field) => field.spec().name.to_owned(),
+            Self::FragmentProto => "fragment_nw_proto".to_owned(),
+            Self::Tracked(depth, field) => format!("{}_{depth}", field.spec().name),
+        }
+    }
+}
+
+fn all(parts: &[Bool]) -> Bool {
+    match parts {
+        [] => Bool::from_bool(true),
+        [one] => one.clone(),
+        many => Bool::and(many),
+    }
+}
+
+fn any(parts: &[Bool]) -> Bool {
+    match parts {
+        [] => Bool::from_bool(false),
+        [one] => one.clone(),
+        many => Bool::or(many),
+    }
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder for frames of `form` under `profile`.
+    #[must_use]
+    pub fn new(tables: &'a Tables, profile: Profile, form: Form, counts: Counts<'a>) -> Self {
+        let (terms, known) = (FxHashMap::default(), FxHashMap::default());
+        Self { tables, profile, form, counts, terms, known, exits: Vec::new(), lookups: 0 }
+    }
+
+    /// The exits that some formula built so far mentions.
+    #[must_use]
+    pub fn exits(&self) -> &[Exit] {
+        &self.exits
+    }
+
+    /// Whether everything was encoded; if not, an answer says nothing.
+    #[must_use]
+    pub const fn complete(&self) -> bool {
+        self.lookups < MAX_LOOKUPS
+    }
+
+    /// The packets that, entering at `in_port`, leave in a way that counts.
+    pub fn enters(&mut self, in_port: PortNo) -> Bool {
+        let key = SymKey::entering(in_port, self.form);
+        self.reach(None, &At { table: 0, key, recirculations: 0, depth: 0, then: None })
+    }
+
+    fn term(&mut self, term: Term) -> BV {
+        self.terms.entry(term).or_insert_with(|| BV::new_const(term.name(), term.width().into())).clone()
+    }
+
+    /// A conjunction of literals, as comparisons of runs of bits.
+    fn literals(&mut self, literals: &[Literal]) -> Bool {
+        let mut bits: BTreeMap<(String, u16), (Term, bool)> = BTreeMap::new();
+        for (var, on) in literals {
+            let (term, bit) = Term::of(*var);
+            if bits.insert((term.name(), bit), (term, *on)).is_some_and(|(_, old)| old != *on) {
+                return Bool::from_bool(false);
+            }
+        }
+        let mut parts = Vec::new();
+        let mut run: Option<(Term, u16, Vec<bool>)> = None;
+        for ((_, bit), (term, on)) in bits {
+            match &mut run {
+                Some((last, low, values)) if *last == term && *low + values.len() as u16 == bit => {
+                    values.push(on)
+                }
+                _ => {
+                    parts.extend(run.take().map(|run| self.run(run)));
+                    run = Some((term, bit, vec![on]));
+                }
+            }
+        }
+        parts.extend(run.map(|run| self.run(run)));
+        all(&parts)
+    }
+
+    fn run(&mut self, (term, low, values): (Term, u16, Vec<bool>)) -> Bool {
+        let width = values.len() as u32;
+        let whole = self.term(term);
+        let part = if width == u32::from(term.width()) {
+            whole
+        } else {
+            whole.extract(u32::from(low) + width - 1, low.into())
+        };
+        BV::from_bits(&values).map_or_else(|| Bool::from_bool(true), |value| part.eq(&value))
+    }
+
+    /// A predicate over the packet as sent.
+    pub fn predicate(&mut self, predicate: &Predicate) -> Bool {
+        match predicate {
+            Predicate::All(parts) => {
+                let parts: Vec<Bool> = parts.iter().map(|part| self.predicate(part)).collect();
+                all(&parts)
+            }
+            Predicate::Any(parts) => {
+                let parts: Vec<Bool> = parts.iter().map(|part| self.predicate(part)).collect();
+                any(&parts)
+            }
+            Predicate::Not(part) => self.predicate(part).not(),
+            Predicate::Is(field, value, mask) => {
+                self.literals(&crate::predicate::literals(*field, *value, *mask))
+            }
+            Predicate::Same(a, b) => self.term(Term::Sent(*a)).eq(self.term(Term::Sent(*b))),
+        }
+    }
+
+    /// Every frame of the form that a sender can make.
+    pub fn sendable(&mut self) -> Bool {
+        let well_formed = self.predicate(&frames::well_formed());
+        if self.form == Form::Whole {
+            return well_formed;
+        }
+        let ipv4 = self.predicate(&Predicate::is(Field::DlType, 0x0800u16));
+        let ipv6 = self.predicate(&Predicate::is(Field::DlType, 0x86ddu16));
+        let shown = self.term(Term::FragmentProto);
+        let same = shown.eq(self.term(Term::Sent(Field::NwProto)));
+        let extensions: Vec<Bool> =
+            EXTENSION_HEADERS.iter().map(|h| shown.eq(BV::from_u64(u64::from(*h), 8))).collect();
+        let either = any(&[same.clone(), any(&extensions)]);
+        all(&[well_formed, any(&[all(&[ipv4, same]), all(&[ipv6, either])])])
+    }
+
+    /// What connection tracking may answer at a nesting depth.
+    fn legal(&mut self, depth: u16) -> Bool {
+        let answer = self.term(Term::Tracked(depth, Field::CtState));
+        let has = |flag: u32| {
+            let bit = flag.trailing_zeros();
+            answer.extract(bit, bit).eq(BV::from_u64(1, 1))
+        };
+        let [new, est, rel, inv, rpl] = [state::NEW, state::EST, state::REL, state::INV, state::RPL].map(has);
+        let kinds: Vec<(&Bool, i32)> = [&new, &est, &rel, &inv].into_iter().map(|kind| (kind, 1)).collect();
+        let one_kind = Bool::pb_eq(&kinds, 1);
+        let reply = rpl.implies(any(&[est, rel]));
+        let zero = |bits: BV| bits.eq(BV::from_u64(0, bits.get_size()));
+        let unmarked = zero(self.term(Term::Tracked(depth, Field::CtMark)));
+        let unlabelled = zero(self.term(Term::Tracked(depth, Field::CtLabel)));
+        let nothing_on_invalid = inv.implies(all(&[unmarked.clone(), unlabelled]));
+        let types: Vec<u8> = (130..=137).chain([143]).collect();
+        let discovery = self.predicate(&Predicate::All(vec![
+            Predicate::is(Field::DlType, 0x86ddu16),
+            Predicate::is(Field::NwProto, 58u8),
+            Predicate::one_of(Field::Icmpv6Type, types),
+        ]));
+        let answer = if self.profile.nd_is_new() { all(&[new, unmarked]) } else { inv };
+        all(&[one_kind, reply, nothing_on_invalid, discovery.implies(answer)])
+    }
+
+    fn reach(&mut self, in_port: Option<PortNo>, at: &At<'a>) -> Bool {
+        let memo = (at.then.is_none() && in_port.is_none())
+            .then(|| (at.table, at.key.clone(), at.recirculations, at.depth));
+        if let Some(known) = memo.as_ref().and_then(|memo| self.known.get(memo)) {
+            return known.clone();
+        }
+        self.lookups += 1;
+        if !self.complete() {
+            return Bool::from_bool(false);
+        }
+        let mut key = at.key.clone();
+        if let Some(port) = in_port {
+            key.set(Field::InPort, port.into(), u128::MAX);
+        }
+        let mut formula = self.resume(at);
+        let tables = self.tables;
+        for level in tables.levels(at.table).iter().rev() {
+            formula = self.soft(level, &key, at, formula);
+            let (hit, leads) = self.hard(&level.hard, &key, at);
+            formula = any(&[leads, all(&[hit.not(), formula])]);
+        }
+        if let Some(memo) = memo {
+            self.known.insert(memo, formula.clone());
+        }
+        formula
+    }
+
+    /// The flows of one priority: who matches any, and who is led to leave by one that matches.
+    fn hard(&mut self, level: &[FlowId], key: &SymKey, at: &At<'a>) -> (Bool, Bool) {
+        let (mut hits, mut leads) = (Vec::new(), Vec::new());
+        let tables = self.tables;
+        for flow in level.iter().filter_map(|id| tables.flow(*id)) {
+            let Some(literals) = key.wanted(&flow.matching) else { continue };
+            let hit = self.literals(&literals);
+            let leads_out = if flow.opaque_match.is_empty() {
+                self.actions(&flow.actions, at.clone())
+            } else {
+                self.leaves(Emit::Opaque(flow.opaque_match.join(",")), &at.key)
+            };
+            leads.push(all(&[hit.clone(), leads_out]));
+            hits.push(hit);
+        }
+        (any(&hits), any(&leads))
+    }
+
+    fn soft(&mut self, level: &Level, key: &SymKey, at: &At<'a>, below: Bool) -> Bool {
+        let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, Vec<Bool>>> = BTreeMap::new();
+        let tables = self.tables;
+        for (id, clause) in &level.soft {
+            let Some(literals) = tables.flow(*id).and_then(|flow| key.wanted(&flow.matching)) else {
+                continue;
+            };
+            let hit = self.literals(&literals);
+            clauses
+                .entry((clause.id, clause.clauses))
+                .or_default()
+                .entry(clause.clause)
+                .or_default()
+                .push(hit);
+        }
+        let (mut found, mut leads) = (Vec::new(), Vec::new());
+        for ((id, wanted), clauses) in clauses {
+            if clauses.len() != usize::from(wanted) {
+                continue;
+            }
+            let mut satisfied: Vec<Bool> = clauses.values().map(|hits| any(hits)).collect();
+            let mut again = key.clone();
+            again.set(Field::ConjId, id.into(), u128::MAX);
+            let (mut hit, mut lead) = (Bool::from_bool(false), Bool::from_bool(false));
+            for level in tables.levels(at.table).iter().rev() {
+                let (here, out) = self.hard(&level.hard, &again, at);
+                lead = any(&[out, all(&[here.not(), lead])]);
+                hit = any(&[hit, here]);
+            }
+            satisfied.push(hit);
+            let satisfied = all(&satisfied);
+            leads.push(all(&[satisfied.clone(), lead]));
+            found.push(satisfied);
+        }
+        if found.is_empty() { below } else { any(&[any(&leads), all(&[any(&found).not(), below])]) }
+    }
+
+    /// What the caller does after this table.
+    fn resume(&mut self, at: &At<'a>) -> Bool {
+        match &at.then {
+            None => Bool::from_bool(false),
+            Some(rest) => {
+                let back = At { table: rest.table, depth: rest.depth, then: rest.then.clone(), ..at.clone() };
+                self.actions(rest.actions, back)
+            }
+        }
+    }
+
+    fn actions(&mut self, actions: &'a [Action], mut at: At<'a>) -> Bool {
+        let mut leads = Vec::new();
+        for (done, action) in actions.iter().enumerate() {
+            let rest = actions.get(done + 1..).unwrap_or(&[]);
+            match action {
+                Action::Output(_)
+                | Action::OutputField(_)
+                | Action::Controller(_)
+                | Action::DecTtl(_)
+                | Action::Opaque(_)
+                | Action::Resubmit { ct: true, .. } => {
+                    if let Some(emit) = emitted(action, &at.key) {
+                        leads.push(self.leaves(emit, &at.key));
+                    }
+                }
+                Action::Resubmit { port, table, ct: false } => {
+                    leads.push(self.call(table.unwrap_or(at.table), *port, rest, at));
+                    return any(&leads);
+                }
+                Action::GotoTable(table) => {
+                    leads.push(self.call(*table, None, rest, at));
+                    return any(&leads);
+                }
+                Action::Set { field, value, mask, .. } => at.key.set(*field, *value, *mask),
+                Action::Move { src, dst } => at.key.copy(*src, *dst),
+                Action::ModVlanVid(_) | Action::ModVlanPcp(_) | Action::StripVlan | Action::PushVlan(_) => {
+                    retag(action, &mut at.key);
+                }
+                Action::Ct(ct) => {
+                    leads.push(self.ct(ct, &at));
+                    at.key.untrack();
+                }
+                Action::CtClear => at.key.untrack(),
+                Action::Conjunction(_) | Action::Note(_) => {}
+            }
+        }
+        leads.push(self.resume(&at));
+        any(&leads)
+    }
+
+    fn call(&mut self, table: u8, port: Option<PortNo>, rest: &'a [Action], at: At<'a>) -> Bool {
+        let depth = at.depth + u32::from(table <= at.table);
+        if depth > MAX_DEPTH {
+            return Bool::from_bool(false);
+        }
+        let then = if rest.is_empty() {
+            at.then
+        } else {
+            Some(Rc::new(Rest { actions: rest, table: at.table, depth: at.depth, then: at.then }))
+        };
+        self.reach(port, &At { table, depth, then, ..at })
+    }
+
+    fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Bool {
+        let mut leads = Vec::new();
+        if ct.nat.is_some() || !ct.other.is_empty() {
+            leads.push(self.leaves(Emit::Opaque("ct() with nat or alg".to_owned()), &at.key));
+        }
+        if let Some(table) = ct.table.filter(|_| at.recirculations < vars::CT_LEVELS) {
+            let zone = match ct.zone {
+                Zone::Const(zone) => Some(u128::from(zone)),
+                Zone::Field(part) => at.key.constant(part),
+            };
+            let mut key = at.key.clone();
+            key.track(at.recirculations);
+            match zone {
+                Some(zone) => key.set(Field::CtZone, zone, u128::MAX),
+                None => leads
+                    .push(self.leaves(Emit::Opaque("ct() in a zone taken from the packet".to_owned()), &key)),
+            }
+            if self.form != Form::Whole && self.profile.reassembles() {
+                key.reassemble();
+            }
+            let legal = self.legal(at.recirculations);
+            let copy = At { table, key, recirculations: at.recirculations + 1, depth: 0, then: None };
+            leads.push(all(&[legal, self.reach(None, &copy)]));
+        }
+        any(&leads)
+    }
+
+    fn matches(&mut self, key: &SymKey, matching: &Match) -> Bool {
+        key.wanted(matching).map_or_else(|| Bool::from_bool(false), |literals| self.literals(&literals))
+    }
+
+    /// The packets for which leaving like this counts.
+    fn leaves(&mut self, emit: Emit, key: &SymKey) -> Bool {
+        let vlan = Field::VlanTci.spec();
+        let exit = (emit, (vlan.offset..vlan.offset + vlan.width).map(|bit| key.bit(bit)).collect());
+        if !self.exits.contains(&exit) {
+            self.exits.push(exit.clone());
+        }
+        let mut parts = Vec::new();
+        if exit.0 == Emit::Normal {
+            parts.push(self.matches(key, &frames::untagged_or_priority()));
+            parts.push(self.matches(key, &frames::reserved_multicast()).not());
+        }
+        match &self.counts {
+            Counts::Escape => {}
+            Counts::Exit(wanted) if **wanted == exit => {}
+            Counts::Exit(_) => return Bool::from_bool(false),
+            Counts::LeavesNetwork { network, members } => {
+                let inside = match frames::inside_network(&exit.0, *network, members) {
+                    Inside::Never => Bool::from_bool(false),
+                    Inside::NotUntagged => self.matches(key, &frames::untagged_or_priority()).not(),
+                    Inside::Tagged(tag) => self.matches(key, &tag),
+                };
+                parts.push(inside.not());
+            }
+        }
+        all(&parts)
+    }
+}
+
+/// Asks Z3 whether some packet satisfies all of `formulas`, and hands the query as SMT-LIB 2 to `dump`.
+pub fn ask(formulas: &[Bool], dump: Option<&mut String>) -> Answer {
+    let solver = Solver::new();
+    let mut params = Params::new();
+    params.set_u32("rlimit", RESOURCE_LIMIT);
+    solver.set_params(&params);
+    for formula in formulas {
+        solver.assert(formula);
+    }
+    if let Some(dump) = dump {
+        *dump = solver.to_smt2();
+    }
+    match solver.check() {
+        SatResult::Sat => Answer::Sat,
+        SatResult::Unsat => Answer::Unsat,
+        SatResult::Unknown => {
+            Answer::Unknown(solver.get_reason_unknown().unwrap_or_else(|| "no reason given".to_owned()))
+        }
+    }
+}
