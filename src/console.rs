@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 /// Options that every subcommand has.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct ConsoleOptions {
     /// Print results only, no remarks
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
@@ -71,7 +71,7 @@ impl Style {
 
 impl Console {
     /// The console that `options` describe.
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &ConsoleOptions) -> Self {
         let colored = match options.color {
             Color::Always => true,
             Color::Never => false,
@@ -104,9 +104,10 @@ impl Console {
     }
 }
 
-/// Says on standard error what is wrong; silently if nobody listens.
+/// Says on standard error what is wrong, `flowproof:` before each line; silently if nobody listens.
 pub(crate) fn complain(text: &str) {
-    let _closed = writeln!(io::stderr().lock(), "flowproof: {text}");
+    let text: String = text.lines().map(|line| format!("flowproof: {line}\n")).collect();
+    let _closed = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// The colours that clap's own help should use: it is printed before the options are known.

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Refuted,
     /// The question or its input is wrong; nothing was answered.
     Usage,
+    /// What was asked is neither shown nor refuted.
+    Inconclusive,
 }
 
 impl From<Exit> for ExitCode {
@@ -19,6 +21,7 @@ impl From<Exit> for ExitCode {
             Exit::Holds => 0,
             Exit::Refuted => 1,
             Exit::Usage => 2,
+            Exit::Inconclusive => 3,
         })
     }
 }

@@ -6,8 +6,12 @@ mod completions;
 mod console;
 mod exit;
 mod failure;
+mod flows;
 mod input;
+mod lint;
 mod man;
+mod ports;
+mod text;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use console::Console;
@@ -27,13 +31,15 @@ const EXIT_CODES: &str = "Exit codes:
 #[command(name = "flowproof", version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
-    options: console::Options,
+    options: console::ConsoleOptions,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what a flow file says that its author may not have meant
+    Lint(lint::Options),
     /// Print a script that completes flowproof's options in a shell
     Completions(completions::Options),
     /// Print the manual page
@@ -42,6 +48,7 @@ enum Command {
 
 fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
     match &cli.command {
+        Command::Lint(options) => lint::run(options, console),
         Command::Completions(options) => completions::run(options, &mut Cli::command(), console),
         Command::Man(options) => man::run(options, Cli::command(), console),
     }

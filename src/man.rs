@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Options, mut command: Command, console: &Console) ->
         None => command,
         Some(name) => {
             let found = command.find_subcommand(name);
-            found.ok_or_else(|| Failure::usage(format!("no subcommand `{name}`")))?.clone()
+            found.ok_or_else(|| Failure::input([format!("no subcommand `{name}`")]))?.clone()
         }
     };
     let mut text = Vec::new();

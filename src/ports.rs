@@ -149,7 +149,10 @@ mod tests {
     fn what_ovs_vsctl_does_not_print_is_refused() {
         check("", "1:1: no port has both `name` and `ofport`");
         check("{}", "1:1: document 1: no `headings`: is this `ovs-vsctl --format=json` output?");
-        check(r#"{"headings":["name"]}"#, "1:1: document 1: no `data`: is this `ovs-vsctl --format=json` output?");
+        check(
+            r#"{"headings":["name"]}"#,
+            "1:1: document 1: no `data`: is this `ovs-vsctl --format=json` output?",
+        );
         check(
             r#"{"headings":["tag"],"data":[]}"#,
             "1:1: document 1: no `name`: is this `ovs-vsctl --format=json` output?",

@@ -1,0 +1,196 @@
+//! `flowproof lint`: what a flow file says that its author may not have meant.
+
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
+use crate::text::{WIDTH, count, cut, hanging};
+use clap::{Args, ValueEnum};
+use flowproof_switch::flow::{Action, Flow, LintKind};
+use flowproof_switch::table::Tables;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+
+/// Options of `lint`.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  flowproof lint examples/mitaka-2016/flows.txt
+  ovs-ofctl dump-flows br-int | flowproof lint -
+  flowproof lint --format json flows.txt
+
+Exit codes: 0 nothing found, 1 something found, 2 wrong usage or input.
+Notes (what is accepted but not modelled) are listed and change no exit code.
+
+{PORTS_HELP}"))]
+pub(crate) struct Options {
+    #[command(flatten)]
+    flows: FlowOptions,
+    /// How to print the findings
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Whether a finding is a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Severity {
+    /// The flow does not do what it says, or a switch refuses it.
+    Defect,
+    /// Something the reader should know.
+    Note,
+}
+
+/// One remark about one flow.
+struct Finding<'a> {
+    severity: Severity,
+    name: &'static str,
+    message: String,
+    line: u32,
+    flow: Option<&'a Flow>,
+}
+
+/// Remarks of the same name and message, in the order of the file.
+type Groups<'f, 'a> = BTreeMap<(Severity, &'static str, &'f str), Vec<&'f Finding<'a>>>;
+
+/// Flows that are listed of each group without `-v`.
+const SHOWN: usize = 4;
+
+/// Finds, prints.
+pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
+    let flows = options.flows.read(console)?;
+    let tables = Tables::new(flows.file.flows.clone());
+    let findings = find(&flows, &tables);
+    let text = match options.format {
+        Format::Text => text(&flows, &findings, console),
+        Format::Json => json(&flows, &findings),
+    };
+    console.print(text.as_bytes())?;
+    let defect = findings.iter().any(|finding| finding.severity == Severity::Defect);
+    Ok(if defect { Exit::Refuted } else { Exit::Holds })
+}
+
+fn find<'a>(flows: &'a Flows, tables: &'a Tables) -> Vec<Finding<'a>> {
+    let by_line: HashMap<_, _> = flows.file.flows.iter().map(|flow| (flow.span.line, flow)).collect();
+    let said = flows.file.lints.iter().map(|lint| Finding {
+        severity: Severity::Defect,
+        name: kind_name(&lint.kind),
+        message: lint.kind.to_string(),
+        line: lint.line,
+        flow: by_line.get(&lint.line).copied(),
+    });
+    let mut findings: Vec<_> = said.chain(duplicates(tables)).chain(opaque(&flows.file.flows)).collect();
+    findings.sort_by_key(|finding| finding.line);
+    findings
+}
+
+const fn kind_name(kind: &LintKind) -> &'static str {
+    match kind {
+        LintKind::Widened { .. } => "widened",
+        LintKind::Truncated { .. } => "truncated",
+        LintKind::CtWithoutIp => "ct-without-ip",
+        LintKind::OpenFlow10Only { .. } => "openflow10-only",
+    }
+}
+
+/// Flows with the table, priority and match of a later one, which takes their place when the file is loaded.
+fn duplicates(tables: &Tables) -> impl Iterator<Item = Finding<'_>> {
+    tables.replaced().iter().filter_map(|replaced| {
+        let by = tables.flow(replaced.by)?;
+        let same = if by.actions == replaced.earlier.actions { "the same" } else { "other" };
+        Some(Finding {
+            severity: Severity::Defect,
+            name: "duplicate",
+            message: format!("a later flow has the same table, priority and match, and {same} actions"),
+            line: replaced.earlier.span.line,
+            flow: Some(&replaced.earlier),
+        })
+    })
+}
+
+/// What is accepted but not modelled.
+fn opaque(flows: &[Flow]) -> impl Iterator<Item = Finding<'_>> {
+    flows.iter().flat_map(|flow| {
+        let action = |action: &Action| match action {
+            Action::Opaque(text) => Some(text.clone()),
+            Action::Ct(ct) => ct.nat.clone().or_else(|| ct.other.first().cloned()),
+            _ => None,
+        };
+        let texts = flow.actions.iter().filter_map(action).chain(flow.opaque_match.iter().cloned());
+        texts.map(move |text| Finding {
+            severity: Severity::Note,
+            name: "opaque",
+            message: format!("`{text}` is accepted but not modelled: what it does is unknown"),
+            line: flow.span.line,
+            flow: Some(flow),
+        })
+    })
+}
+
+fn text(flows: &Flows, findings: &[Finding<'_>], console: &Console) -> String {
+    let mut groups: Groups<'_, '_> = BTreeMap::new();
+    for finding in findings {
+        groups.entry((finding.severity, finding.name, &finding.message)).or_default().push(finding);
+    }
+    let defects = findings.iter().filter(|finding| finding.severity == Severity::Defect).count();
+    let summary = format!("{}, {}", count(flows.file.flows.len(), "flow"), count(defects, "finding"));
+    let mut out = format!("{}\n", console.style.strong(&summary));
+    for ((severity, name, message), members) in groups {
+        let mark = match severity {
+            Severity::Defect => console.style.bad(name),
+            Severity::Note => console.style.faint(name),
+        };
+        let heading = format!("{message} ({})", count(members.len(), "flow"));
+        let heading = hanging(&" ".repeat(name.len() + 2), &heading);
+        let _infallible = write!(out, "\n{mark}: {}", heading.trim_start());
+        out.push_str(&members_text(&members, console.verbose));
+    }
+    out
+}
+
+fn members_text(members: &[&Finding<'_>], verbose: bool) -> String {
+    let shown = if verbose { members.len() } else { SHOWN };
+    let mut out = String::new();
+    for finding in members.iter().take(shown) {
+        let label = format!("  line {:<5} ", finding.line);
+        // The cookie says nothing about the packets.
+        let flow =
+            finding.flow.map(|flow| Flow { cookie: 0, ..flow.clone() }.to_string()).unwrap_or_default();
+        if verbose {
+            out.push_str(&hanging(&label, flow.trim()));
+        } else {
+            out.push_str(&cut(&format!("{label}{}", flow.trim()), WIDTH));
+            out.push('\n');
+        }
+    }
+    if members.len() > shown {
+        let _infallible = writeln!(out, "  … and {} more (-v lists them)", members.len() - shown);
+    }
+    out
+}
+
+fn json(flows: &Flows, findings: &[Finding<'_>]) -> String {
+    let finding = |finding: &Finding<'_>| {
+        json!({
+            "name": finding.name,
+            "severity": match finding.severity { Severity::Defect => "defect", Severity::Note => "note" },
+            "line": finding.line,
+            "message": finding.message,
+            "flow": finding.flow.map(ToString::to_string),
+        })
+    };
+    let skipped = |(line, text): &(u32, String)| json!({"line": line, "text": text});
+    let report = json!({
+        "schema": 1,
+        "tool": tool(),
+        "inputs": {"flows": flows.json()},
+        "findings": findings.iter().map(finding).collect::<Vec<Value>>(),
+        "skipped": flows.file.skipped.iter().map(skipped).collect::<Vec<Value>>(),
+    });
+    format!("{report:#}\n")
+}
