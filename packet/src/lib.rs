@@ -9,6 +9,7 @@ pub mod build;
 pub mod field;
 pub mod key;
 pub mod mac;
+pub mod pcap;
 pub mod wire;
 
 pub use field::{Field, FieldSpec, Format, Maskable, Prerequisite};
