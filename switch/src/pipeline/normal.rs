@@ -116,7 +116,7 @@ pub(super) struct Forward {
     pub(super) outputs: Vec<(PortNo, FlowKey)>,
 }
 
-/// Whether a bridge must not forward frames to this address (IEEE 802.1D, table 7-10, and others).
+/// Whether a bridge does not forward frames to this address (IEEE 802.1D, table 7-10, and what vendors reserved).
 fn is_reserved(mac: MacAddr) -> bool {
     /// Extreme's EDP and EAPS; Cisco's ISL, CDP and its kin, PVST+, STP uplink fast.
     const OTHERS: [u64; 7] = [
@@ -128,8 +128,10 @@ fn is_reserved(mac: MacAddr) -> bool {
         0x0100_0ccc_cccd,
         0x0100_0ccd_cdcd,
     ];
+    const LINK_LOCAL: u64 = 0x0180_c200_0000;
+    const CISCO_CFM: u64 = 0x0100_0ccc_ccc0;
     let bits = mac.to_bits();
-    bits & !0xf == 0x0180_c200_0000 || bits & !0xf == 0x0100_0ccc_ccc0 || OTHERS.contains(&bits)
+    bits & !0xf == LINK_LOCAL || bits & !0x7 == CISCO_CFM || OTHERS.contains(&bits)
 }
 
 fn mac(key: &FlowKey, field: Field) -> MacAddr {
@@ -217,7 +219,7 @@ pub(super) fn forward(ports: &[PortConfig], fdb: &mut Fdb, now: u64, learn: bool
 
 fn flood(ports: &[PortConfig], in_port: PortNo, tags: Tags, key: &FlowKey) -> Vec<(PortNo, FlowKey)> {
     let takes_part = |port: &&PortConfig| {
-        let carries = port.access_vlan.is_none_or(|vlan| vlan == tags.vlan());
+        let carries = port.access_vlan.is_none_or(|vlan| vlan == tags.vlan() && tags.inner.0 & VID == 0);
         port.ofport != in_port && !port.no_flood && carries
     };
     ports.iter().filter(takes_part).map(|port| (port.ofport, tags.leaving(key, port))).collect()

@@ -131,7 +131,7 @@ impl<'a, 'w> Pass<'a, 'w> {
         }
     }
 
-    /// `resubmit` and `goto_table`: limits first, then the call.
+    /// `resubmit` and `goto_table`: limits first, then the call. One that finds no flow counts too.
     fn resubmit(&mut self, from: u8, table: u8, port: Option<PortNo>, original_tuple: bool) {
         if self.depth >= Limits::DEPTH {
             self.error = Some(DropReason::TooDeep);
@@ -139,11 +139,11 @@ impl<'a, 'w> Pass<'a, 'w> {
             self.error = Some(DropReason::TooManyResubmits);
         } else {
             let calls = self.calls.len();
+            self.resubmits += 1;
             self.call(table, port, original_tuple);
             if let Some(call) = self.calls.get_mut(calls) {
                 call.deepens = table <= from;
                 self.depth += u32::from(call.deepens);
-                self.resubmits += 1;
             }
         }
     }

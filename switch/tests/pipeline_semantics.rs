@@ -1,0 +1,11 @@
+//! What a real Open vSwitch 3.1 did with small tables and single frames, replayed byte for byte.
+//!
+//! The fixtures and their format: `tests/fixtures/ovs/semantics.py`. A failure lists all cases that differ.
+
+#[path = "pipeline_support/replay.rs"]
+mod replay;
+
+#[test]
+fn small_tables_do_what_the_real_switch_does() {
+    replay::check(include_str!("../../tests/fixtures/ovs/semantics.tsv"), 300);
+}
