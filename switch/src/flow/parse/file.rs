@@ -253,8 +253,8 @@ impl<'a> Reader<'_, 'a> {
             ),
         };
         let before = String::from_utf8_lossy(bytes.get(..offset).unwrap_or(bytes)).into_owned();
-        let rest =
-            String::from_utf8_lossy(bytes.get(offset..).unwrap_or(&[]).get(..16).unwrap_or(&[])).into_owned();
+        let rest = bytes.get(offset..).unwrap_or_default();
+        let rest = String::from_utf8_lossy(rest.get(..16).unwrap_or(rest)).into_owned();
         let line = Line { number, start: 0, text: &before };
         self.complain(line, before.len(), rest.trim_end_matches('\0'), message);
     }
