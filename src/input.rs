@@ -29,7 +29,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// The operating system's complaint about an input, as other tools print it: without the number.
-fn io_failure(path: &Path, error: &io::Error) -> Failure {
+pub(crate) fn io_failure(path: &Path, error: &io::Error) -> Failure {
     let text = error.to_string();
     let mut chars = text.split(" (os error").next().unwrap_or(&text).chars();
     let text: String =

@@ -11,7 +11,9 @@ mod input;
 mod lint;
 mod man;
 mod ports;
+mod script;
 mod text;
+mod trace;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use console::Console;
@@ -40,6 +42,8 @@ struct Cli {
 enum Command {
     /// Say what a flow file says that its author may not have meant
     Lint(lint::Options),
+    /// Send packets through the tables, with connection state kept between them
+    Trace(trace::Options),
     /// Print a script that completes flowproof's options in a shell
     Completions(completions::Options),
     /// Print the manual page
@@ -49,6 +53,7 @@ enum Command {
 fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Lint(options) => lint::run(options, console),
+        Command::Trace(options) => trace::run(options, console),
         Command::Completions(options) => completions::run(options, &mut Cli::command(), console),
         Command::Man(options) => man::run(options, Cli::command(), console),
     }
