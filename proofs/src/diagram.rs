@@ -164,38 +164,45 @@ impl<'a> Diagram<'a> {
         familiar::choose(&mut self.sets, event.packets, *form, &self.wishes, event.recirculations)
     }
 
-    /// A packet that `property` speaks of and that rightly escapes under `profile`: it holds, and not of nothing.
+    /// Offers packets that `property` speaks of and that rightly escape under `profile`, until `accept` takes one.
     ///
     /// # Errors
     /// When the memory limit is reached.
-    pub fn innocent(
+    pub fn innocent<T>(
         &mut self,
         property: &Property,
         profile: Profile,
-    ) -> Result<Option<(Found, Choice)>, Exhausted> {
+        accept: &mut dyn FnMut(&Choice) -> Option<T>,
+    ) -> Result<Option<T>, Exhausted> {
         let premise = properties::premise(property, self.port).to_set(&mut self.sets);
-        let mut best: Option<Found> = None;
-        for mut found in self.escapes(profile, property.forms) {
+        let guilty = self.violations(property, profile)?;
+        let mut escapes = self.escapes(profile, property.forms);
+        escapes.sort_by_key(rank);
+        for mut found in escapes {
             found.event.packets = self.sets.and(found.event.packets, premise);
-            let better = best.as_ref().is_none_or(|best| rank(&found) < rank(best));
-            if better && !self.sets.is_empty(found.event.packets) {
-                best = Some(found);
+            for guilty in guilty.iter().filter(|guilty| guilty.form == found.form) {
+                found.event.packets = self.sets.minus(found.event.packets, guilty.event.packets);
+            }
+            self.sound()?;
+            if let Some(taken) = self.example(&found).and_then(|choice| accept(&choice)) {
+                return Ok(Some(taken));
             }
         }
-        self.sound()?;
-        Ok(best.and_then(|found| self.example(&found).map(|choice| (found, choice))))
+        Ok(None)
     }
 
-    /// A forbidden packet that does not escape under `profile`, and its twin that does and differs in `traits` only.
+    /// Offers forbidden packets that do not escape under `profile`, each with a twin that does and differs in `traits`
+    /// only, until `accept` takes a pair.
     ///
     /// # Errors
     /// When the memory limit is reached.
-    pub fn twins(
+    pub fn twins<T>(
         &mut self,
         property: &Property,
         profile: Profile,
         traits: &[Field],
-    ) -> Result<Option<(Choice, Found, Choice)>, Exhausted> {
+        accept: &mut dyn FnMut(&Choice, &Choice) -> Option<T>,
+    ) -> Result<Option<T>, Exhausted> {
         let forbidden = properties::premise(property, self.port).to_set(&mut self.sets);
         let mut escapes = self.escapes(profile, property.forms);
         escapes.sort_by_key(rank);
@@ -212,11 +219,19 @@ impl<'a> Diagram<'a> {
             let same = self.sets.cube(&same_but(&stopped, traits));
             found.event.packets = self.sets.and(found.event.packets, same);
             self.sound()?;
-            if let Some(twin) = self.example(&found) {
-                return Ok(Some((stopped, found, twin)));
+            if let Some(taken) = self.example(&found).and_then(|twin| accept(&stopped, &twin)) {
+                return Ok(Some(taken));
             }
         }
         self.sound().map(|()| None)
+    }
+
+    /// A packet that `property` speaks of, whatever becomes of it.
+    pub fn subject(&mut self, property: &Property) -> Option<Choice> {
+        let premise = properties::premise(property, self.port).to_set(&mut self.sets);
+        let form = property.forms.first().copied()?;
+        let packets = self.sendable.get(&form).map(|sendable| self.sets.and(*sendable, premise))?;
+        familiar::choose(&mut self.sets, packets, form, &self.wishes, 0)
     }
 
     /// By flow: whether any packet that enters at this port hits it, in any form and under any profile.
@@ -279,44 +294,38 @@ mod tests {
     #[test]
     fn look() {
         let host = seed();
-        eprintln!("{:#?}", host.ports);
-        let start = std::time::Instant::now();
-        let mut d = Diagram::new(&host, &host.ports[0], &Profile::ALL).unwrap();
-        eprintln!("{} nodes {:?}", d.sets.size(), start.elapsed());
-        for property in properties::SENDER {
-            for profile in Profile::ALL {
-                let v = most_telling(d.violations(property, profile).unwrap());
-                eprintln!(
-                    "{} {}: {} {:?}",
-                    property.name,
-                    profile.name(),
-                    v.len(),
-                    v.first().map(|f| (
-                        f.form,
-                        f.event.emit.clone(),
-                        symbolic::flows_of(&f.event.path)
-                            .iter()
-                            .map(|i| host.tables.flow(*i).unwrap().span.line)
-                            .collect::<Vec<_>>()
-                    ))
-                );
-                if profile == Profile::Userspace31 {
-                    if let Some(f) = v.first() {
-                        let c = d.example(f).unwrap();
-                        eprintln!("   {:?}", c.sent);
-                    }
-                }
-            }
-        }
-        eprintln!("{} nodes {:?}", d.sets.size(), start.elapsed());
-        for profile in Profile::ALL {
+        let task = crate::check::Task {
+            host: &host,
+            ports: host.ports.iter().collect(),
+            properties: properties::SENDER.iter().collect(),
+            profiles: Profile::ALL.to_vec(),
+            engines: crate::check::Engines::Both,
+            keep_queries: false,
+        };
+        for engines in [crate::check::Engines::Both, crate::check::Engines::Z3] {
             let start = std::time::Instant::now();
-            let mut z = crate::z3_port::Z3Port::new(&host, &host.ports[0], profile, false);
-            for property in properties::SENDER {
-                let a = z.violated(property);
-                let v = d.violations(property, profile).unwrap();
-                let ok = (a == crate::z3_engine::Answer::Sat) == !v.is_empty();
-                eprintln!("{ok} {} {} {a:?} {:?}", property.name, profile.name(), start.elapsed());
+            let found = crate::check::check(&crate::check::Task { engines, ..task.clone() });
+            eprintln!("{:?}", start.elapsed());
+            for f in found.findings.iter().filter(|f| f.port == 1) {
+                eprintln!(
+                    "{} {} {} {:?} {:?} {}",
+                    f.property.name,
+                    f.profile.name(),
+                    f.judgement.name(),
+                    f.diagram,
+                    f.z3,
+                    match &f.judgement {
+                        crate::check::Judgement::Proved(w) => match w {
+                            crate::check::Witness::Escapes(r) => format!("escapes {:?}", r.path),
+                            crate::check::Witness::Twins { stopped, twin } =>
+                                format!("stopped {:?} twin {:?}", stopped.path, twin.path),
+                        },
+                        crate::check::Judgement::Unknown(w)
+                        | crate::check::Judgement::Vacuous(w)
+                        | crate::check::Judgement::Contradiction(w) => w.clone(),
+                        _ => String::new(),
+                    }
+                );
             }
         }
     }

@@ -83,7 +83,7 @@ fn same_proto<S: PacketSets>(sets: &mut S) -> S::Set {
 }
 
 /// A new connection, in its original direction, unmarked, unlabelled.
-fn calm_answer(depth: u16) -> Vec<Vec<Literal>> {
+pub(crate) fn calm_answer(depth: u16) -> Vec<Vec<Literal>> {
     let bit = |flag: u32| vars::tracked(depth, Field::CtState).rev().nth(flag.trailing_zeros() as usize);
     let zero = |field| vars::tracked(depth, field).map(|var| (var, false)).collect();
     let mut wishes: Vec<Vec<Literal>> = Vec::new();

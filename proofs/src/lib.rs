@@ -7,12 +7,14 @@
 //! Invariant: a verdict other than `proved`, `refuted` or `vacuous` is never turned into one of them.
 
 pub mod bdd;
+pub mod check;
 pub mod diagram;
 pub mod familiar;
 pub mod frames;
 pub mod ports;
 pub mod predicate;
 pub mod properties;
+pub mod replay;
 pub mod set;
 pub mod symbolic;
 pub mod symkey;

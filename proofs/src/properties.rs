@@ -55,6 +55,8 @@ pub struct Property {
     pub name: &'static str,
     /// What it says.
     pub theorem: &'static str,
+    /// What a flow would have to look at to keep it.
+    pub subject: &'static [Field],
     /// The frames it speaks of.
     pub forms: &'static [Form],
     /// What must not be.
@@ -100,12 +102,14 @@ pub const SENDER: &[Property] = &[
     Property {
         name: "spoofed-mac",
         theorem: "what escapes has a source MAC of the port",
+        subject: &[Field::DlSrc],
         forms: &Form::ALL,
         judge: Judge::Implication { premise: |_| Predicate::always(), allowed: own_mac },
     },
     Property {
         name: "spoofed-ipv4",
         theorem: "IPv4 that escapes has a source pair of the port, or is a DHCP request from 0.0.0.0",
+        subject: &[Field::DlSrc, Field::NwSrc],
         forms: &Form::ALL,
         judge: Judge::Implication {
             premise: |_| ethertype(IPV4),
@@ -115,12 +119,14 @@ pub const SENDER: &[Property] = &[
     Property {
         name: "spoofed-ipv6",
         theorem: "IPv6 that escapes has a source pair of the port, or is DAD or MLD from ::",
+        subject: &[Field::DlSrc, Field::Ipv6Src],
         forms: &Form::ALL,
         judge: Judge::Implication { premise: |_| ethertype(IPV6), allowed: own_ipv6_source },
     },
     Property {
         name: "spoofed-arp",
         theorem: "ARP that escapes has a sender pair of the port, or is a probe; RARP has its MAC",
+        subject: &[Field::DlSrc, Field::ArpSpa],
         forms: WHOLE,
         judge: Judge::Implication {
             premise: |_| Predicate::one_of(Field::DlType, [ARP, RARP]),
@@ -134,6 +140,7 @@ pub const SENDER: &[Property] = &[
     Property {
         name: "spoofed-arp-sha",
         theorem: "ARP that escapes has its Ethernet source as sender hardware address",
+        subject: &[Field::ArpSha],
         forms: WHOLE,
         judge: Judge::Implication {
             premise: |_| ethertype(ARP),
@@ -143,66 +150,77 @@ pub const SENDER: &[Property] = &[
     Property {
         name: "spoofed-nd",
         theorem: "NS and NA that escape have a source pair, a target and a link-layer option of the port",
+        subject: &[Field::DlSrc, Field::Ipv6Src, Field::NdTarget, Field::NdSll, Field::NdTll],
         forms: &Form::ALL,
         judge: Judge::Implication { premise: |_| neighbour_discovery(), allowed: own_neighbour_discovery },
     },
     Property {
         name: "router-advertisement",
         theorem: "no ICMPv6 router advertisement or redirect escapes",
+        subject: &[Field::Icmpv6Type],
         forms: WHOLE,
         judge: Judge::Prohibition { forbidden: router_message, traits: &[Field::Icmpv6Type] },
     },
     Property {
         name: "router-advertisement-fragments",
         theorem: "no fragment of a router advertisement or redirect escapes",
+        subject: &[Field::Icmpv6Type, Field::NwFrag],
         forms: FRAGMENTS,
         judge: Judge::Prohibition { forbidden: router_message, traits: &[Field::Icmpv6Type] },
     },
     Property {
         name: "dhcp-server",
         theorem: "no unfragmented UDP 67 to 68 over IPv4 escapes",
+        subject: PORTS,
         forms: WHOLE,
         judge: Judge::Prohibition { forbidden: || udp(IPV4, 67, 68), traits: PORTS },
     },
     Property {
         name: "dhcpv6-server",
         theorem: "no unfragmented UDP 547 to 546 over IPv6 escapes",
+        subject: PORTS,
         forms: WHOLE,
         judge: Judge::Prohibition { forbidden: || udp(IPV6, 547, 546), traits: PORTS },
     },
     Property {
         name: "dhcp-server-fragments",
         theorem: "no fragment of a UDP 67 to 68 datagram over IPv4 escapes",
+        subject: FRAGMENT_PORTS,
         forms: FRAGMENTS,
         judge: Judge::Prohibition { forbidden: || udp(IPV4, 67, 68), traits: PORTS },
     },
     Property {
         name: "dhcpv6-server-fragments",
         theorem: "no fragment of a UDP 547 to 546 datagram over IPv6 escapes",
+        subject: FRAGMENT_PORTS,
         forms: FRAGMENTS,
         judge: Judge::Prohibition { forbidden: || udp(IPV6, 547, 546), traits: PORTS },
     },
     Property {
         name: "dhcp-server-strict",
         theorem: "nothing from UDP 67 and nothing to UDP 68 escapes over IPv4",
+        subject: PORTS,
         forms: &Form::ALL,
         judge: Judge::Prohibition { forbidden: || udp_either(IPV4, 67, 68), traits: PORTS },
     },
     Property {
         name: "dhcpv6-server-strict",
         theorem: "nothing from UDP 547 and nothing to UDP 546 escapes over IPv6",
+        subject: PORTS,
         forms: &Form::ALL,
         judge: Judge::Prohibition { forbidden: || udp_either(IPV6, 547, 546), traits: PORTS },
     },
     Property {
         name: "vlan-escape",
         theorem: "what entered with a VLAN tag is not delivered untagged nor into another network",
+        subject: &[Field::VlanTci],
         forms: &Form::ALL,
         judge: Judge::KeepsVlan,
     },
     Property {
         name: "unknown-ethertype",
         theorem: "only IPv4, IPv6, ARP, RARP and permitted ethertypes escape",
+        subject: &[Field::DlType],
         forms: WHOLE,
         judge: Judge::Prohibition {
             forbidden: || Predicate::one_of(Field::DlType, [IPV4, IPV6, ARP, RARP]).negate(),
@@ -212,12 +230,14 @@ pub const SENDER: &[Property] = &[
     Property {
         name: "fragment-escape",
         theorem: "a fragment goes nowhere its whole datagram would not go",
+        subject: &[Field::NwFrag],
         forms: FRAGMENTS,
         judge: Judge::FragmentsLikeWholes,
     },
 ];
 
 const PORTS: &[Field] = &[Field::UdpSrc, Field::UdpDst];
+const FRAGMENT_PORTS: &[Field] = &[Field::UdpSrc, Field::UdpDst, Field::NwFrag];
 
 /// What changes when a frame of unknown type becomes one of a known type: everything behind the Ethernet header.
 const ETHERTYPE: &[Field] = &[

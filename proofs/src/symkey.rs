@@ -118,6 +118,12 @@ impl SymKey {
         key
     }
 
+    /// Whether the sender chooses this field.
+    #[must_use]
+    pub fn is_sent(field: Field) -> bool {
+        SENT.contains(&field)
+    }
+
     /// The same key once `ct()` has put the datagram together again.
     pub fn reassemble(&mut self) {
         self.set(Field::NwFrag, 0, u128::MAX);

@@ -2,6 +2,7 @@
 
 use crate::{
     diagram::Host,
+    familiar::{self, Choice},
     ports::Port,
     properties::{self, Judge, Property},
     symkey::Form,
@@ -31,6 +32,7 @@ pub struct Z3Port<'a> {
     members: BTreeMap<PortNo, Option<u16>>,
     escapes: BTreeMap<Form, (Bool, Bool, Vec<Exit>, bool)>,
     queries: Option<Vec<Query>>,
+    satisfied: Option<(Form, Vec<Bool>)>,
 }
 
 impl<'a> Z3Port<'a> {
@@ -38,7 +40,15 @@ impl<'a> Z3Port<'a> {
     #[must_use]
     pub fn new(host: &'a Host, port: &'a Port, profile: Profile, keep: bool) -> Self {
         let queries = keep.then(Vec::new);
-        Self { host, port, profile, members: host.members(), escapes: BTreeMap::new(), queries }
+        Self {
+            host,
+            port,
+            profile,
+            members: host.members(),
+            escapes: BTreeMap::new(),
+            queries,
+            satisfied: None,
+        }
     }
 
     /// The queries asked so far.
@@ -128,6 +138,18 @@ impl<'a> Z3Port<'a> {
                 format!("{}-port{}-{}-{form}-{number}", property.name, self.port.ofport, self.profile.name());
             queries.push(Query { name, text });
         }
+        if answer == Answer::Sat {
+            self.satisfied = Some((form, formulas.to_vec()));
+        }
         answer
+    }
+
+    /// The most familiar packet that violates what was last found violated.
+    #[must_use]
+    pub fn example(&self) -> Option<Choice> {
+        let (form, formulas) = self.satisfied.as_ref()?;
+        let others: Vec<&Port> =
+            self.host.ports.iter().filter(|p| p.ofport != self.port.ofport).take(4).collect();
+        self.encoder(*form, Counts::Escape).choose(formulas, &familiar::wishes(self.port, &others))
     }
 }

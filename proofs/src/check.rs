@@ -1,0 +1,343 @@
+//! From engines to verdicts.
+//!
+//! Invariants: a refutation is shown only with a replay; a proof only with a witness; engines that disagree, and a
+//! counterexample that needs no connection and does not replay, are contradictions, never verdicts on the tables.
+
+use crate::{
+    diagram::{Diagram, Exhausted, Host, most_telling},
+    familiar::Choice,
+    ports::Port,
+    properties::{Judge, Property},
+    replay::{Aim, Case, Replay, replay},
+    z3_engine::Answer,
+    z3_port::{Query, Z3Port},
+};
+use flowproof_packet::Field;
+use flowproof_switch::conntrack::Profile;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// Ways out of the tables to try before a refutation counts as not shown reachable.
+const ATTEMPTS: usize = 48;
+
+/// Which engines answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engines {
+    /// Decision diagrams.
+    Diagram,
+    /// Z3.
+    Z3,
+    /// Both, and they must agree.
+    #[default]
+    Both,
+}
+
+impl Engines {
+    const fn diagram(self) -> bool {
+        !matches!(self, Self::Z3)
+    }
+
+    const fn z3(self) -> bool {
+        !matches!(self, Self::Diagram)
+    }
+}
+
+/// What to check.
+#[derive(Clone, Debug)]
+pub struct Task<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The ports to check, of those of the host.
+    pub ports: Vec<&'a Port>,
+    /// The properties to check.
+    pub properties: Vec<&'static Property>,
+    /// The datapaths.
+    pub profiles: Vec<Profile>,
+    /// The engines.
+    pub engines: Engines,
+    /// Whether to keep the SMT queries.
+    pub keep_queries: bool,
+}
+
+/// Why a property is proved and not vacuous.
+#[derive(Clone, Debug)]
+pub enum Witness {
+    /// A packet the property speaks of that rightly escapes.
+    Escapes(Box<Replay>),
+    /// A forbidden packet that is stopped, and its twin that differs only in what makes it forbidden and escapes.
+    Twins {
+        /// The forbidden packet.
+        stopped: Box<Replay>,
+        /// Its twin.
+        twin: Box<Replay>,
+    },
+}
+
+/// A verdict on one property of one port on one datapath.
+#[derive(Clone, Debug)]
+pub enum Judgement {
+    /// It holds for all packets and states.
+    Proved(Witness),
+    /// It does not.
+    Refuted(Box<Replay>),
+    /// It was not decided.
+    Unknown(String),
+    /// There is no packet it speaks of.
+    Vacuous(String),
+    /// flowproof contradicts itself.
+    Contradiction(String),
+}
+
+impl Judgement {
+    /// The verdict's name in reports.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Proved(_) => "proved",
+            Self::Refuted(_) => "refuted",
+            Self::Unknown(_) => "unknown",
+            Self::Vacuous(_) => "vacuous",
+            Self::Contradiction(_) => "contradiction",
+        }
+    }
+}
+
+/// What was found for one property, port and datapath.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The property.
+    pub property: &'static Property,
+    /// The port's place among the task's ports.
+    pub port: usize,
+    /// The datapath.
+    pub profile: Profile,
+    /// The verdict.
+    pub judgement: Judgement,
+    /// What the diagram engine said, if asked.
+    pub diagram: Option<&'static str>,
+    /// What Z3 said, if asked.
+    pub z3: Option<&'static str>,
+}
+
+/// All findings, and the queries if they were to be kept.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// By property, then port, then datapath, in the task's order.
+    pub findings: Vec<Finding>,
+    /// The SMT queries.
+    pub queries: Vec<Query>,
+}
+
+/// Which property, which datapath, by their places in the task.
+type Slot = (usize, usize);
+
+/// The diagram engine's work on one port, or Z3's on one port and datapath.
+enum Part {
+    Diagram(usize, BTreeMap<Slot, Judgement>),
+    Z3(usize, BTreeMap<Slot, (Answer, Option<Judgement>)>, Vec<Query>),
+}
+
+/// Checks every property on every port under every datapath, in parallel.
+#[must_use]
+pub fn check(task: &Task<'_>) -> Findings {
+    let mut work: Vec<(usize, Option<usize>)> = Vec::new();
+    for port in 0..task.ports.len() {
+        if task.engines.z3() {
+            work.extend((0..task.profiles.len()).map(|profile| (port, Some(profile))));
+        }
+        if task.engines.diagram() {
+            work.push((port, None));
+        }
+    }
+    let parts: Vec<Part> = work
+        .into_par_iter()
+        .with_max_len(1)
+        .filter_map(|(port, profile)| match profile {
+            None => task.ports.get(port).map(|p| Part::Diagram(port, by_diagram(task, p))),
+            Some(profile) => {
+                let (sender, datapath) = (task.ports.get(port)?, task.profiles.get(profile)?);
+                let (answers, queries) = by_z3(task, sender, profile, *datapath);
+                Some(Part::Z3(port, answers, queries))
+            }
+        })
+        .collect();
+    merge(task, parts)
+}
+
+fn merge(task: &Task<'_>, parts: Vec<Part>) -> Findings {
+    let mut diagrams = BTreeMap::new();
+    let mut answers = BTreeMap::new();
+    let mut findings = Findings::default();
+    for part in parts {
+        match part {
+            Part::Diagram(port, judged) => {
+                diagrams.extend(
+                    judged.into_iter().map(|((property, profile), j)| ((property, port, profile), j)),
+                );
+            }
+            Part::Z3(port, judged, queries) => {
+                answers.extend(
+                    judged.into_iter().map(|((property, profile), a)| ((property, port, profile), a)),
+                );
+                findings.queries.extend(queries);
+            }
+        }
+    }
+    for (p, property) in task.properties.iter().enumerate() {
+        for port in 0..task.ports.len() {
+            for (d, profile) in task.profiles.iter().enumerate() {
+                let slot = (p, port, d);
+                let (judgement, diagram, z3) = reconcile(diagrams.remove(&slot), answers.remove(&slot));
+                findings.findings.push(Finding { property, port, profile: *profile, judgement, diagram, z3 });
+            }
+        }
+    }
+    findings
+}
+
+const fn z3_name(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Sat => "refuted",
+        Answer::Unsat => "proved",
+        Answer::Unknown(_) => "unknown",
+    }
+}
+
+/// One verdict from what the engines say. Z3 may not know; it may not say otherwise.
+fn reconcile(
+    diagram: Option<Judgement>,
+    z3: Option<(Answer, Option<Judgement>)>,
+) -> (Judgement, Option<&'static str>, Option<&'static str>) {
+    let names = (diagram.as_ref().map(Judgement::name), z3.as_ref().map(|(answer, _)| z3_name(answer)));
+    let judgement = match (diagram, z3) {
+        (Some(judgement), None) => judgement,
+        (None, Some((_, Some(judgement)))) => judgement,
+        (None, Some((answer, None))) => Judgement::Unknown(format!("Z3 answers {}", z3_name(&answer))),
+        (None, None) => Judgement::Unknown("no engine was asked".to_owned()),
+        (Some(judgement), Some((answer, _))) => match (&judgement, &answer) {
+            (Judgement::Proved(_) | Judgement::Vacuous(_), Answer::Sat)
+            | (Judgement::Refuted(_), Answer::Unsat) => {
+                let (diagram, z3) = (judgement.name(), z3_name(&answer));
+                Judgement::Contradiction(format!(
+                    "the engines disagree: diagrams say {diagram}, Z3 says {z3}"
+                ))
+            }
+            _ => judgement,
+        },
+    };
+    (judgement, names.0, names.1)
+}
+
+fn by_diagram(task: &Task<'_>, port: &Port) -> BTreeMap<Slot, Judgement> {
+    let mut judged = BTreeMap::new();
+    let mut engine = Diagram::new(task.host, port, &task.profiles);
+    for (p, property) in task.properties.iter().enumerate() {
+        for (d, profile) in task.profiles.iter().enumerate() {
+            let case = Case { host: task.host, port, property, profile: *profile, aim: Aim::Violates };
+            let judgement = match &mut engine {
+                Err(why) => Judgement::Unknown(why.to_string()),
+                Ok(engine) => judge(engine, &case).unwrap_or_else(|why| Judgement::Unknown(why.to_string())),
+            };
+            judged.insert((p, d), judgement);
+        }
+    }
+    judged
+}
+
+fn judge(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judgement, Exhausted> {
+    let found = most_telling(engine.violations(case.property, case.profile)?);
+    if found.is_empty() {
+        return witness(engine, case);
+    }
+    let mut stateless = None;
+    for found in found.iter().take(ATTEMPTS) {
+        let Some(choice) = engine.example(found) else { continue };
+        if let Some(replay) = replay(case, &choice) {
+            return Ok(Judgement::Refuted(Box::new(replay)));
+        }
+        if found.event.recirculations == 0 {
+            stateless = Some(choice);
+        }
+    }
+    Ok(not_replayed(stateless))
+}
+
+/// A counterexample that nothing brought about. If it needs no connection that is a defect of flowproof.
+fn not_replayed(stateless: Option<Choice>) -> Judgement {
+    match stateless {
+        Some(choice) => {
+            Judgement::Contradiction(format!("a counterexample does not replay: {:?}", choice.sent))
+        }
+        None => Judgement::Unknown("state not shown reachable".to_owned()),
+    }
+}
+
+/// The fields whose change turns a forbidden packet into one that may pass.
+const fn traits(property: &Property) -> Option<&'static [Field]> {
+    match property.judge {
+        Judge::Prohibition { traits, .. } => Some(traits),
+        Judge::KeepsVlan => Some(&[Field::VlanTci]),
+        Judge::Implication { .. } | Judge::FragmentsLikeWholes => None,
+    }
+}
+
+fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judgement, Exhausted> {
+    let leaves = Case { aim: Aim::Leaves, ..*case };
+    let stays = Case { aim: Aim::Stays, ..*case };
+    let escapes = engine.innocent(case.property, case.profile, &mut |choice| replay(&leaves, choice))?;
+    if let Some(replay) = escapes {
+        return Ok(Judgement::Proved(Witness::Escapes(Box::new(replay))));
+    }
+    let twins = match traits(case.property) {
+        None => None,
+        Some(traits) => engine.twins(case.property, case.profile, traits, &mut |stopped, twin| {
+            Some((replay(&stays, stopped)?, replay(&leaves, twin)?))
+        })?,
+    };
+    Ok(match twins {
+        Some((stopped, twin)) => {
+            Judgement::Proved(Witness::Twins { stopped: Box::new(stopped), twin: Box::new(twin) })
+        }
+        None => Judgement::Vacuous(format!(
+            "nothing that `{}` speaks of, nor anything like it, escapes",
+            case.property.name
+        )),
+    })
+}
+
+fn by_z3(
+    task: &Task<'_>,
+    port: &Port,
+    slot: usize,
+    profile: Profile,
+) -> (BTreeMap<Slot, (Answer, Option<Judgement>)>, Vec<Query>) {
+    let mut engine = Z3Port::new(task.host, port, profile, task.keep_queries);
+    let alone = !task.engines.diagram();
+    let mut judged = BTreeMap::new();
+    let mut diagram = None;
+    for (p, property) in task.properties.iter().enumerate() {
+        let case = Case { host: task.host, port, property, profile, aim: Aim::Violates };
+        let answer = engine.violated(property);
+        let judgement = alone.then(|| match &answer {
+            Answer::Unknown(why) => Judgement::Unknown(format!("Z3: {why}")),
+            Answer::Sat => match engine.example() {
+                Some(choice) => replay(&case, &choice).map_or_else(
+                    || Judgement::Unknown("state not shown reachable".to_owned()),
+                    |replay| Judgement::Refuted(Box::new(replay)),
+                ),
+                None => Judgement::Unknown("Z3 gives no model".to_owned()),
+            },
+            Answer::Unsat => {
+                let diagram = diagram.get_or_insert_with(|| Diagram::new(task.host, port, &[profile]));
+                match diagram {
+                    Err(why) => Judgement::Unknown(why.to_string()),
+                    Ok(diagram) => {
+                        witness(diagram, &case).unwrap_or_else(|why| Judgement::Unknown(why.to_string()))
+                    }
+                }
+            }
+        });
+        judged.insert((p, slot), (answer, judgement));
+    }
+    (judged, engine.queries())
+}

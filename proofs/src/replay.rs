@@ -1,0 +1,293 @@
+//! Every packet an engine chooses goes through the interpreter before anyone sees it.
+//!
+//! The judgement here owes nothing to symbolic execution: the frame is built, sent into a fresh switch, and what
+//! comes out is held against the property on the fields that are read back from the frame. Where the choice assumes a
+//! connection, packets that create it are looked for first.
+
+use crate::{
+    diagram::Host,
+    familiar::Choice,
+    ports::Port,
+    properties::{self, Judge, Property},
+    symkey::Form,
+};
+use flowproof_packet::{
+    Field, FlowKey, PortNo,
+    build::{ComposeOptions, FragmentExtension, FragmentOptions, compose, fragment_with},
+    port, wire,
+};
+use flowproof_switch::{
+    conntrack::{Profile, state},
+    flow::{Action, Flow},
+    pipeline::{Effect, Outcome, PortConfig, Switch, SwitchConfig},
+    table::{FlowId, TieBreak},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes of payload in a datagram that is to be fragmented, and in its first fragment: more than the 1200 bytes
+/// below which the userspace datapath calls a first fragment invalid.
+const FRAGMENTED_PAYLOAD: usize = 1600;
+const FIRST_FRAGMENT: usize = 1400;
+/// Connections to try to create before giving up.
+const MAX_PRELUDES: usize = 96;
+/// An access port beside the others, where a network has only one: what `NORMAL` floods must have somewhere to go.
+pub const BYSTANDER: PortNo = 0xfeff;
+
+/// A frame that entered a switch, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Where it entered.
+    pub in_port: PortNo,
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// What came of it, with a trace.
+    pub outcome: Outcome,
+}
+
+/// A replay that did what was expected of it.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Packets that set the stage, then the one (or its fragments) in question.
+    pub events: Vec<Sent>,
+    /// How many of the events set the stage.
+    pub prelude: usize,
+    /// How the last one that got anywhere went: tables and flows.
+    pub path: Vec<(u8, FlowId)>,
+    /// Whether the later of two equal-priority flows had to win.
+    pub tie: TieBreak,
+    /// For properties that compare a fragment with its datagram: what became of that.
+    pub whole: Option<Sent>,
+}
+
+/// What a replay is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// The property is violated.
+    Violates,
+    /// The packet leaves, and violates nothing.
+    Leaves,
+    /// The packet does not leave.
+    Stays,
+}
+
+/// The port a choice belongs to, and what it is to show.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The sender.
+    pub port: &'a Port,
+    /// The property.
+    pub property: &'a Property,
+    /// The datapath.
+    pub profile: Profile,
+    /// What is to be shown.
+    pub aim: Aim,
+}
+
+/// Sends `choice` through a fresh switch, in every way that might bring about the connection it assumes, until it
+/// shows what it should.
+#[must_use]
+pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Replay> {
+    let frames = frames(choice)?;
+    let whole = whole(choice);
+    let preludes = preludes(case, choice, &whole);
+    let ties = [TieBreak::First, TieBreak::Last];
+    ties.into_iter()
+        .find_map(|tie| preludes.iter().find_map(|prelude| attempt(case, tie, prelude, &frames, &whole)))
+}
+
+fn attempt(
+    case: &Case<'_>,
+    tie: TieBreak,
+    prelude: &[(PortNo, Vec<u8>)],
+    frames: &[Vec<u8>],
+    whole: &[u8],
+) -> Option<Replay> {
+    let mut switch = switch(case, tie);
+    let mut events = Vec::new();
+    for (in_port, frame) in prelude {
+        let outcome = switch.receive_traced(*in_port, frame);
+        events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
+    }
+    for frame in frames {
+        let outcome = switch.receive_traced(case.port.ofport, frame);
+        events.push(Sent { in_port: case.port.ofport, frame: frame.clone(), outcome });
+    }
+    let sent = events.get(prelude.len()..)?;
+    let twin = matches!(case.property.judge, Judge::FragmentsLikeWholes)
+        .then(|| unfragmented(case, tie, prelude, whole));
+    let shown = match case.aim {
+        Aim::Stays => !sent.iter().any(|sent| left(&sent.outcome)),
+        Aim::Leaves => {
+            sent.iter().any(|sent| left(&sent.outcome)) && !violates(case, sent, whole, twin.as_ref())
+        }
+        Aim::Violates => violates(case, sent, whole, twin.as_ref()),
+    };
+    let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
+    let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
+    shown.then_some(Replay { prelude: prelude.len(), path, tie, whole: twin, events })
+}
+
+fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], whole: &[u8]) -> Sent {
+    let mut switch = switch(case, tie);
+    for (in_port, frame) in prelude {
+        switch.receive(*in_port, frame);
+    }
+    let outcome = switch.receive_traced(case.port.ofport, whole);
+    Sent { in_port: case.port.ofport, frame: whole.to_vec(), outcome }
+}
+
+/// Whether anything but a drop happened to the packet.
+#[must_use]
+pub fn left(outcome: &Outcome) -> bool {
+    outcome.effects.iter().any(|effect| match effect {
+        Effect::Output { .. } | Effect::Controller { .. } | Effect::Opaque { .. } => true,
+        Effect::Normal { delivered, .. } => !delivered.is_empty(),
+    })
+}
+
+fn violates(case: &Case<'_>, sent: &[Sent], whole: &[u8], twin: Option<&Sent>) -> bool {
+    let datagram = wire::extract(whole, case.port.ofport);
+    if !properties::violation(case.property, case.port).holds(&datagram) {
+        return false;
+    }
+    let escaped = |sent: &Sent| left(&sent.outcome);
+    match case.property.judge {
+        Judge::Implication { .. } | Judge::Prohibition { .. } => sent.iter().any(escaped),
+        Judge::KeepsVlan => sent.iter().any(|sent| loses_vlan(case, &sent.outcome)),
+        Judge::FragmentsLikeWholes => {
+            let Some(twin) = twin else { return false };
+            let allowed = exits(&twin.outcome);
+            sent.iter().any(|sent| !exits(&sent.outcome).is_subset(&allowed))
+        }
+    }
+}
+
+/// Where a packet went, and in which VLAN.
+fn exits(outcome: &Outcome) -> BTreeSet<(PortNo, u128)> {
+    let vlan = |frame: &[u8]| wire::extract(frame, 0).get(Field::VlanTci);
+    outcome.delivered().iter().map(|(port, frame)| (*port, vlan(frame))).collect()
+}
+
+fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
+    if outcome.is_opaque() {
+        return true;
+    }
+    let members = case.host.members();
+    let inside = |port: &PortNo, frame: &[u8]| {
+        let tci = wire::extract(frame, 0).get(Field::VlanTci);
+        let vid = tci & 0x0fff;
+        match members.get(port) {
+            Some(network) => *network == case.port.network && vid != 0,
+            None => case.port.network.is_some_and(|network| vid == u128::from(network)),
+        }
+    };
+    outcome.delivered().iter().any(|(port, frame)| !inside(port, frame))
+}
+
+/// A fresh switch with every port that the host's flows name. Filtered ports are access ports of their network.
+fn switch(case: &Case<'_>, tie: TieBreak) -> Switch {
+    let config = SwitchConfig { ports: ports(case.host, case.port), profile: case.profile, tie };
+    Switch::new(case.host.tables.switch().clone(), config)
+}
+
+/// The ports of the switch on which `sender` is tried.
+#[must_use]
+pub fn ports(host: &Host, sender: &Port) -> Vec<PortConfig> {
+    let mut ports: BTreeMap<PortNo, PortConfig> =
+        host.tables.flows().iter().flat_map(named_ports).map(|p| (p, PortConfig::trunk(p))).collect();
+    for port in &host.ports {
+        let config =
+            port.network.map_or(PortConfig::trunk(port.ofport), |vid| PortConfig::access(port.ofport, vid));
+        ports.insert(port.ofport, config);
+    }
+    if let Some(vid) = sender.network
+        && host.ports.iter().filter(|port| port.network == sender.network).count() < 2
+    {
+        ports.insert(BYSTANDER, PortConfig::access(BYSTANDER, vid));
+    }
+    ports.into_values().collect()
+}
+
+/// The ports that a flow matches on or outputs to; reserved numbers are none.
+fn named_ports(flow: &Flow) -> impl Iterator<Item = PortNo> {
+    let outputs = flow
+        .actions
+        .iter()
+        .filter_map(|action| if let Action::Output(port) = action { Some(*port) } else { None });
+    let input = flow.matching.exact(Field::InPort).and_then(|port| PortNo::try_from(port).ok());
+    outputs.chain(input).filter(|port| *port < port::IN_PORT && *port != 0)
+}
+
+/// The datagram of a choice, whole.
+fn whole(choice: &Choice) -> Vec<u8> {
+    let payload_len = if choice.form == Form::Whole { 0 } else { FRAGMENTED_PAYLOAD };
+    compose(&choice.sent, &ComposeOptions { payload_len, ..ComposeOptions::default() })
+}
+
+/// The frames of a choice: one, or all fragments of a datagram.
+fn frames(choice: &Choice) -> Option<Vec<Vec<u8>>> {
+    let whole = whole(choice);
+    if choice.form == Form::Whole {
+        return Some(vec![whole]);
+    }
+    let extension = match choice.shown_proto {
+        60 => Some(FragmentExtension::DestinationOptions),
+        43 => Some(FragmentExtension::Routing),
+        _ => None,
+    };
+    fragment_with(&whole, &FragmentOptions { extension, ..FragmentOptions::two(FIRST_FRAGMENT) })
+}
+
+/// Ways to bring about the connection a choice assumes: none for a new one; else the packet itself, its answer, or a
+/// packet of the other side, from wherever that may sit.
+fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Vec<(PortNo, Vec<u8>)>> {
+    let mut all = vec![Vec::new()];
+    if choice.answers.iter().all(|answer| answer.state & (state::EST | state::REL | state::RPL) == 0) {
+        return all;
+    }
+    let own = (case.port.ofport, whole.to_vec());
+    all.push(vec![own.clone()]);
+    let answer = reversed(&choice.sent);
+    let networks: BTreeSet<u16> =
+        case.host.tables.flows().iter().filter_map(vlan).chain(case.port.network).collect();
+    for port in ports(case.host, case.port)
+        .iter()
+        .map(|config| config.ofport)
+        .filter(|port| *port != case.port.ofport)
+    {
+        for vid in [None].into_iter().chain(networks.iter().copied().map(Some)) {
+            let mut key = answer.clone();
+            key.set(Field::VlanTci, vid.map_or(0, |vid| 0x1000 | u128::from(vid)));
+            let open = compose(&key, &ComposeOptions::default());
+            key.set(Field::TcpFlags, 0x12);
+            let reply = compose(&key, &ComposeOptions::default());
+            all.push(vec![(port, open)]);
+            all.push(vec![own.clone(), (port, reply)]);
+        }
+    }
+    all.truncate(MAX_PRELUDES);
+    all
+}
+
+fn vlan(flow: &Flow) -> Option<u16> {
+    flow.matching.exact(Field::VlanVid).and_then(|vid| u16::try_from(vid).ok()).filter(|vid| *vid != 0)
+}
+
+/// The same packet from the other side.
+fn reversed(sent: &FlowKey) -> FlowKey {
+    let mut key = sent.clone();
+    let pairs = [
+        (Field::DlSrc, Field::DlDst),
+        (Field::NwSrc, Field::NwDst),
+        (Field::Ipv6Src, Field::Ipv6Dst),
+        (Field::TcpSrc, Field::TcpDst),
+    ];
+    let icmp = matches!((sent.get(Field::DlType), sent.get(Field::NwProto)), (0x0800, 1) | (0x86dd, 58));
+    for (a, b) in pairs.into_iter().take(if icmp { 3 } else { 4 }) {
+        key.set(a, sent.get(b));
+        key.set(b, sent.get(a));
+    }
+    key
+}
