@@ -7,5 +7,10 @@ mod replay;
 
 #[test]
 fn small_tables_do_what_the_real_switch_does() {
-    replay::check(include_str!("../../tests/fixtures/ovs/semantics.tsv"), 300);
+    replay::check(include_str!("../../tests/fixtures/ovs/semantics.tsv"), 301);
+}
+
+#[test]
+fn the_host_of_2016_does_what_the_real_switch_does() {
+    replay::check(include_str!("../../tests/fixtures/ovs/scenarios.tsv"), 136);
 }

@@ -8,6 +8,9 @@ use flowproof_switch::{
 };
 use std::{fmt::Write, sync::Arc};
 
+/// The flows of the host of 2016.
+const HOST: &str = include_str!("../../../examples/mitaka-2016/flows.txt");
+
 struct Replay {
     case: String,
     flows: String,
@@ -73,6 +76,11 @@ impl Replay {
                 if next != "flow" {
                     self.load();
                 }
+            }
+            ["file", except] => {
+                let kept = HOST.lines().filter(|line| *except == "-" || !line.contains(except));
+                self.flows = kept.collect::<Vec<_>>().join("\n");
+                self.load();
             }
             ["empty"] => self.switch.replace_tables(Arc::new(Tables::default())),
             ["warp", ms] => self.switch.advance(ms.parse().unwrap()),
