@@ -9,13 +9,13 @@ use std::io::{self, IsTerminal, Write};
 #[derive(Debug, Args)]
 pub(crate) struct ConsoleOptions {
     /// Print results only, no remarks
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 900)]
     quiet: bool,
     /// Print more
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 901)]
     verbose: bool,
     /// When to use colours; NO_COLOR turns `auto` off
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = 902)]
     color: Color,
 }
 

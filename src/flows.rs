@@ -8,7 +8,7 @@ use crate::text::cut;
 use clap::Args;
 use flowproof_switch::flow::{FlowFile, ParseOptions};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options of every subcommand that reads flows.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ impl FlowOptions {
     /// Reads the files, and remarks on what was passed over.
     pub(crate) fn read(&self, console: &Console) -> Result<Flows, Failure> {
         input::only_one_stdin(self.ports.iter().chain([&self.flows]))?;
-        let ports = self.ports.as_ref().map(read_ports).transpose()?;
+        let ports = self.ports.as_deref().map(read_ports).transpose()?;
         let names = ports.iter().flatten().map(|port| (port.name.clone(), port.ofport)).collect();
         let options = ParseOptions { lenient: self.lenient, ports: names, ..ParseOptions::default() };
         let (file, sha256) = input::read_flows(&self.flows, &options)?;
@@ -57,7 +57,7 @@ impl FlowOptions {
     }
 }
 
-fn read_ports(path: &PathBuf) -> Result<Vec<Port>, Failure> {
+fn read_ports(path: &Path) -> Result<Vec<Port>, Failure> {
     let name = input::name(path);
     let text = String::from_utf8(input::read_bytes(path)?)
         .map_err(|error| Failure::input([format!("{name}: not text: {}", error.utf8_error())]))?;

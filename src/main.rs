@@ -30,7 +30,7 @@ const EXIT_CODES: &str = "Exit codes:
 
 /// Proves, for all packets and all connection states, what Open vSwitch security-group flow tables do
 #[derive(Debug, Parser)]
-#[command(name = "flowproof", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "flowproof", version, after_help = EXIT_CODES, max_term_width = 80)]
 struct Cli {
     #[command(flatten)]
     options: console::ConsoleOptions,
@@ -40,9 +40,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say what a flow file says that its author may not have meant
+    /// Find what the author of a flow file may not have meant
     Lint(lint::Options),
-    /// Send packets through the tables, with connection state kept between them
+    /// Send packets through the tables, one after the other
     Trace(trace::Options),
     /// Print a script that completes flowproof's options in a shell
     Completions(completions::Options),

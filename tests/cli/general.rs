@@ -9,6 +9,7 @@ fn subcommands() -> Vec<String> {
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     commands
         .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .filter(|name| name != "help")
         .collect()
@@ -22,6 +23,37 @@ fn every_subcommand_has_help_with_examples() {
         let help = run(&[&name, "--help"]);
         assert_eq!(help.code, Some(0), "{name}");
         assert!(help.out.contains(&format!("Examples:\n  flowproof {name}")), "{name}: {}", help.out);
+    }
+}
+
+/// The examples in a subcommand's help, continued lines joined.
+fn examples(name: &str) -> Vec<String> {
+    let help = run(&[name, "--help"]).out.replace("\\\n", " ");
+    let lines =
+        help.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn examples_on_files_of_the_repository_work() {
+    let mut ran = 0;
+    for example in subcommands().iter().flat_map(|name| examples(name)) {
+        let words: Vec<_> = example.split_whitespace().collect();
+        if words.iter().any(|word| word.starts_with("examples/")) {
+            let run = run(&words[1..]);
+            assert!(run.code.is_some_and(|code| code < 2), "{example}: {run:?}");
+            ran += 1;
+        }
+    }
+    assert!(ran >= 2, "the help has lost its examples");
+}
+
+#[test]
+fn help_fits_80_columns() {
+    for name in subcommands() {
+        let help = run(&[&name, "--help"]).out;
+        let long: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(long.is_empty(), "{name}: {long:#?}");
     }
 }
 
