@@ -1,5 +1,7 @@
 //! Laws of connection tracking that need no real switch to judge them.
 
+#![expect(clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+
 use flowproof_switch::conntrack::{Conntrack, CtRequest, Profile, state};
 
 const CLIENT: [u8; 4] = [10, 0, 0, 1];

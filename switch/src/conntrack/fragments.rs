@@ -13,7 +13,8 @@ use flowproof_packet::wire::{self, IpVersion, L3, proto};
 const HELD_MS: u64 = 15_000;
 const FORGOTTEN_MS: u64 = 25_000;
 /// How long the kernel holds one before dropping it.
-const KERNEL_HELD_MS: [u64; 2] = [30_000, 60_000];
+const KERNEL_HELD_MS: u64 = 30_000;
+const KERNEL_HELD_V6_MS: u64 = 60_000;
 /// Fragments in all that the userspace datapath holds.
 const MAX_HELD: usize = 1000;
 /// The largest datagram.
@@ -86,8 +87,11 @@ impl Fragments {
         frame: &[u8],
         l3: &L3<'_>,
     ) -> Arrival {
-        let Some(fragment) = l3.fragment.filter(wire::Fragment::is_partial) else { return Arrival::Whole };
         let userspace = profile == Profile::Userspace31;
+        let Some(fragment) = l3.fragment.filter(wire::Fragment::is_partial) else {
+            let odd = userspace && l3.fragment.is_some_and(|fragment| has_reserved_bits(l3, &fragment));
+            return if odd { Arrival::Invalid } else { Arrival::Whole };
+        };
         let faulty = l3.faults.stops_l3() || l3.faults.bad_extension;
         if faulty || userspace && (!wire::ipv4_header_checksum_ok(l3) || too_small(options, l3, &fragment)) {
             return Arrival::Invalid;
@@ -101,7 +105,7 @@ impl Fragments {
             proto: if l3.version == IpVersion::V4 { l3.protocol } else { 0 },
         };
         if !userspace {
-            self.trains.retain(|train| now < train.born + KERNEL_HELD_MS[usize::from(is_v6(l3))]);
+            self.trains.retain(|train| now < train.born + train.kernel_patience());
         } else if self.trains.iter().map(|train| train.pieces.len()).sum::<usize>() >= MAX_HELD {
             return Arrival::Invalid;
         }
@@ -161,6 +165,13 @@ enum Joined {
 }
 
 impl Train {
+    const fn kernel_patience(&self) -> u64 {
+        match self.key.version {
+            IpVersion::V4 => KERNEL_HELD_MS,
+            IpVersion::V6 => KERNEL_HELD_V6_MS,
+        }
+    }
+
     fn join_userspace(
         &mut self,
         options: &Options,
@@ -234,6 +245,12 @@ fn is_v6(l3: &L3<'_>) -> bool {
 fn extent(l3: &L3<'_>, fragment: &wire::Fragment) -> (u16, u16) {
     let start = fragment.offset as u16;
     (start, start.wrapping_add(l3.payload.len() as u16).wrapping_sub(1))
+}
+
+/// A whole IPv6 datagram whose fragment header has a reserved bit set is no fragment and no whole datagram either.
+fn has_reserved_bits(l3: &L3<'_>, fragment: &wire::Fragment) -> bool {
+    let word = l3.header.get(fragment.header_offset + 2..).and_then(<[u8]>::first_chunk::<2>);
+    is_v6(l3) && word.is_some_and(|word| *word != [0, 0])
 }
 
 fn too_small(options: &Options, l3: &L3<'_>, fragment: &wire::Fragment) -> bool {

@@ -5,7 +5,7 @@
 use super::{
     Before, CtInfo, CtRequest, Options, Profile,
     sctp_kernel::Sctp,
-    segment::{Body, Segment, queries},
+    segment::{Body, Segment, asks},
     state,
     table::{Conn, Table, Tracker},
     tcp_kernel::{Tcp, Verdict},
@@ -82,7 +82,7 @@ impl Visit<'_> {
         let mut info = CtInfo { state: state::TRK | state::NEW, orig, ..CtInfo::default() };
         apply_marks(&mut conn, &mut info, self.request);
         if self.request.commit {
-            if !self.options.has_room(self.table, zone) {
+            if !self.table.has_room(self.profile, zone, self.options.max_connections) {
                 return None;
             }
             self.table.insert(conn);
@@ -103,7 +103,7 @@ fn open(profile: Profile, segment: &Segment<'_>, zone: u16, now: u64) -> Option<
             let (sctp, lifetime) = Sctp::open(packet)?;
             (Tracker::KernelSctp(sctp), lifetime)
         }
-        Body::Icmp(kind) if !queries(profile, segment.key.ipv6).iter().any(|(ask, _)| *ask == kind) => {
+        Body::Icmp(kind) if !asks(profile, proto, kind) => {
             return None;
         }
         Body::Icmp(_) | Body::Untracked | Body::Other => {

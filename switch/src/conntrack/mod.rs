@@ -24,7 +24,6 @@ mod userspace;
 
 use flowproof_packet::wire;
 use fragments::{Arrival, Fragments};
-use rustc_hash::FxHashMap;
 use table::Table;
 
 pub use entry::Entry;
@@ -163,10 +162,6 @@ pub struct Options {
     pub min_fragment_v4: usize,
     /// The same for IPv6.
     pub min_fragment_v6: usize,
-    /// Most entries of a zone (`dpctl/ct-set-limits zone=…,limit=…`); 0 is no limit.
-    pub zone_limits: FxHashMap<u16, usize>,
-    /// Most entries of each zone that has no limit of its own; 0 is no limit.
-    pub default_limit: usize,
     /// Most entries in all (`dpctl/ct-set-maxconns`).
     pub max_connections: usize,
 }
@@ -177,17 +172,8 @@ impl Default for Options {
             check_sequence: true,
             min_fragment_v4: 1200,
             min_fragment_v6: 1280,
-            zone_limits: FxHashMap::default(),
-            default_limit: 0,
             max_connections: 3_000_000,
         }
-    }
-}
-
-impl Options {
-    fn has_room(&self, table: &Table, zone: u16) -> bool {
-        let limit = self.zone_limits.get(&zone).copied().unwrap_or(self.default_limit);
-        (limit == 0 || table.count(zone) < limit) && table.len() < self.max_connections
     }
 }
 
@@ -261,9 +247,11 @@ impl Conntrack {
             Arrival::Invalid => fragments::refused(frame),
             Arrival::Held => Vec::new(),
             Arrival::Complete { frames, whole } => {
-                let info = wire::l3(&whole).and_then(|l3| self.track(&l3, request, before));
+                // The datagram is new to connection tracking even if its fragments are not.
+                let info = wire::l3(&whole).and_then(|l3| self.track(&l3, request, None));
+                let Some(info) = info else { return Vec::new() };
                 let frames = if self.profile.reassembles() { vec![whole] } else { frames };
-                info.map_or_else(Vec::new, |info| frames.into_iter().map(|frame| (frame, info)).collect())
+                frames.into_iter().map(|frame| seen_on(frame, info)).collect()
             }
         }
     }
@@ -297,6 +285,20 @@ impl Conntrack {
         self.table.extract(|conn| zone.is_none_or(|zone| conn.zone == zone));
     }
 
+    /// Sets the most entries of a zone, or with none of the zones without a limit of their own
+    /// (`dpctl/ct-set-limits`).
+    ///
+    /// The userspace datapath counts the entries made since the limit was set, those of all zones under the
+    /// default limit together. The kernel counts the zone's entries, and takes 0 for no limit.
+    pub fn set_limit(&mut self, zone: Option<u16>, most: usize) {
+        self.table.set_limit(zone, most);
+    }
+
+    /// Takes a limit away (`dpctl/ct-del-limits`).
+    pub fn remove_limit(&mut self, zone: Option<u16>) {
+        self.table.remove_limit(zone);
+    }
+
     /// Removes the entries of a zone that have a mark, as `conntrack -D -w ZONE -m MARK` does; how many there were.
     pub fn delete_marked(&mut self, zone: u16, mark: u32) -> usize {
         self.table.extract(|conn| conn.zone == zone && conn.mark == mark).len()
@@ -306,4 +308,13 @@ impl Conntrack {
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.table.iter().map(Entry::of)
     }
+}
+
+/// A frame with what its flow key shows of the connection: a later fragment has no ports, not even the
+/// connection's.
+fn seen_on(frame: Vec<u8>, mut info: CtInfo) -> (Vec<u8>, CtInfo) {
+    if wire::l3(&frame).is_some_and(|l3| l3.is_later_fragment()) {
+        info.orig = info.orig.map(|orig| Tuple { tp_src: 0, tp_dst: 0, ..orig });
+    }
+    (frame, info)
 }

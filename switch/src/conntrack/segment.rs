@@ -65,19 +65,25 @@ const KERNEL_QUERIES_V6: &[(u8, u8)] = &[(128, 129), (139, 140)];
 /// ND and MLD messages that the kernel leaves untracked.
 const UNTRACKED_V6: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];
 
-/// The query types of a profile, with their answers.
-pub(super) const fn queries(profile: Profile, ipv6: bool) -> &'static [(u8, u8)] {
-    match (profile, ipv6) {
-        (Profile::Userspace31, false) => USERSPACE_QUERIES,
-        (Profile::Userspace31, true) => USERSPACE_QUERIES_V6,
-        (Profile::Kernel | Profile::Kernel2016, false) => KERNEL_QUERIES,
-        (Profile::Kernel | Profile::Kernel2016, true) => KERNEL_QUERIES_V6,
+/// The query types of ICMP or ICMPv6 in a profile, with their answers.
+const fn queries(profile: Profile, proto: u8) -> &'static [(u8, u8)] {
+    match (profile, proto) {
+        (Profile::Userspace31, proto::ICMP) => USERSPACE_QUERIES,
+        (Profile::Userspace31, proto::ICMPV6) => USERSPACE_QUERIES_V6,
+        (Profile::Kernel | Profile::Kernel2016, proto::ICMP) => KERNEL_QUERIES,
+        (Profile::Kernel | Profile::Kernel2016, proto::ICMPV6) => KERNEL_QUERIES_V6,
+        _ => &[],
     }
 }
 
+/// Whether an ICMP or ICMPv6 type asks a question, so that it may begin a connection.
+pub(super) fn asks(profile: Profile, proto: u8, kind: u8) -> bool {
+    queries(profile, proto).iter().any(|(ask, _)| *ask == kind)
+}
+
 /// The type that answers `kind`, or that `kind` answers.
-fn opposite(profile: Profile, ipv6: bool, kind: u8) -> Option<u8> {
-    queries(profile, ipv6).iter().find_map(|(ask, answer)| match kind {
+fn opposite(profile: Profile, proto: u8, kind: u8) -> Option<u8> {
+    queries(profile, proto).iter().find_map(|(ask, answer)| match kind {
         _ if kind == *ask => Some(*answer),
         _ if kind == *answer => Some(*ask),
         _ => None,
@@ -120,6 +126,13 @@ impl<'a> Reader<'_, 'a> {
             proto::UDP => self.udp(key, data),
             proto::ICMP if !self.ipv6 => self.icmp(key, data),
             proto::ICMPV6 if self.ipv6 => self.icmpv6(key, data),
+            // ICMP over IPv6 and the like: the userspace datapath only wants the type of a query at first, which it
+            // reads from beyond the packet if there is nothing in it; that is taken for no query.
+            proto::ICMP | proto::ICMPV6 if kernel => None,
+            proto::ICMP | proto::ICMPV6 => {
+                let kind = data.first().copied().unwrap_or(0);
+                Some(Segment { key, related: false, body: Body::Icmp(kind) })
+            }
             proto::SCTP if kernel => {
                 let body = Body::Sctp(data);
                 let short = self.outer.is_some() && (data.len() < 12 || !self.checksum_ok());
@@ -190,7 +203,7 @@ impl<'a> Reader<'_, 'a> {
 
     /// A query or its answer; only the kernel takes other codes than 0.
     fn query(&self, mut key: Key, icmp: &wire::IcmpView<'_>) -> Option<Segment<'a>> {
-        let answer = opposite(self.profile, self.ipv6, icmp.kind)?;
+        let answer = opposite(self.profile, key.proto, icmp.kind)?;
         if self.profile == Profile::Userspace31 && icmp.code != 0 {
             return None;
         }

@@ -4,7 +4,8 @@
 //! the number of entries of each zone that are in the map.
 
 use super::{
-    icmp::Icmp, other::Other, sctp_kernel::Sctp, tcp_kernel, tcp_userspace, timeouts::Timer, tuple::Key,
+    Profile, icmp::Icmp, other::Other, sctp_kernel::Sctp, tcp_kernel, tcp_userspace, timeouts::Timer,
+    tuple::Key,
 };
 use rustc_hash::FxHashMap;
 
@@ -31,12 +32,14 @@ pub(super) struct Conn {
     pub(super) label: u128,
     /// Whether a packet of the other direction was accepted; only the kernel asks.
     pub(super) replied: bool,
+    /// The limit it was admitted under.
+    admitted: Option<Option<u16>>,
     pub(super) tracker: Tracker,
 }
 
 impl Conn {
     pub(super) const fn new(key: Key, zone: u16, tracker: Tracker) -> Self {
-        Self { key, zone, expires: 0, mark: 0, label: 0, replied: false, tracker }
+        Self { key, zone, expires: 0, mark: 0, label: 0, replied: false, admitted: None, tracker }
     }
 
     pub(super) const fn restart(&mut self, timer: Timer, now: u64) {
@@ -49,11 +52,19 @@ impl Conn {
     }
 }
 
+/// A limit and the entries that were admitted under it since it was set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limit {
+    most: usize,
+    admitted: usize,
+}
+
 /// All entries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     conns: FxHashMap<(u16, Key), Conn>,
     counts: FxHashMap<u16, usize>,
+    limits: FxHashMap<Option<u16>, Limit>,
 }
 
 impl Table {
@@ -62,9 +73,13 @@ impl Table {
         self.conns.get_mut(&(zone, key.canonical())).filter(|conn| conn.expires > now)
     }
 
-    pub(super) fn insert(&mut self, conn: Conn) -> &mut Conn {
+    pub(super) fn insert(&mut self, mut conn: Conn) -> &mut Conn {
         let place = (conn.zone, conn.key.canonical());
         self.remove(place.0, &place.1);
+        conn.admitted = self.limit_of(conn.zone);
+        if let Some(limit) = conn.admitted.and_then(|scope| self.limits.get_mut(&scope)) {
+            limit.admitted += 1;
+        }
         *self.counts.entry(place.0).or_default() += 1;
         self.conns.entry(place).insert_entry(conn).into_mut()
     }
@@ -73,6 +88,9 @@ impl Table {
         let gone = self.conns.remove(&(zone, key.canonical()))?;
         if let Some(count) = self.counts.get_mut(&zone) {
             *count -= 1;
+        }
+        if let Some(limit) = gone.admitted.and_then(|scope| self.limits.get_mut(&scope)) {
+            limit.admitted = limit.admitted.saturating_sub(1);
         }
         Some(gone)
     }
@@ -87,11 +105,30 @@ impl Table {
         self.conns.values()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.conns.len()
+    /// Sets the limit of a zone, or of all zones that have none of their own.
+    pub(super) fn set_limit(&mut self, scope: Option<u16>, most: usize) {
+        self.limits.entry(scope).or_default().most = most;
     }
 
-    pub(super) fn count(&self, zone: u16) -> usize {
-        self.counts.get(&zone).copied().unwrap_or(0)
+    pub(super) fn remove_limit(&mut self, scope: Option<u16>) {
+        self.limits.remove(&scope);
+    }
+
+    /// Which limit counts for a zone.
+    fn limit_of(&self, zone: u16) -> Option<Option<u16>> {
+        [Some(zone), None].into_iter().find(|scope| self.limits.contains_key(scope))
+    }
+
+    /// Whether another entry may be made.
+    pub(super) fn has_room(&self, profile: Profile, zone: u16, most: usize) -> bool {
+        let limit = self.limit_of(zone).and_then(|scope| self.limits.get(&scope));
+        let within = limit.is_none_or(|limit| match profile {
+            Profile::Userspace31 => limit.admitted < limit.most,
+            // The kernel counts what the zone has; 0 is no limit.
+            Profile::Kernel | Profile::Kernel2016 => {
+                limit.most == 0 || self.counts.get(&zone).is_none_or(|count| *count < limit.most)
+            }
+        });
+        within && self.conns.len() < most
     }
 }

@@ -140,7 +140,7 @@ const fn absurd(flags: u16) -> bool {
 
 /// Whether a segment without a connection may begin one: everything sane but SYN+ACK.
 pub(super) const fn may_open(segment: &TcpSegment<'_>) -> bool {
-    !absurd(segment.header.flags) && !(segment.has(SYN) && segment.has(ACK))
+    !(absurd(segment.header.flags) || segment.has(SYN) && segment.has(ACK))
 }
 
 impl Peer {

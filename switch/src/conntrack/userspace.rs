@@ -4,7 +4,7 @@ use super::{
     Before, CtInfo, CtRequest, Options, Profile,
     icmp::Icmp,
     other::Other,
-    segment::{Body, Segment, queries},
+    segment::{Body, Segment, asks},
     state,
     table::{Conn, Table, Tracker},
     tcp_userspace::{self, Tcp, Update},
@@ -104,7 +104,9 @@ impl Visit<'_> {
         }
         let mut info = CtInfo { state: state::TRK | state::NEW, orig, ..CtInfo::default() };
         let zone = self.request.zone;
-        if self.request.commit && self.options.has_room(self.table, zone) {
+        if self.request.commit
+            && self.table.has_room(Profile::Userspace31, zone, self.options.max_connections)
+        {
             let conn = self.table.insert(open(segment, zone, self.now));
             apply_marks(conn, &mut info, self.request);
         }
@@ -116,9 +118,7 @@ impl Visit<'_> {
 fn may_open(segment: &Segment<'_>) -> bool {
     match segment.body {
         Body::Tcp(tcp) => tcp_userspace::may_open(&tcp),
-        Body::Icmp(kind) => {
-            queries(Profile::Userspace31, segment.key.ipv6).iter().any(|(ask, _)| *ask == kind)
-        }
+        Body::Icmp(kind) => asks(Profile::Userspace31, segment.key.proto, kind),
         Body::Sctp(_) | Body::Untracked | Body::Other => true,
     }
 }
