@@ -48,6 +48,38 @@ fn examples_on_files_of_the_repository_work() {
     assert!(ran >= 2, "the help has lost its examples");
 }
 
+/// Commands of the README on files of the repository, each with the lines of output that it shows.
+fn readme_examples() -> Vec<(String, Vec<String>)> {
+    let readme = std::fs::read_to_string("README.md").unwrap().replace("\\\n", " ");
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    let mut in_console = false;
+    for line in readme.lines() {
+        let command = line.strip_prefix("$ ").unwrap_or(line);
+        if line.starts_with("```") {
+            in_console = line == "```console";
+        } else if command.starts_with("flowproof ") && command.contains(" examples/") {
+            found.push((command.to_owned(), Vec::new()));
+        } else if in_console && !line.trim().is_empty() && line.trim() != "…" {
+            found.last_mut().unwrap().1.push(line.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_readme_shows_what_happens() {
+    let examples = readme_examples();
+    assert!(examples.len() >= 3, "{examples:?}");
+    for (command, lines) in examples {
+        let words: Vec<_> = command.split_whitespace().skip(1).collect();
+        let run = run(&words);
+        assert!(run.code.is_some_and(|code| code < 2), "{command}: {run:?}");
+        for line in lines {
+            assert!(run.out.contains(&line), "{command}: no {line:?} in {}", run.out);
+        }
+    }
+}
+
 #[test]
 fn help_fits_80_columns() {
     for name in subcommands() {
