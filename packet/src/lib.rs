@@ -10,6 +10,7 @@ pub mod field;
 pub mod key;
 pub mod mac;
 pub mod pcap;
+pub mod summary;
 pub mod wire;
 
 pub use field::{Field, FieldSpec, Format, Maskable, Prerequisite};

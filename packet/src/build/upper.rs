@@ -95,8 +95,12 @@ fn sctp(tsn: u32) -> Vec<u8> {
 }
 
 /// The shortest body behind the 8-byte header that the message may have: (IP version, type, bytes).
-/// RFC 4861 sections 4.1 to 4.5, RFC 2710 section 3.
+/// RFC 792, RFC 950, RFC 4861 sections 4.1 to 4.5, RFC 2710 section 3.
 const BODIES: &[(IpVersion, u8, usize)] = &[
+    (IpVersion::V4, 13, 12),
+    (IpVersion::V4, 14, 12),
+    (IpVersion::V4, 17, 4),
+    (IpVersion::V4, 18, 4),
     (IpVersion::V6, 130, 16),
     (IpVersion::V6, 131, 16),
     (IpVersion::V6, 132, 16),
@@ -116,7 +120,7 @@ fn icmp(of: &Segment<'_>) -> Vec<u8> {
         bytes.extend([of.opts.icmp_id.to_be_bytes(), of.opts.icmp_seq.to_be_bytes()].concat());
     }
     let body = BODIES.iter().find(|(version, known, _)| (*version, *known) == (of.version, kind));
-    let body = body.filter(|_| of.protocol == proto::ICMPV6).map_or(0, |(.., length)| *length);
+    let body = body.filter(|_| of.protocol != proto::IGMP).map_or(0, |(.., length)| *length);
     bytes.resize(8 + body, 0);
     bytes
 }

@@ -4,11 +4,11 @@ use super::bytes;
 use crate::{Field, FlowKey, MacAddr, wire};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-const FLOWS: &str = include_str!("../../../tests/fixtures/real-flows.tsv");
+pub(super) const FLOWS: &str = include_str!("../../../tests/fixtures/real-flows.tsv");
 const COMMITS: &str = include_str!("../../../tests/fixtures/real-commits.tsv");
 
 /// The four columns of every line of a fixture.
-fn rows(fixture: &'static str) -> impl Iterator<Item = [&'static str; 4]> {
+pub(super) fn rows(fixture: &'static str) -> impl Iterator<Item = [&'static str; 4]> {
     let lines = fixture.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split('\t').collect::<Vec<_>>().try_into().unwrap())
 }
