@@ -7,7 +7,7 @@
 
 use crate::{
     conntrack::{CtInfo, CtRequest, state},
-    flow::{Flow, Subfield},
+    flow::{Flow, Subfield, print::Dialect},
     pipeline::{Decision, DropReason},
     table::{FlowId, Lookup, Rival, Tables},
 };
@@ -222,7 +222,8 @@ fn lookup(table: u8, found: &Lookup, tables: &Tables) -> String {
     let Some((id, flow)) = found.flow.and_then(|id| Some((id, tables.flow(id)?))) else {
         return format!("table {table}: no flow matches");
     };
-    let mut text = format!("table {table} ({}): {}", place(id, tables), flow_text(flow));
+    let mut text = format!("table {table} ({}): ", place(id, tables));
+    text.push_str(&flow_text(flow));
     if let Some(conj_id) = found.conj_id {
         let _infallible = write!(text, " [by conjunction {conj_id}]");
     }
@@ -238,17 +239,17 @@ fn lookup(table: u8, found: &Lookup, tables: &Tables) -> String {
     text
 }
 
-/// A flow as text; without the printer's help, priority and actions.
+/// Priority, match and actions; the table is said already, and cookie, timeouts and flags decide nothing.
 fn flow_text(flow: &Flow) -> String {
-    format!("priority {} {:?}", flow.priority, flow.actions)
+    let wanted = flow.match_text();
+    let comma = if wanted.is_empty() { "" } else { "," };
+    format!("priority={}{comma}{wanted} actions={}", flow.priority, flow.actions_text(Dialect::AsRead))
 }
 
 fn write_of(part: Subfield, value: u128) -> String {
-    let spec = part.field.spec();
     if part == Subfield::whole(part.field) {
         format!("> {} = {value:#x}", name(part.field))
     } else {
-        let _ = spec;
         format!("> {}[{}..{}] = {value:#x}", name(part.field), part.start, part.start + part.width - 1)
     }
 }

@@ -14,3 +14,8 @@ fn small_tables_do_what_the_real_switch_does() {
 fn the_host_of_2016_does_what_the_real_switch_does() {
     replay::check(include_str!("../../tests/fixtures/ovs/scenarios.tsv"), 136);
 }
+
+#[test]
+fn stateless_traces_say_what_ofproto_trace_says() {
+    replay::check(include_str!("../../tests/fixtures/ovs/trace.tsv"), 2 * (126 * 8 + 24));
+}

@@ -37,7 +37,8 @@ impl Tracker for Conntrack {
     }
 }
 
-/// Answers from a list, whatever the packet; a mark or label that the same `ct()` sets is in the answer.
+/// Answers from a list, whatever the packet; a mark or label that the same `ct()` sets is in the answer. One that
+/// an earlier `ct()` showed is not, though ofproto/trace keeps it: a tracker would say what is in *this* zone.
 ///
 /// Source: ovs-vswitchd(8), `ofproto/trace --ct-next`.
 #[derive(Clone, Debug)]

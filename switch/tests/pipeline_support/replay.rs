@@ -1,9 +1,10 @@
 //! Replays a fixture that `tests/fixtures/ovs/semantics.py` or `scenarios.py` wrote.
 
-use flowproof_packet::{PortNo, port};
+use flowproof_packet::{PortNo, port, wire};
 use flowproof_switch::{
+    conntrack::{CtInfo, state},
     flow::{ParseOptions, parse_flows},
-    pipeline::{Effect, Outcome, PortConfig, Switch, SwitchConfig},
+    pipeline::{Effect, Outcome, PortConfig, Switch, SwitchConfig, trace_stateless},
     table::Tables,
 };
 use std::{fmt::Write, sync::Arc};
@@ -92,6 +93,11 @@ impl Replay {
                 self.switch.conntrack_mut().options.min_fragment_v4 = bytes.parse().unwrap();
             }
             ["in", port, frame, outputs] => self.receive(number, port.parse().unwrap(), frame, outputs),
+            ["trace", port, frame, scripts @ ..] => {
+                for script in scripts {
+                    self.trace(number, port.parse().unwrap(), &unhex(frame), script);
+                }
+            }
             [dump @ ("ct" | "fdb"), text] => {
                 self.expected.push((*text).to_owned());
                 if next != *dump {
@@ -136,6 +142,30 @@ impl Replay {
         self.last = Some(outcome);
     }
 
+    /// Without memory of connections, with the frame and with its key alone; breadth or depth first is all the same.
+    fn trace(&mut self, number: usize, in_port: PortNo, frame: &[u8], script: &str) {
+        let (states, ports) = script.split_once('=').unwrap();
+        let answers: Vec<CtInfo> = states.split(';').map(read_state).collect();
+        let mut want: Vec<PortNo> = ports.split('+').filter_map(|port| port.parse().ok()).collect();
+        want.sort_unstable();
+        let key = wire::extract(frame, in_port);
+        for frame in [frame, &[]] {
+            let (tables, config) = (self.switch.tables(), self.switch.config());
+            let outcome = trace_stateless(tables, config, &key, frame, &answers);
+            let mut got: Vec<PortNo> = outcome.delivered().iter().map(|(port, _)| *port).collect();
+            got.sort_unstable();
+            self.frames += 1;
+            if got != want {
+                let trace = outcome.trace.unwrap().render(tables);
+                let _ = write!(
+                    self.complaints,
+                    "\n-- {} (line {number}) {states}\nwant {want:?}\ngot  {got:?}\n{trace}",
+                    self.case
+                );
+            }
+        }
+    }
+
     fn dump(&mut self, number: usize, kind: &str) {
         let mut got: Vec<String> = match kind {
             "ct" => self.switch.conntrack().entries().map(|entry| entry.to_string()).collect(),
@@ -172,6 +202,19 @@ fn read_port(text: &str) -> PortConfig {
         access_vlan: vlan.map(|vlan| vlan.parse().unwrap()),
         no_flood,
     }
+}
+
+fn read_state(text: &str) -> CtInfo {
+    let bit = |name| match name {
+        "trk" => state::TRK,
+        "new" => state::NEW,
+        "est" => state::EST,
+        "rel" => state::REL,
+        "rpl" => state::RPL,
+        "inv" => state::INV,
+        other => panic!("no state `{other}`"),
+    };
+    CtInfo { state: text.split(',').map(bit).sum(), ..CtInfo::default() }
 }
 
 fn unhex(text: &str) -> Vec<u8> {
