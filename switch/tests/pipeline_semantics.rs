@@ -1,7 +1,8 @@
 //! What a real Open vSwitch 3.1 did with small tables and single frames, replayed byte for byte.
 //!
-//! The fixtures and their format: `tests/fixtures/ovs/semantics.py`. A failure lists all cases that differ.
+//! The fixtures and their format: `tests/fixtures/ovs/fixture.py`. A failure lists all cases that differ.
 
+#[cfg(test)]
 #[path = "pipeline_support/replay.rs"]
 mod replay;
 

@@ -26,7 +26,7 @@ struct Replay {
 
 /// Replays all cases; `frames` is how many the fixture has at least, so that a broken reader cannot pass.
 #[track_caller]
-pub fn check(fixture: &str, frames: usize) {
+pub(crate) fn check(fixture: &str, frames: usize) {
     let mut replay = Replay {
         case: String::new(),
         flows: String::new(),
