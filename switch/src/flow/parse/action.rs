@@ -7,10 +7,11 @@
 use super::check::Context;
 use super::fault::{Parsed, fault};
 use super::items::{Item, Items};
+use super::opaque::{self, controller};
 use super::protocols::Protocols;
 use super::subfield::{subfield, subfield_prefix};
 use super::value::{PortNames, field_value, fitting, number, number_prefix, port_number};
-use super::{ct, instructions, opaque};
+use super::{ct, instructions};
 use crate::flow::ast::SetForm;
 use crate::flow::{Action, Conjunction, Subfield, names};
 use flowproof_packet::{Field, Maskable, PortNo, key::low_bits, port};
@@ -118,7 +119,7 @@ impl Reader<'_, '_> {
             "push_vlan" => self.push_vlan(item),
             "dec_ttl" => self.dec_ttl(item),
             "note" => note(item),
-            "controller" => opaque::controller(item),
+            "controller" => controller(item),
             "mod_dl_src" => self.modify(item, Field::DlSrc),
             "mod_dl_dst" => self.modify(item, Field::DlDst),
             "mod_nw_src" => self.modify(item, Field::NwSrc),
@@ -314,8 +315,12 @@ impl Reader<'_, '_> {
         if vid > 0xfff {
             return fault(item.whole, "not a valid VLAN VID");
         }
-        self.tagged(pushes, "set_vlan_vid");
-        Ok(if pushes { Action::ModVlanVid(vid) } else { Action::Opaque(format!("set_vlan_vid:{vid}")) })
+        let there = self.tagged(pushes, "set_vlan_vid");
+        Ok(if pushes || there {
+            Action::ModVlanVid(vid)
+        } else {
+            Action::Opaque(format!("set_vlan_vid:{vid}"))
+        })
     }
 
     fn vlan_pcp<'a>(&mut self, item: Item<'a>, pushes: bool) -> Parsed<'a, Action> {
@@ -323,15 +328,22 @@ impl Reader<'_, '_> {
         if pcp > 7 {
             return fault(item.whole, "not a valid VLAN PCP");
         }
-        self.tagged(pushes, "set_vlan_pcp");
-        Ok(if pushes { Action::ModVlanPcp(pcp) } else { Action::Opaque(format!("set_vlan_pcp:{pcp}")) })
+        let there = self.tagged(pushes, "set_vlan_pcp");
+        Ok(if pushes || there {
+            Action::ModVlanPcp(pcp)
+        } else {
+            Action::Opaque(format!("set_vlan_pcp:{pcp}"))
+        })
     }
 
-    fn tagged(&mut self, pushes: bool, name: &'static str) {
-        if self.context.headers.tags == 0 && !pushes {
+    /// Notes that the packet has a tag from here on; returns whether it was known to have one before.
+    fn tagged(&mut self, pushes: bool, name: &'static str) -> bool {
+        let there = self.context.headers.tags > 0;
+        if !there && !pushes {
             self.context.inconsistent(name);
         }
         self.context.headers.tags = self.context.headers.tags.max(1);
+        there
     }
 
     fn strip_vlan(&mut self) -> Action {
@@ -362,20 +374,17 @@ impl Reader<'_, '_> {
         if item.value.is_empty() {
             return Ok(Action::DecTtl(String::new()));
         }
-        let ids: Vec<_> =
-            item.value.split([',', ' ']).filter(|id| !id.is_empty()).map(leading_decimal).collect();
+        let ids: Vec<_> = item
+            .value
+            .split([',', ' '])
+            .filter(|id| !id.is_empty())
+            .map(|id| (opaque::leading_decimal(id) & 0xffff).to_string())
+            .collect();
         if ids.is_empty() {
             return fault(item.whole, "dec_ttl: expected at least one controller id");
         }
         Ok(Action::DecTtl(ids.join(",")))
     }
-}
-
-/// The digits at the start, as C's `atoi` takes them, cut to 16 bits.
-fn leading_decimal(text: &str) -> String {
-    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
-    let value = text.get(..end).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0);
-    (value & 0xffff).to_string()
 }
 
 fn field_word(field: Field) -> &'static str {

@@ -34,9 +34,15 @@ pub(crate) struct Headers {
     tp_dst: u128,
     ct_state: u128,
     ct_state_mask: u128,
+    trusted: bool,
 }
 
 impl Headers {
+    /// A packet of which nothing is known but that its actions were checked before.
+    pub(crate) fn trusted(dl_type: u16, tags: u8) -> Self {
+        Self { trusted: true, dl_type, tags, ..Self::of(&Match::default()) }
+    }
+
     /// What a match says.
     pub(crate) fn of(matching: &Match) -> Self {
         let value = |field| matching.get(field).0;
@@ -52,6 +58,7 @@ impl Headers {
             tp_dst: value(Field::TcpDst),
             ct_state: value(Field::CtState),
             ct_state_mask: matching.get(Field::CtState).1,
+            trusted: false,
         }
     }
 
@@ -89,6 +96,10 @@ impl Headers {
 
     /// Whether the packet has what `field` needs.
     pub(crate) const fn has(&self, field: Field) -> bool {
+        self.trusted || self.meets(field)
+    }
+
+    const fn meets(&self, field: Field) -> bool {
         match field.spec().prerequisite {
             Prerequisite::None => true,
             Prerequisite::Ethernet => self.packet_type == 0,
@@ -132,7 +143,7 @@ pub(crate) struct Context {
     pub(crate) headers: Headers,
     /// The protocols over which the flow so far can be sent.
     pub(crate) protocols: Protocols,
-    /// The flow's table, if it was given.
+    /// The flow's table; nothing where it is of no matter.
     pub(crate) table: Option<u8>,
     /// Remarks so far.
     pub(crate) remarks: Remarks,

@@ -5,7 +5,7 @@
 use super::action::{Outer, Reader, actions, table_number};
 use super::fault::{Parsed, fault};
 use super::items::{Item, Items};
-use super::opaque;
+use super::nat::nat;
 use super::subfield::subfield;
 use super::value::{fitting, number};
 use crate::flow::names::ipproto;
@@ -62,7 +62,7 @@ pub(crate) fn ct<'a>(reader: &mut Reader<'_, '_>, item: Item<'a>) -> Parsed<'a, 
             },
             "zone" => found.zone = zone(reader, item, argument.value)?,
             "alg" => found.other = vec![helper(argument.value)?],
-            "nat" => found.nat = Some(opaque::nat(argument, reader.context.headers.dl_type)?),
+            "nat" => found.nat = Some(nat(argument, reader.context.headers.dl_type)?),
             "exec" => {
                 let mut inner = reader.context.clone();
                 found.exec = actions(

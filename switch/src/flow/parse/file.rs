@@ -11,9 +11,9 @@ use std::fmt;
 use std::io::{self, Read};
 
 /// Longest line that is looked at, in bytes.
-pub const MAX_LINE: usize = 1 << 20;
+pub(super) const MAX_LINE: usize = 1 << 20;
 /// Largest input that [`parse_reader`] takes, in bytes.
-pub const MAX_INPUT: usize = 1 << 28;
+pub(super) const MAX_INPUT: usize = 1 << 28;
 /// Errors that are collected before reading stops.
 const MAX_ERRORS: usize = 20;
 /// Characters of offending text that an error repeats.
@@ -75,6 +75,8 @@ impl fmt::Display for ParseErrors {
 struct Line<'a> {
     number: u32,
     start: usize,
+    /// Characters before `text` on the same line.
+    indent: usize,
     text: &'a str,
 }
 
@@ -160,7 +162,8 @@ impl<'a> Reader<'_, 'a> {
             return;
         }
         let before = line.text.get(..offset).unwrap_or("");
-        let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
+        let column =
+            u32::try_from(line.indent + before.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
         self.errors.errors.push(ParseError { line: line.number, column, text: quote(text), message });
     }
 
@@ -208,8 +211,9 @@ impl<'a> Reader<'_, 'a> {
 
     fn line(&mut self, number: u32, start: usize, raw: &'a str) {
         let text = without_comment(raw);
-        let indent = text.len() - text.trim_start().len();
-        let line = Line { number, start: start + indent, text: text.trim() };
+        let blank = text.len() - text.trim_start().len();
+        let indent = text.get(..blank).map_or(0, |blank| blank.chars().count());
+        let line = Line { number, start: start + blank, indent, text: text.trim() };
         if line.text.is_empty() || is_header(line.text) {
             return;
         }
@@ -255,14 +259,14 @@ impl<'a> Reader<'_, 'a> {
         let before = String::from_utf8_lossy(bytes.get(..offset).unwrap_or(bytes)).into_owned();
         let rest = bytes.get(offset..).unwrap_or_default();
         let rest = String::from_utf8_lossy(rest.get(..16).unwrap_or(rest)).into_owned();
-        let line = Line { number, start: 0, text: &before };
+        let line = Line { number, start: 0, indent: 0, text: &before };
         self.complain(line, before.len(), rest.trim_end_matches('\0'), message);
     }
 
     fn finish(mut self) -> Result<FlowFile, ParseErrors> {
         self.close_wrapped();
         if self.errors.errors.is_empty() && self.file.flows.is_empty() {
-            let line = Line { number: 1, start: 0, text: "" };
+            let line = Line { number: 1, start: 0, indent: 0, text: "" };
             self.complain(line, 0, "", "no flow in the input".to_owned());
         }
         if self.errors.errors.is_empty() { Ok(self.file) } else { Err(self.errors) }

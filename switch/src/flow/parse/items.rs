@@ -13,8 +13,6 @@ pub(crate) struct Item<'a> {
     pub(crate) value: &'a str,
     /// Key and value together.
     pub(crate) whole: &'a str,
-    /// Whether the value stood in parentheses.
-    pub(crate) paren: bool,
 }
 
 /// The items of a list, one after the other.
@@ -70,10 +68,10 @@ impl<'a> Iterator for Items<'a> {
         let (key, after) = split(text, key_len);
         let delimiter = after.bytes().next();
         let (_, after) = split(after, 1);
-        let (value, rest, paren) = match delimiter {
+        let (value, rest) = match delimiter {
             Some(b':' | b'=') => {
                 let (value, rest) = split(after, value_len(after, is_separator));
-                (value, rest, false)
+                (value, rest)
             }
             Some(b'(') => {
                 let mut len = value_len(after, |b| b == b')');
@@ -81,17 +79,17 @@ impl<'a> Iterator for Items<'a> {
                 if tail.starts_with(")->") {
                     len += 1 + value_len(split(tail, 1).1, is_separator);
                     let (value, rest) = split(after, len);
-                    (value, rest, true)
+                    (value, rest)
                 } else {
-                    (split(after, len).0, split(tail, 1).1, true)
+                    (split(after, len).0, split(tail, 1).1)
                 }
             }
-            _ => ("", after, false),
+            _ => ("", after),
         };
         let whole = split(text, text.len() - rest.len()).0;
         let whole = whole.trim_end_matches([',', ' ', '\t', '\r', '\n']);
         self.rest = rest;
-        Some(Item { key, value, whole, paren })
+        Some(Item { key, value, whole })
     }
 }
 

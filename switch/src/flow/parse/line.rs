@@ -8,14 +8,15 @@ use super::fault::{Parsed, fault};
 use super::items::{Item, Items};
 use super::matches::{Kept, field_item, set, subfield_item};
 use super::protocols::Protocols;
-use super::value::{Masked, fitting};
+use super::value::{Masked, fitting, number};
 use super::{Era, PortNames};
 use crate::flow::lint::LintKind;
-use crate::flow::names::{Meta, Word, is_tun_metadata, word};
+use crate::flow::names::{Meta, Word, ethertype, is_tun_metadata, word};
 use crate::flow::normalise::normalise;
-use crate::flow::{Flow, Match, print};
+use crate::flow::{Action, Flow, Match, print};
 use flowproof_packet::Field;
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 
 /// Priority of a flow that names none.
 pub(crate) const DEFAULT_PRIORITY: u16 = 32768;
@@ -91,7 +92,7 @@ fn match_item<'a>(
             }
         }
         Some(Word::Meta(which)) => other(which)?,
-        Some(Word::TunMetadata) => opaque.push(item.whole.to_owned()),
+        Some(Word::TunMetadata) => tun_metadata(opaque, item)?,
         None if item.key.contains('[') => {
             if is_tun_metadata(item.key.split('[').next().unwrap_or("")) {
                 opaque.push(item.whole.to_owned());
@@ -105,6 +106,46 @@ fn match_item<'a>(
         None => return fault(item.whole, format!("unknown keyword {}", item.key)),
     }
     Ok(Kept::All)
+}
+
+/// The number in the name of a tunnel metadata field.
+fn tun_metadata_index(item: &str) -> u8 {
+    let digits = item.strip_prefix("tun_metadata").unwrap_or(item);
+    digits.split(['=', '[']).next().and_then(|digits| digits.parse().ok()).unwrap_or(u8::MAX)
+}
+
+/// Keeps `tun_metadata…` as ovs-ofctl prints it: hexadecimal, no mask where it covers the bytes, by number.
+fn tun_metadata<'a>(opaque: &mut Vec<String>, item: Item<'a>) -> Parsed<'a, ()> {
+    let hex = |n: u128| if n == 0 { "0".to_owned() } else { format!("{n:#x}") };
+    let bytes = |n: u128| (128 - n.leading_zeros()).div_ceil(8);
+    let (value, mask) = item.value.split_once('/').unwrap_or((item.value, ""));
+    let text = match (value, number(value), mask, number(mask)) {
+        ("", ..) => item.key.to_owned(),
+        (_, Some(value), "", _) => format!("{}={}", item.key, hex(value)),
+        (_, Some(value), _, Some(mask)) if mask == low_bytes(bytes(value)) => {
+            format!("{}={}", item.key, hex(value))
+        }
+        (_, Some(value), _, Some(mask)) => format!("{}={}/{}", item.key, hex(value & mask), hex(mask)),
+        _ => return fault(item.value, "bad syntax for tunnel metadata"),
+    };
+    opaque.push(text);
+    opaque.sort_by_key(|item| tun_metadata_index(item));
+    Ok(())
+}
+
+/// So many bytes of ones.
+const fn low_bytes(count: u32) -> u128 {
+    flowproof_packet::key::low_bits((count * 8) as u16)
+}
+
+/// Reads actions that were printed here, with what is known of VLAN tags; nothing else is checked.
+pub(crate) fn reread_actions(text: &str, tagged: bool) -> Option<Vec<Action>> {
+    let none = (BTreeMap::new(), BTreeMap::new());
+    let names = Names { ports: PortNames { known: &none.0 }, tables: &none.1 };
+    let headers = Headers::trusted(ethertype::IP, u8::from(tagged));
+    let mut context =
+        Context { headers, protocols: Protocols::ANY, table: None, remarks: Remarks::default() };
+    actions(text, names, &mut context, Outer::Clone, 0).ok()
 }
 
 fn widened(flow: &mut Flow, written: &str, kinds: &mut Kinds) {
@@ -156,7 +197,7 @@ pub(crate) fn flow<'a>(text: &'a str, names: Names<'_>, era: Era) -> Parsed<'a, 
     // The checks see the match as written, before its normalisation.
     let headers = Headers::of(&flow.matching);
     widened(&mut flow, head, &mut kinds);
-    let mut context = Context { headers, protocols, table, remarks: Remarks::default() };
+    let mut context = Context { headers, protocols, table: Some(flow.table), remarks: Remarks::default() };
     flow.actions = actions(action_text, names, &mut context, Outer::Flow, 0)?;
     if context.protocols.is_empty() {
         return fault(action_text, "no version of OpenFlow takes these actions with this match");

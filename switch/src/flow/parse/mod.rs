@@ -13,15 +13,18 @@ mod file;
 mod instructions;
 mod items;
 mod line;
+mod learn;
 mod matches;
+mod nat;
 mod opaque;
+mod select;
 mod protocols;
 mod subfield;
 mod value;
 
 pub use file::{FlowFile, ParseError, ParseErrors, parse_bytes, parse_flows, parse_reader};
-pub(crate) use line::{DEFAULT_PRIORITY, match_only};
-pub(crate) use value::{PortNames, UNSET_PORT};
+pub(crate) use line::{DEFAULT_PRIORITY, match_only, reread_actions};
+pub(crate) use value::{PortNames, UNSET_PORT, number};
 
 use flowproof_packet::PortNo;
 use std::collections::BTreeMap;

@@ -4,12 +4,15 @@ use super::Dialect;
 use super::value::{Hex, field_value, port_name, put_subfield};
 use crate::flow::ast::SetForm;
 use crate::flow::names::{self, ipproto};
+use crate::flow::parse::{number as names_number, reread_actions};
 use crate::flow::{Action, Ct, Match, Subfield, Zone};
 use flowproof_packet::{Field, PortNo, key::low_bits};
 use std::fmt::{self, Write};
 
 /// First number that is a reserved port.
 const FIRST_RESERVED: PortNo = 0xff00;
+/// Bits that one `load` carries on the wire.
+const WIRE_LOAD: u16 = 64;
 /// The bit that says that there is a VLAN.
 const VLAN_PRESENT: u128 = 0x1000;
 
@@ -34,15 +37,15 @@ impl Assignment {
         self.mask == low_bits(self.field.spec().width)
     }
 
-    /// The runs of bits that are written, lowest first, none longer than 64.
-    fn runs(&self) -> impl Iterator<Item = (Subfield, u128)> + use<> {
+    /// The runs of bits that are written, lowest first, none longer than `longest`.
+    fn runs(&self, longest: u16) -> impl Iterator<Item = (Subfield, u128)> + use<> {
         let Self { field, value, mut mask } = *self;
         std::iter::from_fn(move || {
             if mask == 0 {
                 return None;
             }
             let start = mask.trailing_zeros() as u16;
-            let width = ((mask >> start).trailing_ones() as u16).min(64);
+            let width = ((mask >> start).trailing_ones() as u16).min(longest);
             mask &= !(low_bits(width) << start);
             Some((Subfield { field, start, width }, value >> start & low_bits(width)))
         })
@@ -70,7 +73,8 @@ fn modifier(field: Field) -> Option<&'static str> {
 
 impl Printer {
     fn load(&mut self, what: Assignment) -> fmt::Result {
-        for (n, (part, value)) in what.runs().enumerate() {
+        let longest = if self.dialect == Dialect::AsRead { 128 } else { WIRE_LOAD };
+        for (n, (part, value)) in what.runs(longest).enumerate() {
             write!(self.out, "{}load:{}->", if n == 0 { "" } else { "," }, Hex(value))?;
             put_subfield(&mut self.out, part)?;
         }
@@ -246,8 +250,44 @@ impl Printer {
                 write!(self.out, "conjunction({},{}/{})", part.id, part.clause, part.clauses)
             }
             Action::Note(text) => write!(self.out, "note:{text}"),
-            Action::Opaque(text) => self.out.write_str(text),
+            Action::Opaque(text) => self.opaque(text),
         }
+    }
+
+    /// Actions kept as text, where a version has other words for them.
+    fn opaque(&mut self, text: &str) -> fmt::Result {
+        let (name, value) = text.split_once([':', '(']).unwrap_or((text, ""));
+        let value = value.strip_suffix(')').unwrap_or(value);
+        let number = names_number(value);
+        let whole = |field: Field, value| Assignment { field, value, mask: low_bits(field.spec().width) };
+        match (self.dialect, name, number) {
+            (Dialect::AsRead, ..) => self.out.write_str(text),
+            (_, "clone", _) => self.clone(value),
+            // An action set has no place in OpenFlow 1.0.
+            (Dialect::Nxm, "write_actions" | "clear_actions" | "meter", _) => Ok(()),
+            (Dialect::Nxm, "set_vlan_vid" | "set_vlan_pcp", _) => {
+                write!(self.out, "{}", text.replacen("set", "mod", 1))
+            }
+            (Dialect::Nxm, ..) => self.out.write_str(text),
+            (_, "set_tunnel" | "set_tunnel64", Some(id)) => self.set_field(whole(Field::TunId, id)),
+            (_, "set_mpls_label", Some(label)) => self.set_field(whole(Field::MplsLabel, label)),
+            (_, "set_mpls_tc", Some(class)) => self.set_field(whole(Field::MplsTc, class)),
+            (_, "set_vlan_vid", Some(vid)) => self.set_field(whole(Field::VlanVidOxm, vid | VLAN_PRESENT)),
+            (_, "set_vlan_pcp", Some(pcp)) => self.set_field(whole(Field::VlanPcp, pcp)),
+            _ => self.out.write_str(text),
+        }
+    }
+
+    fn clone(&mut self, inner: &str) -> fmt::Result {
+        self.out.push_str("clone(");
+        let tagged = self.tagged;
+        match reread_actions(inner, self.tagged) {
+            Some(actions) => self.list(&actions)?,
+            None => self.out.push_str(inner),
+        }
+        self.tagged = tagged;
+        self.out.push(')');
+        Ok(())
     }
 
     fn list(&mut self, actions: &[Action]) -> fmt::Result {

@@ -139,3 +139,19 @@ pub(crate) fn put_subfield(out: &mut impl Write, part: Subfield) -> fmt::Result 
         width => write!(out, "[{}..{}]", part.start, part.start + width - 1),
     }
 }
+
+/// As [`put_subfield`], on its own.
+pub(crate) fn subfield_text(part: Subfield) -> String {
+    let mut out = String::new();
+    let written = put_subfield(&mut out, part);
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    out
+}
+
+/// An IPv6 address as inet_ntop(3) writes it.
+pub(crate) fn address_text(address: Ipv6Addr) -> String {
+    let mut out = String::new();
+    let written = put_ipv6_address(&mut out, u128::from(address));
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    out
+}
