@@ -10,11 +10,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flowproof-packet", &[]),
     ("flowproof-model", &["packet"]),
     ("flowproof-switch", &["packet"]),
+    ("flowproof-ovs", &["packet", "switch"]),
     ("flowproof-compiler", &["packet", "model", "switch"]),
     ("flowproof-lockstep", &["packet", "model", "switch", "compiler"]),
     ("flowproof-proofs", &["packet", "model", "switch", "compiler", "lockstep"]),
     ("flowproof-fuzz", &["packet", "model", "switch", "compiler", "lockstep", "proofs"]),
-    ("flowproof", &["packet", "model", "switch", "compiler", "lockstep", "proofs", "fuzz"]),
+    ("flowproof", &["packet", "model", "switch", "compiler", "lockstep", "proofs", "fuzz", "ovs"]),
 ];
 
 /// Crates of others that only one of ours may know, and the `cfg` it must stand under.

@@ -1,0 +1,55 @@
+//! Flows as a newer Open vSwitch takes them.
+
+use flowproof_packet::{Field, wire::ethertype};
+use flowproof_switch::flow::{Action, Flow};
+
+/// Replaces each flow that has `ct()` without matching on the Ethernet type, which Open vSwitch refuses since 2.6,
+/// by one copy for IPv4 and one for IPv6, in its place.
+///
+/// The tables mean the same for IP packets. Another packet that matched such a flow, which can only be if the flow
+/// does not ask for a tracked packet, now falls through to flows of lower priority.
+#[must_use]
+pub fn split_untyped_ct(flows: &[Flow]) -> Vec<Flow> {
+    let mut split = Vec::with_capacity(flows.len());
+    for flow in flows {
+        let tracks = flow.actions.iter().any(|action| matches!(action, Action::Ct(_)));
+        if tracks && !flow.matching.looks_at(Field::DlType) && !flow.matching.looks_at(Field::PacketType) {
+            for version in [ethertype::IPV4, ethertype::IPV6] {
+                let mut copy = flow.clone();
+                copy.matching.set(Field::DlType, u128::from(version), u128::MAX);
+                split.push(copy);
+            }
+        } else {
+            split.push(flow.clone());
+        }
+    }
+    split
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flowproof_switch::flow::{ParseOptions, parse_flows};
+
+    #[track_caller]
+    fn check(line: &str, expected: &[&str]) {
+        let flows = |text: &str| parse_flows(text, &ParseOptions::default()).unwrap().flows;
+        let split: Vec<String> = split_untyped_ct(&flows(line)).iter().map(ToString::to_string).collect();
+        let expected: Vec<String> =
+            expected.iter().flat_map(|line| flows(line)).map(|flow| flow.to_string()).collect();
+        assert_eq!(split, expected);
+    }
+
+    #[test]
+    fn only_flows_with_ct_and_without_a_type_are_split() {
+        check(
+            "table=82,priority=40,ct_state=+est,reg5=1 actions=ct(commit,zone=NXM_NX_REG6[0..15])",
+            &[
+                "table=82,priority=40,ct_state=+est,ip,reg5=1 actions=ct(commit,zone=NXM_NX_REG6[0..15])",
+                "table=82,priority=40,ct_state=+est,ipv6,reg5=1 actions=ct(commit,zone=NXM_NX_REG6[0..15])",
+            ],
+        );
+        check("ip actions=ct(table=1)", &["ip actions=ct(table=1)"]);
+        check("ct_state=+est actions=drop", &["ct_state=+est actions=drop"]);
+    }
+}

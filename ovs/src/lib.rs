@@ -1,0 +1,21 @@
+//! A private real Open vSwitch: started without privileges, fed with frames, asked what came out.
+//!
+//! What it means: `ovs-vswitchd` with its userspace datapath and dummy ports, in a directory of its own, with its
+//! clock stopped. Invariant: no process and no file outlives a [`RealSwitch`], not even when this process is killed;
+//! what goes wrong with the machine is an [`EnvError`], never a disagreement about a packet. Deliberately absent:
+//! the kernel datapath, and any opinion about what should come out.
+//!
+//! Source: ovs-vswitchd(8), ovs-appctl(8), ovs-ofctl(8); experiments with Open vSwitch 3.1.
+
+mod error;
+mod flows;
+mod guard;
+mod pcap;
+mod switch;
+mod trace;
+mod unixctl;
+
+pub use error::{EnvError, LoadError};
+pub use flows::split_untyped_ct;
+pub use switch::RealSwitch;
+pub use trace::{DatapathAction, RealPass, RealRule, RealStep, RealTrace, TraceRequest};

@@ -1,0 +1,455 @@
+//! The switch itself: ports, flows, frames in, frames out.
+//!
+//! What it means: [`RealSwitch::send`] returns when everything that the frames cause has been written: a sentinel
+//! frame queues behind them and comes out of a port of its own. Cached decisions are dropped before each
+//! batch, so that what NORMAL learned and what flows were changed counts at once. Invariant: time stands still but
+//! for [`RealSwitch::advance`].
+
+use crate::{
+    error::{EnvError, LoadError},
+    guard::{Guard, program},
+    pcap::Tail,
+    trace::{self, RealTrace, TraceRequest},
+    unixctl::Unixctl,
+};
+use flowproof_packet::{MacAddr, PortNo, port};
+use flowproof_switch::{flow::Flow, pipeline::PortConfig};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+const BRIDGE: &str = "br0";
+const BARRIER: &str = "barrier";
+/// The sentinel: an ethertype for local experiments (IEEE 802), and an address that nobody else has.
+const SENTINEL_TYPE: u16 = 0x88b5;
+const SENTINEL_SOURCE: [u8; 6] = [0x06, 0xf1, 0x0f, 0x9a, 0x00, 0x0f];
+/// Frames in one batch: the dummy port's queue holds a hundred.
+const BATCH: usize = 90;
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Traces that are under way at once.
+const PIPELINE: usize = 8;
+
+/// One port of the switch.
+#[derive(Debug)]
+struct Port {
+    ofport: PortNo,
+    name: String,
+    tail: Tail,
+}
+
+/// A running Open vSwitch of our own.
+///
+/// It ends when it is dropped, and when this process ends.
+#[derive(Debug)]
+pub struct RealSwitch {
+    // Before the guard, so that they are closed before the daemons end.
+    control: Unixctl,
+    ports: Vec<Port>,
+    barrier: Tail,
+    barrier_port: PortNo,
+    version: String,
+    /// Datapath port number → OpenFlow port number.
+    datapath_ports: BTreeMap<u32, PortNo>,
+    sent: u64,
+    guard: Guard,
+}
+
+/// What `ovs-vsctl` says of one port.
+fn port_settings(guard: &Guard, name: &str, ofport: PortNo, access_vlan: Option<u16>) -> Vec<String> {
+    let mut words = vec!["--".to_owned(), "add-port".to_owned(), BRIDGE.to_owned(), name.to_owned()];
+    words.extend(access_vlan.map(|vlan| format!("tag={vlan}")));
+    words.extend(["--", "set", "Interface", name, "type=dummy", "mtu_request=9000"].map(str::to_owned));
+    words.push(format!("ofport_request={ofport}"));
+    words.push(format!("options:tx_pcap={}", capture(guard, ofport).display()));
+    words
+}
+
+fn capture(guard: &Guard, ofport: PortNo) -> PathBuf {
+    guard.path(&format!("{ofport}.pcap"))
+}
+
+fn bridge_settings(guard: &Guard) -> Vec<String> {
+    let protocols = "protocols=[OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15]";
+    let words = ["--no-wait", "--", "init", "--", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE];
+    let mut words = words.map(str::to_owned).to_vec();
+    words.extend(["datapath-type=dummy", "fail-mode=secure", protocols].map(str::to_owned));
+    words.push("other-config:hwaddr=aa:55:aa:55:00:00".to_owned());
+    words.extend(["--", "set", "Open_vSwitch", "."].map(str::to_owned));
+    words.extend(
+        ["n-handler-threads=1", "n-revalidator-threads=1"].map(|word| format!("other-config:{word}")),
+    );
+    words.extend(["--", "set", "Interface", BRIDGE].map(str::to_owned));
+    words.push(format!("options:tx_pcap={}", capture(guard, port::LOCAL).display()));
+    words
+}
+
+/// The ports by number, `LOCAL` included.
+fn ports_of(guard: &Guard, configs: &[PortConfig]) -> Vec<Port> {
+    let mut numbers: Vec<PortNo> = configs.iter().map(|config| config.ofport).chain([port::LOCAL]).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let name = |number: PortNo| if number == port::LOCAL { BRIDGE.to_owned() } else { format!("p{number}") };
+    let port = |ofport| Port { ofport, name: name(ofport), tail: Tail::new(capture(guard, ofport)) };
+    numbers.into_iter().map(port).collect()
+}
+
+fn configure(guard: &Guard, configs: &[PortConfig], barrier: PortNo) -> Result<(), EnvError> {
+    let mut words = bridge_settings(guard);
+    for config in configs {
+        if config.ofport == port::LOCAL {
+            let tag = config.access_vlan.map(|vlan| format!("tag={vlan}"));
+            words.extend(tag.iter().flat_map(|tag| ["--", "set", "Port", BRIDGE, tag]).map(str::to_owned));
+        } else {
+            let name = format!("p{}", config.ofport);
+            words.extend(port_settings(guard, &name, config.ofport, config.access_vlan));
+        }
+    }
+    words.extend(port_settings(guard, BARRIER, barrier, None));
+    guard.run(Command::new(program("ovs-vsctl")?).args(words), "").map(drop)
+}
+
+impl RealSwitch {
+    /// Starts a switch with these ports, no flows, and its clock stopped.
+    ///
+    /// # Errors
+    ///
+    /// Open vSwitch is not installed, or does not start.
+    pub fn start(ports: &[PortConfig]) -> Result<Self, EnvError> {
+        let free = |number: &PortNo| ports.iter().all(|config| config.ofport != *number);
+        let barrier_port = (1..60_000).rev().find(free).unwrap_or_default();
+        let guard = Guard::start(|guard| configure(guard, ports, barrier_port))?;
+        let mut switch = Self {
+            control: Unixctl::connect(&guard.path("vs.ctl"))?,
+            ports: ports_of(&guard, ports),
+            barrier: Tail::new(capture(&guard, barrier_port)),
+            barrier_port,
+            version: String::new(),
+            datapath_ports: BTreeMap::new(),
+            sent: 0,
+            guard,
+        };
+        let version = switch.appctl("version", &[])?;
+        switch.version = version.split_whitespace().last().unwrap_or_default().to_owned();
+        switch.await_ports()?;
+        switch.appctl("time/stop", &[])?;
+        let quiet = ports.iter().filter(|config| config.no_flood).map(|config| config.ofport);
+        for number in quiet.chain([barrier_port]) {
+            switch.ofctl(&["mod-port", BRIDGE, &number.to_string(), "no-flood"], "")?;
+        }
+        match switch.load(&[]) {
+            Ok(()) => Ok(switch),
+            Err(LoadError::Env(error)) => Err(error),
+            Err(LoadError::Refused { message }) => Err(EnvError::Answer { text: message }),
+        }
+    }
+
+    /// The version of the running switch, such as `3.1.0`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where the switch has its files: its log, its sockets, its captures.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.guard.path("")
+    }
+
+    /// Waits until the switch has all its ports, and notes their numbers.
+    fn await_ports(&mut self) -> Result<(), EnvError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // The command itself is not there before the switch has read its configuration.
+            match self.appctl("dpif/show", &[]) {
+                Ok(text) => self.datapath_ports = datapath_ports(&text),
+                Err(EnvError::Command { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            let numbers: Vec<_> = self.datapath_ports.values().collect();
+            let wanted = self.ports.iter().map(|port| port.ofport).chain([self.barrier_port]);
+            if wanted.into_iter().all(|number| numbers.contains(&&number)) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(EnvError::Timeout { what: format!("the ports; {}", self.guard.log()) });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Replaces all flows; connections and learned addresses stay.
+    ///
+    /// Like `ovs-ofctl`, OpenFlow 1.0 with its extensions is tried first, because only that takes `strip_vlan`
+    /// without a match on the VLAN, and 1.5 if the flows need more.
+    ///
+    /// # Errors
+    ///
+    /// The switch refuses the flows, or the machine fails.
+    pub fn load(&mut self, flows: &[Flow]) -> Result<(), LoadError> {
+        let source = MacAddr(SENTINEL_SOURCE);
+        let mut text = format!(
+            "table=0,priority=65535,dl_src={source},dl_type={SENTINEL_TYPE:#06x},actions=output:{}\n",
+            self.barrier_port
+        );
+        for flow in flows {
+            let _infallible = writeln!(text, "{}", flow.to_string().trim_start());
+        }
+        self.ofctl(&["del-flows", BRIDGE], "")?;
+        let mut added = self.ofctl(&["add-flows", BRIDGE, "-"], &text);
+        if matches!(&added, Err(EnvError::Command { message, .. }) if message.contains("usable flow formats"))
+        {
+            added = self.ofctl(&["-O", "OpenFlow15", "add-flows", BRIDGE, "-"], &text);
+        }
+        match added {
+            Ok(_) => Ok(self.purge()?),
+            Err(EnvError::Command { message, .. }) => {
+                self.appctl("version", &[])?;
+                Err(LoadError::Refused { message })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The flows as the switch prints them, one a line (`ovs-ofctl -O OpenFlow15 --no-stats dump-flows`).
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn dump_flows(&mut self) -> Result<Vec<String>, EnvError> {
+        let text = self.ofctl(&["-O", "OpenFlow15", "--no-stats", "dump-flows", BRIDGE], "")?;
+        let source = MacAddr(SENTINEL_SOURCE).to_string();
+        Ok(text.lines().filter(|line| !line.contains(&source)).map(str::to_owned).collect())
+    }
+
+    /// Sends a frame of at least 14 bytes into a port; what came out, by ascending port, each port's in order.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails, or there is no such port.
+    pub fn send(&mut self, in_port: PortNo, frame: &[u8]) -> Result<Vec<(PortNo, Vec<u8>)>, EnvError> {
+        self.send_many(in_port, &[frame])
+    }
+
+    /// Sends several frames into a port, one after the other; what came out, by ascending port.
+    ///
+    /// Within a batch cached decisions are kept, so what NORMAL learns from one frame may not count for the next.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails, or there is no such port.
+    pub fn send_many(
+        &mut self,
+        in_port: PortNo,
+        frames: &[&[u8]],
+    ) -> Result<Vec<(PortNo, Vec<u8>)>, EnvError> {
+        let port = self.ports.iter().find(|port| port.ofport == in_port);
+        let name = port.map(|port| port.name.clone()).ok_or_else(|| EnvError::Command {
+            command: "netdev-dummy/receive".to_owned(),
+            message: format!("no port {in_port}"),
+        })?;
+        for batch in frames.chunks(BATCH) {
+            self.sent += 1;
+            let number = self.sent.to_be_bytes();
+            let mut texts: Vec<String> = batch.iter().map(|frame| hex(frame)).collect();
+            texts.push(hex(&sentinel(&number)));
+            let arguments: Vec<&str> =
+                [name.as_str()].into_iter().chain(texts.iter().map(String::as_str)).collect();
+            let answers =
+                self.control.calls(&[("revalidator/purge", &[]), ("netdev-dummy/receive", &arguments)]);
+            for answer in answers.map_err(|error| self.explained(error))? {
+                answer?;
+            }
+            self.wait_for_sentinel(number)?;
+        }
+        let mut left = Vec::new();
+        for port in &mut self.ports {
+            left.extend(port.tail.read()?.into_iter().map(|frame| (port.ofport, frame)));
+        }
+        Ok(left)
+    }
+
+    fn wait_for_sentinel(&mut self, number: [u8; 8]) -> Result<(), EnvError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let frames = self.barrier.read()?;
+            if frames.iter().any(|frame| frame.get(14..22) == Some(&number)) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let timeout = EnvError::Timeout { what: "the sentinel frame".to_owned() };
+                return Err(self.explained(timeout));
+            }
+            // One turn of the switch's main loop.
+            self.appctl("version", &[])?;
+        }
+    }
+
+    /// The cause of a failure, where the machine shows one.
+    fn explained(&mut self, error: EnvError) -> EnvError {
+        if let Err(source) = self.guard.probe() {
+            return EnvError::Io { what: "cannot write captures".to_owned(), source };
+        }
+        match error {
+            EnvError::Ended { log } => EnvError::Ended { log: format!("{log}; {}", self.guard.log()) },
+            other => other,
+        }
+    }
+
+    /// What the flows make of a packet, without connections and without effect (`ofproto/trace`).
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn trace(&mut self, request: &TraceRequest<'_>) -> Result<RealTrace, EnvError> {
+        self.traces(std::slice::from_ref(request))?.pop().ok_or_else(|| EnvError::answer(""))
+    }
+
+    /// The same for many packets, faster.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn traces(&mut self, requests: &[TraceRequest<'_>]) -> Result<Vec<RealTrace>, EnvError> {
+        let mut traces = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(PIPELINE) {
+            let arguments: Vec<Vec<String>> = batch.iter().map(|request| request.arguments(BRIDGE)).collect();
+            let arguments: Vec<Vec<&str>> =
+                arguments.iter().map(|words| words.iter().map(String::as_str).collect()).collect();
+            // A trace of a packet lets NORMAL learn.
+            let commands: Vec<(&str, &[&str])> = arguments
+                .iter()
+                .flat_map(|words| [("fdb/flush", &[BRIDGE][..]), ("ofproto/trace", words.as_slice())])
+                .collect();
+            let answers = self.control.calls(&commands).map_err(|error| self.explained(error))?;
+            for answer in answers.into_iter().skip(1).step_by(2) {
+                traces.push(trace::parse(&answer?, &self.datapath_ports)?);
+            }
+        }
+        Ok(traces)
+    }
+
+    /// The tracked connections as `dpctl/dump-conntrack` prints them, sorted.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn conntrack(&mut self) -> Result<Vec<String>, EnvError> {
+        let text = self.appctl("dpctl/dump-conntrack", &[])?;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    /// What NORMAL has learned as (port, VLAN, address), sorted.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn fdb(&mut self) -> Result<Vec<(PortNo, u16, MacAddr)>, EnvError> {
+        // Packets that were forwarded by cached decisions have not been counted yet.
+        self.purge()?;
+        let text = self.appctl("fdb/show", &[BRIDGE])?;
+        let mut entries: Vec<_> = text.lines().skip(1).filter_map(fdb_entry).collect();
+        if entries.len() + 1 != text.lines().count() {
+            return Err(EnvError::answer(&text));
+        }
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    /// Forgets connections and learned addresses. Held fragments stay; they end by [`advance`](Self::advance).
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn reset(&mut self) -> Result<(), EnvError> {
+        self.flush_fdb()?;
+        self.flush_conntrack(None)
+    }
+
+    /// Forgets what NORMAL has learned.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn flush_fdb(&mut self) -> Result<(), EnvError> {
+        // Dropping cached decisions lets NORMAL learn from the packets they forwarded: first that.
+        self.purge()?;
+        self.appctl("fdb/flush", &[BRIDGE]).map(drop)
+    }
+
+    /// Forgets all connections, or those of one zone.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn flush_conntrack(&mut self, zone: Option<u16>) -> Result<(), EnvError> {
+        let zone = zone.map(|zone| format!("zone={zone}"));
+        let arguments: Vec<&str> = zone.iter().map(String::as_str).collect();
+        self.appctl("dpctl/flush-conntrack", &arguments).map(drop)
+    }
+
+    /// Lets virtual time pass, in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn advance(&mut self, milliseconds: u64) -> Result<(), EnvError> {
+        self.purge()?;
+        self.appctl("time/warp", &[&milliseconds.to_string()]).map(drop)
+    }
+
+    /// Any command that `ovs-appctl` knows, for settings.
+    ///
+    /// # Errors
+    ///
+    /// The command or the machine fails.
+    pub fn appctl(&mut self, command: &str, arguments: &[&str]) -> Result<String, EnvError> {
+        self.control.call(command, arguments).map_err(|error| self.explained(error))
+    }
+
+    fn purge(&mut self) -> Result<(), EnvError> {
+        self.appctl("revalidator/purge", &[]).map(drop)
+    }
+
+    fn ofctl(&self, arguments: &[&str], input: &str) -> Result<String, EnvError> {
+        self.guard.run(Command::new(program("ovs-ofctl")?).args(arguments), input)
+    }
+}
+
+fn sentinel(number: &[u8; 8]) -> Vec<u8> {
+    let mut frame = vec![2; 6];
+    frame.extend(SENTINEL_SOURCE);
+    frame.extend(SENTINEL_TYPE.to_be_bytes());
+    frame.extend(number);
+    frame.resize(60, 0);
+    frame
+}
+
+/// Bytes as the control socket takes them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// `    p1 1/2: (dummy)`: OpenFlow port 1 is the datapath's port 2.
+fn datapath_ports(text: &str) -> BTreeMap<u32, PortNo> {
+    let port = |line: &str| {
+        let (numbers, _) = line.split_whitespace().nth(1)?.split_once(':')?;
+        let (ofport, own) = numbers.split_once('/')?;
+        Some((own.parse().ok()?, ofport.parse().ok()?))
+    };
+    text.lines().filter_map(port).collect()
+}
+
+/// `    1     0  00:00:00:00:00:01    0`: port, VLAN, address, age.
+fn fdb_entry(line: &str) -> Option<(PortNo, u16, MacAddr)> {
+    let mut words = line.split_whitespace();
+    let (number, vlan, mac) = (words.next()?, words.next()?, words.next()?);
+    let number = if number == "LOCAL" { port::LOCAL } else { number.parse().ok()? };
+    Some((number, vlan.parse().ok()?, mac.parse().ok()?))
+}

@@ -1,0 +1,4 @@
+//! The harness around a real switch, judged by a real switch.
+
+#[cfg(test)]
+mod suite;
