@@ -261,7 +261,8 @@ proptest! {
         prop_assert_eq!((outer.src, outer.dst), (0x0a00_0001, inner.src));
         let body = wire::icmp(outer.payload).unwrap().body;
         prop_assert!(frame[inner.offset..].starts_with(body));
-        prop_assert!(body.len() == quote.unwrap_or(usize::MAX).min(body.len()));
+        let asked = quote.unwrap_or(if inner.version == wire::IpVersion::V4 { 576 - 28 } else { 1280 - 48 });
+        prop_assert_eq!(body.len(), asked.min(inner.total_len()));
         let quoted = wire::inner_l3(inner.version, body);
         if body.len() >= inner.header.len() + 8 {
             prop_assert!(quoted.faults.is_none());
@@ -384,4 +385,19 @@ fn options_that_are_not_to_be_copied_are_blanked_in_later_fragments() {
     assert_eq!(parts[1][34..42], [1, 1, 1, 1, 148, 4, 0, 0]);
     assert!(parts.iter().all(|part| wire::ipv4_header_checksum_ok(&wire::l3(part).unwrap())));
     assert_eq!(defragment(&parts), Some(frame));
+}
+
+#[test]
+fn a_udp_checksum_that_comes_to_zero_is_written_as_ones() {
+    let frame = udp_over_ipv6(8);
+    let l3 = wire::l3(&frame).unwrap();
+    let sum = wire::udp(l3.payload).unwrap().checksum;
+    let base = wire::extract(&frame, 0);
+    // Adding the checksum to a word that is zero makes the checksum zero.
+    let mut now = base.clone();
+    now.set(Field::UdpSrc, u128::from(sum));
+    let written = wire::commit(&frame, &base, &now);
+    assert_eq!(wire::udp(wire::l3(&written).unwrap().payload).unwrap().checksum, 0xffff);
+    let opts = ComposeOptions { payload_len: 8, min_frame_len: 0, ..ComposeOptions::default() };
+    assert_eq!(compose(&now, &opts), written);
 }

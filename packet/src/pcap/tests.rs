@@ -142,6 +142,16 @@ fn errors_say_what_is_wrong_and_where() {
 }
 
 #[test]
+fn no_frame_is_longer_than_the_longest() {
+    let file = |length: u32| {
+        let start = classic_file(le, 0xa1b2_c3d4, 0x0004_0002, 1, &[0, 0, length, length]);
+        [start, vec![0; length as usize - FRAME.len()]].concat()
+    };
+    assert_eq!(frames(&file(LONGEST_FRAME))[0].1.len(), LONGEST_FRAME as usize);
+    check_error(&file(LONGEST_FRAME + 1), "byte 24: a packet record cannot be `262145` bytes long");
+}
+
+#[test]
 fn pcapng_errors_say_what_is_wrong_and_where() {
     let start = [section(le), interface(le, 1, &[])].concat();
     let check = |more: &[u8], expected: &str| check_error(&[&start, more].concat(), expected);
