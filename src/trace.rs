@@ -8,6 +8,7 @@ use crate::input;
 use crate::script::{Arrival, Script};
 use crate::text::{hanging, list};
 use clap::{Args, ValueEnum};
+use flowproof_packet::summary::summary;
 use flowproof_packet::{Field, PortNo, pcap, port, wire};
 use flowproof_switch::conntrack::Profile;
 use flowproof_switch::flow::{Action, Flow, key_to_text};
@@ -155,10 +156,6 @@ fn write_capture(path: &Path, traced: &[Traced]) -> Result<(), Failure> {
         }
     }
     std::fs::write(path, writer.into_inner()).map_err(|error| input::io_failure(path, &error))
-}
-
-fn summary(frame: &[u8]) -> String {
-    key_to_text(&wire::extract(frame, 0))
 }
 
 fn port_name(number: PortNo) -> String {

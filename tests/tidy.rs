@@ -88,9 +88,10 @@ fn is_unfinished(line: &str) -> bool {
     MARKS.iter().any(|mark| line.contains(mark))
 }
 
-/// Lines of a source file before its tests.
+/// Lines of a source file before its inline tests, which stand last.
 fn length_without_tests(text: &str) -> usize {
-    text.lines().take_while(|line| *line != concat!("#[cfg(", "test)]")).count()
+    let tests = concat!("#[cfg(", "test)]\nmod tests {");
+    text.find(tests).and_then(|at| text.get(..at)).unwrap_or(text).lines().count()
 }
 
 #[test]
@@ -128,5 +129,6 @@ fn the_rules_find_what_they_forbid() {
     assert!(!names_a_machine("https://example.org/home/page") && !names_a_machine("network/packet"));
     assert!(silences_a_lint(concat!("    #[allow", "(dead_code)]")) && !silences_a_lint("// allow(x)"));
     assert!(is_unfinished(concat!("// TO", "DO later")) && !is_unfinished("todos are done"));
-    assert_eq!(length_without_tests(concat!("a\nb\n#[cfg(", "test)]\nmod tests {}\n")), 2);
+    assert_eq!(length_without_tests(concat!("a\nb\n#[cfg(", "test)]\nmod tests {\n}\n")), 2);
+    assert_eq!(length_without_tests(concat!("a\n#[cfg(", "test)]\nmod tests;\nb\n")), 4);
 }
