@@ -167,3 +167,9 @@ fn random_traffic_through_a_real_switch_comes_out_the_same() {
     let (experiments, packets) = replay("conntrack-userspace-3.1-random.tsv");
     assert!(experiments >= 100 && packets >= 2500, "{experiments} experiments, {packets} packets");
 }
+
+#[test]
+fn random_fragments_through_a_real_switch_come_out_the_same() {
+    let (experiments, packets) = replay("conntrack-userspace-3.1-fragments.tsv");
+    assert!(experiments >= 12 && packets >= 80, "{experiments} experiments, {packets} packets");
+}

@@ -24,6 +24,8 @@ const MAX_DATAGRAM: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct TrainKey {
     zone: u16,
+    /// The zone of the `ct()` that the fragment went through before: each `ct()` of a pipeline gathers its own trains.
+    before: Option<u16>,
     version: IpVersion,
     src: u128,
     dst: u128,
@@ -66,6 +68,16 @@ pub(super) enum Arrival {
     Complete { frames: Vec<Vec<u8>>, whole: Vec<u8> },
 }
 
+/// The `ct()` that a frame comes to.
+pub(super) struct Gate<'a> {
+    pub(super) profile: Profile,
+    pub(super) options: &'a Options,
+    pub(super) zone: u16,
+    /// The zone of the `ct()` before.
+    pub(super) before: Option<u16>,
+    pub(super) now: u64,
+}
+
 /// All trains, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fragments {
@@ -78,15 +90,8 @@ impl Fragments {
     }
 
     /// Takes a frame in.
-    pub(super) fn arrive(
-        &mut self,
-        profile: Profile,
-        options: &Options,
-        zone: u16,
-        now: u64,
-        frame: &[u8],
-        l3: &L3<'_>,
-    ) -> Arrival {
+    pub(super) fn arrive(&mut self, gate: &Gate<'_>, frame: &[u8], l3: &L3<'_>) -> Arrival {
+        let Gate { profile, options, zone, before, now } = *gate;
         let userspace = profile == Profile::Userspace31;
         let Some(fragment) = l3.fragment.filter(wire::Fragment::is_partial) else {
             let odd = userspace && l3.fragment.is_some_and(|fragment| has_reserved_bits(l3, &fragment));
@@ -98,6 +103,7 @@ impl Fragments {
         }
         let key = TrainKey {
             zone,
+            before,
             version: l3.version,
             src: l3.src,
             dst: l3.dst,
@@ -207,9 +213,7 @@ impl Train {
     }
 
     fn push(&mut self, frame: &[u8], l3: &L3<'_>, fragment: &wire::Fragment, start: u16, end: u16) {
-        let at = self.pieces.partition_point(|piece| piece.start <= start);
-        let piece = Piece { frame: frame.to_vec(), start, end, payload: l3.payload.to_vec() };
-        self.pieces.insert(at, piece);
+        self.pieces.push(Piece { frame: frame.to_vec(), start, end, payload: l3.payload.to_vec() });
         self.first |= !fragment.is_later();
         self.last |= fragment.is_later() && !fragment.more;
     }
@@ -219,7 +223,11 @@ impl Train {
             [a, b] => a.end.wrapping_add(1) == b.start,
             _ => true,
         };
-        if !(self.first && self.last && self.pieces.windows(2).all(follows)) {
+        if !(self.first && self.last) {
+            return Joined::Held;
+        }
+        self.pieces.sort_by_key(|piece| piece.start);
+        if !self.pieces.windows(2).all(follows) {
             return Joined::Held;
         }
         let whole = self.pieces.first().and_then(|first| {

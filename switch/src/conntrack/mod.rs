@@ -23,7 +23,7 @@ mod tuple;
 mod userspace;
 
 use flowproof_packet::wire;
-use fragments::{Arrival, Fragments};
+use fragments::{Arrival, Fragments, Gate};
 use table::Table;
 
 pub use entry::Entry;
@@ -239,8 +239,14 @@ impl Conntrack {
 
     fn dispatch(&mut self, frame: &[u8], request: &CtRequest, before: Option<&Before>) -> CtOutput {
         let Some(l3) = wire::l3(frame) else { return fragments::refused(frame) };
-        let (zone, now) = (request.zone, self.now);
-        match self.fragments.arrive(self.profile, &self.options, zone, now, frame, &l3) {
+        let gate = Gate {
+            profile: self.profile,
+            options: &self.options,
+            zone: request.zone,
+            before: before.map(|before| before.zone),
+            now: self.now,
+        };
+        match self.fragments.arrive(&gate, frame, &l3) {
             Arrival::Whole => {
                 self.track(&l3, request, before).map(|info| (frame.to_vec(), info)).into_iter().collect()
             }
