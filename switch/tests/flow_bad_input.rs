@@ -1,5 +1,12 @@
 //! Bad input is refused with its place, and nothing makes the parser panic.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail loudly"
+)]
+
 use flowproof_switch::flow::{
     Era, FlowFile, LintKind, ParseErrors, ParseOptions, parse_bytes, parse_flows, parse_match, parse_reader,
 };

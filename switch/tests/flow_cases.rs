@@ -2,6 +2,8 @@
 //!
 //! Columns of the fixture: where in the suite; mode; input; `OK` or `ERR`; the tool's normalisation or message; …
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail loudly")]
+
 use flowproof_switch::flow::{Dialect, Era, ParseOptions, Style, parse_flows};
 use std::collections::BTreeSet;
 use std::fs;

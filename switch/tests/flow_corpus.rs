@@ -1,5 +1,7 @@
 //! Genuine flow tables: everything the driver wrote or a switch printed parses, prints and reads back as it was.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail loudly")]
+
 use flowproof_switch::flow::{
     Dialect, Era, Flow, LintKind, ParseOptions, Style, parse_flows, text::parse_match,
 };

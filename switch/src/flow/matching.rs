@@ -52,7 +52,8 @@ impl Match {
     /// Whether any bit of `field` is matched.
     #[must_use]
     pub fn looks_at(&self, field: Field) -> bool {
-        self.get(field).1 != 0
+        let mut wanted = masked_words(field, 0, u128::MAX);
+        wanted.any(|full| self.words.iter().any(|part| part.word == full.word && part.mask & full.mask != 0))
     }
 
     /// Replaces the bits of `field` by `value/mask`; an empty mask removes it from the match.

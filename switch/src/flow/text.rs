@@ -105,6 +105,10 @@ fn network_fields(key: &FlowKey) -> Vec<Field> {
     if key.get(Field::NwFrag) != 0 {
         fields.push(Field::NwFrag);
     }
+    // Later fragments have no transport header, and `ofproto/trace` refuses to hear of one.
+    if key.get(Field::NwFrag) & 2 != 0 {
+        return fields;
+    }
     let ipv6 = key.get(Field::DlType) as u16 == eth::IPV6;
     match key.get(Field::NwProto) as u8 {
         ipproto::TCP => fields.extend(PORTS.iter().chain(&[Field::TcpFlags])),
@@ -123,7 +127,7 @@ fn network_fields(key: &FlowKey) -> Vec<Field> {
     fields
 }
 
-/// A packet as flow text, acceptable to `ofproto/trace`: `udp,in_port=13,vlan_tci=0x0000,dl_src=…,tp_dst=67`.
+/// A packet as flow text, acceptable to `ofproto/trace`: `udp,in_port=13,vlan_tci=0x0000,dl_src=…,udp_dst=67`.
 #[must_use]
 pub fn key_to_text(key: &FlowKey) -> String {
     let mut matching = Match::default();
@@ -135,5 +139,18 @@ pub fn key_to_text(key: &FlowKey) -> String {
         let mask = if field == Field::NwTos { 0xfc } else { u128::MAX };
         matching.set(field, key.get(field), mask);
     }
-    print::match_text(&matching)
+    with_own_names(key, print::match_text(&matching))
+}
+
+/// Names that `ofproto/trace` takes where the names of matches belong to TCP or ICMP: it checks prerequisites by name.
+const OWN_NAMES: &[(u8, [(&str, &str); 2])] = &[
+    (ipproto::UDP, [(",tp_src=", ",udp_src="), (",tp_dst=", ",udp_dst=")]),
+    (ipproto::SCTP, [(",tp_src=", ",sctp_src="), (",tp_dst=", ",sctp_dst=")]),
+    (ipproto::ICMPV6, [(",icmp_type=", ",icmpv6_type="), (",icmp_code=", ",icmpv6_code=")]),
+];
+
+fn with_own_names(key: &FlowKey, text: String) -> String {
+    let proto = key.get(Field::NwProto) as u8;
+    let Some((_, pairs)) = OWN_NAMES.iter().find(|(of, _)| *of == proto) else { return text };
+    pairs.iter().fold(text, |text, (from, to)| text.replace(from, to))
 }

@@ -75,7 +75,7 @@ pub(crate) fn actions<'a>(
 /// A table's number or name; 255 means none.
 pub(crate) fn table_number(text: &str, tables: &BTreeMap<String, u8>) -> Option<u8> {
     let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-    number(text).map_or_else(|| tables.get(bare).copied(), |n| u8::try_from(n).ok())
+    text.parse().ok().or_else(|| tables.get(bare).copied())
 }
 
 /// `value->field`, at the first arrow.
@@ -104,7 +104,7 @@ impl Reader<'_, '_> {
             item.key
         };
         match name {
-            "output" => self.output(item),
+            "output" | "output_reg" => self.output(item),
             "resubmit" => self.resubmit(item),
             "goto_table" => self.goto_table(item),
             "load" => self.load(item),
@@ -139,6 +139,8 @@ impl Reader<'_, '_> {
 
     fn bare_port<'a>(&self, item: Item<'a>) -> Parsed<'a, Action> {
         match port_number(item.key, self.names.ports) {
+            // Unlike `output:65533` and `controller`, a bare number asks for no bytes of the packet.
+            Some(port::CONTROLLER) => Ok(Action::Controller(":0".to_owned())),
             Some(number) => output_port(number, item),
             None => fault(item.whole, format!("unknown action {}", item.key)),
         }
@@ -183,6 +185,9 @@ impl Reader<'_, '_> {
             Some("ct") => true,
             Some(other) => return fault(other, "unknown parameter of resubmit"),
         };
+        if ct && !self.context.headers.is_tracked() {
+            return fault(item.whole, "resubmit with ct needs a match on a valid connection");
+        }
         if port.is_none() && table.is_none() {
             return fault(item.whole, "at least one `in_port` or `table` must be specified on resubmit");
         }

@@ -14,6 +14,8 @@ use flowproof_packet::{Field, Prerequisite};
 mod ct {
     /// A packet of no connection.
     pub(super) const INVALID: u128 = 0x10;
+    /// Any bit that only packets of a connection have.
+    pub(super) const CONNECTED: u128 = 0xcf;
     /// Connection tracking has been applied.
     pub(super) const TRACKED: u128 = 0x20;
 }
@@ -72,6 +74,12 @@ impl Headers {
         matches!(self.dl_type, eth::MPLS | eth::MPLSM)
     }
 
+    /// Whether the match says that the packet belongs to a connection.
+    pub(crate) const fn is_tracked(&self) -> bool {
+        let known_valid = self.ct_state_mask & ct::INVALID != 0 && self.ct_state & ct::INVALID == 0;
+        self.trusted || self.ct_state & ct::CONNECTED != 0 || self.ct_state & ct::TRACKED != 0 && known_valid
+    }
+
     /// `ct_state=+inv`
     pub(crate) const fn is_invalid(&self) -> bool {
         self.ct_state & ct::INVALID != 0
@@ -122,7 +130,14 @@ impl Headers {
             Prerequisite::NdSolicit => self.nd(135),
             Prerequisite::NdAdvert => self.nd(136),
             Prerequisite::Nsh => self.dl_type == eth::NSH,
-            Prerequisite::CtValid => self.is_ip() && self.ct_state & self.ct_state_mask & ct::TRACKED != 0,
+            Prerequisite::CtValid => {
+                let version = match field {
+                    Field::CtNwSrc | Field::CtNwDst => self.dl_type == eth::IP,
+                    Field::CtIpv6Src | Field::CtIpv6Dst => self.dl_type == eth::IPV6,
+                    _ => true,
+                };
+                version && self.is_tracked()
+            }
         }
     }
 }

@@ -19,6 +19,9 @@ fn zone<'a>(reader: &Reader<'_, '_>, item: Item<'a>, text: &'a str) -> Parsed<'a
         return Ok(Zone::Const(zone));
     }
     let part = subfield(text)?;
+    if part.width != 16 {
+        return fault(text, "a zone is 16 bits wide");
+    }
     reader.needs(part.field, item)?;
     Ok(Zone::Field(part))
 }

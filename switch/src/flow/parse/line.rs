@@ -197,6 +197,11 @@ pub(crate) fn flow<'a>(text: &'a str, names: Names<'_>, era: Era) -> Parsed<'a, 
     // The checks see the match as written, before its normalisation.
     let headers = Headers::of(&flow.matching);
     widened(&mut flow, head, &mut kinds);
+    for field in CONNECTION.iter().filter(|field| flow.matching.looks_at(**field)) {
+        if !headers.has(*field) {
+            return fault(head, format!("the match lacks the prerequisites of {}", field.spec().name));
+        }
+    }
     let mut context = Context { headers, protocols, table: Some(flow.table), remarks: Remarks::default() };
     flow.actions = actions(action_text, names, &mut context, Outer::Flow, 0)?;
     if context.protocols.is_empty() {
@@ -205,6 +210,17 @@ pub(crate) fn flow<'a>(text: &'a str, names: Names<'_>, era: Era) -> Parsed<'a, 
     remark(context.remarks, era, action_text, &mut kinds)?;
     Ok((flow, kinds))
 }
+
+/// Fields of a connection's original direction; a switch refuses them where the match may find none.
+const CONNECTION: &[Field] = &[
+    Field::CtNwProto,
+    Field::CtNwSrc,
+    Field::CtNwDst,
+    Field::CtIpv6Src,
+    Field::CtIpv6Dst,
+    Field::CtTpSrc,
+    Field::CtTpDst,
+];
 
 /// What a line without actions is told.
 pub(crate) const NO_ACTIONS: &str = "must specify an action";

@@ -314,8 +314,7 @@ fn nested<'a>(reader: &mut Reader<'_, '_>, name: &str, outer: Outer, item: Item<
     if outer == Outer::Clone {
         reader.context.protocols = inner.protocols;
     }
-    let text = actions_text(&found);
-    Ok(format!("{name}({})", if found.is_empty() && outer == Outer::Clone { String::new() } else { text }))
+    Ok(format!("{name}({})", actions_text(&found)))
 }
 
 /// `set_tunnel` and `set_tunnel64`: the name tells how wide the number is.

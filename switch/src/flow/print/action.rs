@@ -270,6 +270,7 @@ impl Printer {
             }
             (Dialect::Nxm, ..) => self.out.write_str(text),
             (_, "set_tunnel" | "set_tunnel64", Some(id)) => self.set_field(whole(Field::TunId, id)),
+            (_, "enqueue", _) => self.enqueue(value),
             (_, "set_mpls_label", Some(label)) => self.set_field(whole(Field::MplsLabel, label)),
             (_, "set_mpls_tc", Some(class)) => self.set_field(whole(Field::MplsTc, class)),
             (_, "set_vlan_vid", Some(vid)) => self.set_field(whole(Field::VlanVidOxm, vid | VLAN_PRESENT)),
@@ -278,10 +279,18 @@ impl Printer {
         }
     }
 
+    /// OpenFlow 1.1 has no `enqueue`.
+    fn enqueue(&mut self, value: &str) -> fmt::Result {
+        let (port, queue) = value.rsplit_once(':').unwrap_or((value, "0"));
+        let output = if port.bytes().all(|b| b.is_ascii_digit()) { "output:" } else { "" };
+        write!(self.out, "set_queue:{queue},{output}{port},pop_queue")
+    }
+
     fn clone(&mut self, inner: &str) -> fmt::Result {
         self.out.push_str("clone(");
         let tagged = self.tagged;
         match reread_actions(inner, self.tagged) {
+            Some(actions) if actions.is_empty() => self.out.push_str("drop"),
             Some(actions) => self.list(&actions)?,
             None => self.out.push_str(inner),
         }
