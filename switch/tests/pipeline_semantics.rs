@@ -8,7 +8,7 @@ mod replay;
 
 #[test]
 fn small_tables_do_what_the_real_switch_does() {
-    replay::check(include_str!("../../tests/fixtures/ovs/semantics.tsv"), 301);
+    replay::check(include_str!("../../tests/fixtures/ovs/semantics.tsv"), 304);
 }
 
 #[test]
@@ -19,4 +19,9 @@ fn the_host_of_2016_does_what_the_real_switch_does() {
 #[test]
 fn stateless_traces_say_what_ofproto_trace_says() {
     replay::check(include_str!("../../tests/fixtures/ovs/trace.tsv"), 2 * (126 * 8 + 24));
+}
+
+#[test]
+fn random_tables_do_what_the_real_switch_does() {
+    replay::check(include_str!("../../tests/fixtures/ovs/random.tsv"), 480);
 }

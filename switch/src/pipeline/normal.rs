@@ -8,7 +8,11 @@
 //! Source: ovs-actions(7), "normal"; ovs-vswitchd.conf.db(5), Port table; experiments with Open vSwitch 3.1.
 
 use super::{PortConfig, write::small};
-use flowproof_packet::{Field, FlowKey, MacAddr, PortNo, key::low_bits, wire::VLAN_PRESENT};
+use flowproof_packet::{
+    Field, FlowKey, MacAddr, PortNo,
+    key::low_bits,
+    wire::{VLAN_PRESENT, ethertype},
+};
 use rustc_hash::FxHashMap;
 use std::fmt;
 
@@ -82,6 +86,9 @@ pub enum Decision {
 pub enum NormalDrop {
     /// The input port is not a port of the switch.
     UnknownInputPort,
+    /// What follows the addresses is a tag, yet the packet counts as untagged: a second tag that became
+    /// the first, or half a tag.
+    PartialTag,
     /// An access port accepts no VLAN tag, not even its own.
     TaggedOnAccessPort,
     /// The destination is a reserved group address, such as spanning tree's.
@@ -96,6 +103,7 @@ impl fmt::Display for NormalDrop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnknownInputPort => "the input port is unknown",
+            Self::PartialTag => "what is left of its tags is not read as one",
             Self::TaggedOnAccessPort => "an access port accepts no tag",
             Self::ReservedDestination => "the destination is a reserved address",
             Self::SamePort => "the destination is behind the input port",
@@ -155,7 +163,7 @@ impl Tags {
             }
             Some(_) if outer.0 & VID != 0 => Err(NormalDrop::TaggedOnAccessPort),
             Some(vlan) => {
-                let tpid = if outer.1 == 0 { flowproof_packet::wire::ethertype::VLAN } else { outer.1 };
+                let tpid = if outer.1 == 0 { ethertype::VLAN } else { outer.1 };
                 Ok(Self { outer: (vlan & VID | outer.0 & PCP, tpid), inner: (0, 0) })
             }
         }
@@ -189,6 +197,10 @@ pub(super) fn forward(ports: &[PortConfig], fdb: &mut Fdb, now: u64, learn: bool
     let in_port = small(key, Field::InPort);
     let find = |ofport| ports.iter().find(|port| port.ofport == ofport);
     let Some(input) = find(in_port) else { return drop(NormalDrop::UnknownInputPort, forward) };
+    let tag_follows = matches!(small(key, Field::DlType), ethertype::VLAN | ethertype::QINQ);
+    if tag_follows && small(key, Field::VlanTci) & VLAN_PRESENT == 0 {
+        return drop(NormalDrop::PartialTag, forward);
+    }
     let tags = match Tags::entering(key, input) {
         Ok(tags) => tags,
         Err(why) => return drop(why, forward),

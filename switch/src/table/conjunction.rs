@@ -32,8 +32,10 @@ pub(super) fn lookup(tables: &Tables, index: &Index, key: &FlowKey, tie: TieBrea
     if tie == TieBreak::Last {
         piles.reverse();
     }
+    let mut rival = None;
     loop {
-        let hard = best_ordinary(tables, &piles, tie);
+        let mut hard = best_ordinary(tables, &piles, tie);
+        hard.rival = hard.rival.or(rival);
         let floor = hard.flow.and_then(|id| tables.flow(id)).map(|flow| flow.priority);
         let clauses = || piles.iter().filter_map(|pile| pile.first()).filter(|found| !is_ordinary(**found));
         let Some(priority) = clauses().map(|(_, flow)| flow.priority).max() else { return hard };
@@ -42,8 +44,11 @@ pub(super) fn lookup(tables: &Tables, index: &Index, key: &FlowKey, tie: TieBrea
         }
         let level: SmallVec<[Candidate<'_>; 8]> =
             clauses().filter(|(_, flow)| flow.priority == priority).copied().collect();
-        if let Some(found) = satisfied(tables, index, key, tie, &level) {
-            return found;
+        let again = |id| second_lookup(tables, index, key, tie, id);
+        let found = satisfied(&level, again);
+        rival = rival.or_else(|| other_choice(tables, &level, found.as_ref(), again));
+        if let Some(found) = found {
+            return Lookup { rival: found.rival.or(rival), ..found };
         }
         for pile in &mut piles {
             if pile.first().is_some_and(|found| !is_ordinary(*found) && found.1.priority == priority) {
@@ -84,30 +89,38 @@ struct Progress {
 }
 
 /// What the first satisfied conjunction leads to, among the clauses of one priority.
-fn satisfied(
-    tables: &Tables,
-    index: &Index,
-    key: &FlowKey,
-    tie: TieBreak,
-    level: &[Candidate<'_>],
-) -> Option<Lookup> {
+fn satisfied(level: &[Candidate<'_>], again: impl Fn(u32) -> Option<Lookup>) -> Option<Lookup> {
     let mut progress: SmallVec<[Progress; 4]> = SmallVec::new();
-    let mut found: Option<Lookup> = None;
-    for (_, flow) in level {
-        let Some(id) = completed_by(flow, level.len(), &mut progress) else { continue };
-        match &mut found {
-            None => found = second_lookup(tables, index, key, tie, id),
-            Some(first) if first.conj_id != Some(id) && first.rival.is_none() => {
-                let other = second_lookup(tables, index, key, tie, id).and_then(|other| other.flow);
-                let actions = |flow| tables.flow(flow).map(|flow| &flow.actions);
-                if other.is_some_and(|other| first.flow.and_then(actions) != actions(other)) {
-                    first.rival = Some(Rival::Conjunction(id));
-                }
-            }
-            Some(_) => {}
-        }
-    }
-    found
+    level.iter().find_map(|(_, flow)| again(completed_by(flow, level.len(), &mut progress)?))
+}
+
+/// A conjunction of the same priority that is satisfied too and leads elsewhere. Which one wins depends on the order
+/// in which the classifier happens to visit the clauses.
+fn other_choice(
+    tables: &Tables,
+    level: &[Candidate<'_>],
+    found: Option<&Lookup>,
+    again: impl Fn(u32) -> Option<Lookup>,
+) -> Option<Rival> {
+    let actions = |found: &Lookup| found.flow.and_then(|id| tables.flow(id)).map(|flow| &flow.actions);
+    let clauses = || level.iter().flat_map(|(_, flow)| conjunctions(flow));
+    let complete = |id| {
+        let mut own = clauses().filter(|conj| conj.id == id).peekable();
+        let start = own.peek().map_or(0, |conj| u64::MAX << (conj.clauses & 63));
+        own.fold(start, |seen, conj| seen | 1 << (conj.clause.wrapping_sub(1) & 63)) == u64::MAX
+    };
+    let mut ids: SmallVec<[u32; 4]> = clauses().map(|conj| conj.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let others = ids.into_iter().filter(|id| found.and_then(|found| found.conj_id) != Some(*id));
+    let mut others = others.filter(|id| complete(*id));
+    // Even an id that leads nowhere matters if its completion keeps the classifier from reading a flow to its end.
+    let shared = found.is_some() && level.iter().any(|(_, flow)| conjunctions(flow).nth(1).is_some());
+    let differs = |id: &u32| match again(*id) {
+        Some(other) => found.and_then(actions) != actions(&other),
+        None => shared,
+    };
+    others.find(differs).map(Rival::Conjunction)
 }
 
 /// Adds a flow's clauses to what was seen; the id that is complete with them. The clauses after the completing one

@@ -123,6 +123,17 @@ fn two_satisfied_conjunctions_are_ambiguous() {
 }
 
 #[test]
+fn a_flow_that_completes_two_conjunctions_is_ambiguous_even_if_one_leads_nowhere() {
+    let mut flows = clauses(60, 20);
+    flows[1].actions.push(clause(21, 2, 2));
+    flows[0].actions.push(clause(21, 1, 2));
+    flows.push(flow(60, &[ID], out(3)));
+    check(flows.clone(), TieBreak::First, 3, true);
+    flows[1].actions.pop();
+    check(flows, TieBreak::First, 3, false);
+}
+
+#[test]
 fn an_opaque_match_is_reported_where_it_could_decide() {
     let unknown = |priority| Flow {
         opaque_match: vec!["tun_metadata0=1".to_owned()],
