@@ -247,7 +247,57 @@ fn piece() -> impl Strategy<Value = String> {
     prop_oneof![4 => prop::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => any::<String>()]
 }
 
+/// A flow that Open vSwitch takes: a protocol, items that fit it, actions that fit it.
+fn flow_text() -> impl Strategy<Value = String> {
+    let protocol = prop::sample::select(vec!["tcp", "tcp6", "udp", "udp6", "sctp"]);
+    let item = prop_oneof![
+        any::<u16>().prop_map(|n| format!("tp_src={n}")),
+        (any::<u16>(), any::<u16>()).prop_map(|(v, m)| format!("tp_dst={v:#x}/{m:#x}")),
+        (0_u8..16, any::<u32>(), any::<u32>()).prop_map(|(r, v, m)| format!("reg{r}={v}/{m:#x}")),
+        any::<u128>().prop_map(|v| format!("ct_label={v:#x}")),
+        any::<u64>().prop_map(|v| format!("metadata={v:#x}")),
+        (any::<u8>(), any::<u8>()).prop_map(|(v, m)| format!("ct_state={v}/{m}")),
+        (any::<u16>(), any::<u16>()).prop_map(|(v, m)| format!("vlan_tci={v}/{m}")),
+        (0_u16..4096).prop_map(|vid| format!("dl_vlan={vid}")),
+        (0_u16..0xff00).prop_map(|port| format!("in_port={port}")),
+        prop::sample::select(vec!["no", "yes", "first", "later", "not_later"])
+            .prop_map(|f| format!("nw_frag={f}")),
+        any::<u16>().prop_map(|priority| format!("priority={priority}")),
+        any::<u64>().prop_map(|cookie| format!("cookie={cookie}")),
+        (0_u8..255).prop_map(|table| format!("table={table}")),
+    ];
+    let action = prop_oneof![
+        (1_u16..0xff00).prop_map(|port| format!("output:{port}")),
+        (0_u8..255).prop_map(|table| format!("resubmit(,{table})")),
+        (0_u8..16, 0_u16..32).prop_map(|(reg, bit)| format!("load:1->NXM_NX_REG{reg}[{bit}]")),
+        any::<u64>().prop_map(|id| format!("set_field:{id}->tun_id")),
+        (any::<u32>(), any::<u32>()).prop_map(|(v, m)| format!("set_field:{v}/{m}->reg3")),
+        (0_u16..4096).prop_map(|vid| format!("mod_vlan_vid:{vid}")),
+        (any::<u16>(), 0_u8..255).prop_map(|(zone, table)| format!("ct(zone={zone},table={table})")),
+        any::<u32>().prop_map(|mark| format!("clone(ct_clear,output:{},set_queue:{mark})", mark % 1000)),
+        Just("move:NXM_NX_REG0[0..15]->NXM_NX_REG5[16..31]".to_owned()),
+        Just("learn(table=3,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])".to_owned()),
+    ];
+    let items = prop::collection::vec(item, 0..6);
+    let actions = prop::collection::vec(action, 0..5);
+    (protocol, items, actions).prop_map(|(protocol, items, actions)| {
+        format!("{protocol},{} actions={}", items.join(","), actions.join(","))
+    })
+}
+
 proptest! {
+    #[test]
+    fn generated_flows_are_accepted_and_read_back(text in flow_text()) {
+        let parsed = match read(&text) {
+            Ok(parsed) => parsed,
+            Err(errors) => panic!("{text}: {errors}"),
+        };
+        let printed = parsed.flows[0].to_string();
+        let mut again = read(&printed).unwrap();
+        again.flows[0].span = parsed.flows[0].span;
+        prop_assert_eq!(&again.flows, &parsed.flows, "{}", printed);
+    }
+
     #[test]
     fn no_text_makes_the_parser_panic(text in any::<String>(), lenient in any::<bool>()) {
         let options = ParseOptions { lenient, ..ParseOptions::default() };

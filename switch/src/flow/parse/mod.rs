@@ -12,13 +12,13 @@ mod fault;
 mod file;
 mod instructions;
 mod items;
-mod line;
 mod learn;
+mod line;
 mod matches;
 mod nat;
 mod opaque;
-mod select;
 mod protocols;
+mod select;
 mod subfield;
 mod value;
 

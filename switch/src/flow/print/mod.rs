@@ -127,7 +127,8 @@ impl Flow {
         if self.cookie != 0 {
             write!(out, "cookie:{:#x} ", self.cookie)?;
         }
-        let importance = if matches!(dialect, Dialect::OpenFlow15 | Dialect::AsRead) { self.importance } else { 0 };
+        let importance =
+            if matches!(dialect, Dialect::OpenFlow15 | Dialect::AsRead) { self.importance } else { 0 };
         let numbers = [("idle", self.idle_timeout), ("hard", self.hard_timeout), ("importance", importance)];
         for (name, number) in numbers.iter().filter(|(_, number)| *number != 0) {
             write!(out, "{name}:{number} ")?;
