@@ -13,6 +13,10 @@ pub(crate) enum Exit {
     Usage,
     /// What was asked is neither shown nor refuted.
     Inconclusive,
+    /// Two answers of flowproof's own do not fit together.
+    Contradiction,
+    /// Ctrl-C.
+    Interrupted,
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +26,8 @@ impl From<Exit> for ExitCode {
             Exit::Refuted => 1,
             Exit::Usage => 2,
             Exit::Inconclusive => 3,
+            Exit::Contradiction => 4,
+            Exit::Interrupted => 130,
         })
     }
 }

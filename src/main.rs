@@ -11,6 +11,7 @@ mod input;
 mod lint;
 mod man;
 mod ports;
+mod prove;
 mod script;
 mod text;
 mod trace;
@@ -26,7 +27,8 @@ const EXIT_CODES: &str = "Exit codes:
   1  something was refuted, or differs
   2  wrong usage or input; nothing was written
   3  inconclusive
-  4  flowproof contradicts itself";
+  4  flowproof contradicts itself
+130  interrupted; the report is partial";
 
 /// Proves, for all packets and all connection states, what Open vSwitch security-group flow tables do
 #[derive(Debug, Parser)]
@@ -42,6 +44,8 @@ struct Cli {
 enum Command {
     /// Find what the author of a flow file may not have meant
     Lint(lint::Options),
+    /// Prove or refute, for all packets and states, what the ports may send
+    Prove(prove::Options),
     /// Send packets through the tables, one after the other
     Trace(trace::Options),
     /// Print a script that completes flowproof's options in a shell
@@ -53,6 +57,7 @@ enum Command {
 fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Lint(options) => lint::run(options, console),
+        Command::Prove(options) => prove::run(options, console),
         Command::Trace(options) => trace::run(options, console),
         Command::Completions(options) => completions::run(options, &mut Cli::command(), console),
         Command::Man(options) => man::run(options, Cli::command(), console),

@@ -4,7 +4,7 @@
 //! counterexample that needs no connection and does not replay, are contradictions, never verdicts on the tables.
 
 use crate::{
-    diagram::{Diagram, Exhausted, Host, most_telling},
+    diagram::{Diagram, Exhausted, Host},
     familiar::Choice,
     ports::Port,
     properties::{Judge, Property},
@@ -16,9 +16,6 @@ use flowproof_packet::Field;
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-
-/// Ways out of the tables to try before a refutation counts as not shown reachable.
-const ATTEMPTS: usize = 48;
 
 /// Which engines answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +40,7 @@ impl Engines {
 }
 
 /// What to check.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Task<'a> {
     /// The host.
     pub host: &'a Host,
@@ -57,7 +54,25 @@ pub struct Task<'a> {
     pub engines: Engines,
     /// Whether to keep the SMT queries.
     pub keep_queries: bool,
+    /// Who watches the work.
+    pub watch: &'a dyn Watch,
 }
+
+/// Somebody who watches the work, and may stop it.
+pub trait Watch: Sync {
+    /// Another part of the work is done, of so many in all.
+    fn done(&self, _parts: usize) {}
+
+    /// Whether to give up; what is not decided by then is `unknown`.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody watches.
+impl Watch for () {}
+
+const INTERRUPTED: &str = "interrupted";
 
 /// Why a property is proved and not vacuous.
 #[derive(Clone, Debug)]
@@ -149,19 +164,24 @@ pub fn check(task: &Task<'_>) -> Findings {
             work.push((port, None));
         }
     }
+    let total = work.len();
     let parts: Vec<Part> = work
         .into_par_iter()
         .with_max_len(1)
-        .filter_map(|(port, profile)| match profile {
-            None => task.ports.get(port).map(|p| Part::Diagram(port, by_diagram(task, p))),
-            Some(profile) => {
-                let (sender, datapath) = (task.ports.get(port)?, task.profiles.get(profile)?);
-                let (answers, queries) = by_z3(task, sender, profile, *datapath);
-                Some(Part::Z3(port, answers, queries))
-            }
+        .filter_map(|(port, profile)| {
+            let part = part(task, port, profile);
+            task.watch.done(total);
+            part
         })
         .collect();
     merge(task, parts)
+}
+
+fn part(task: &Task<'_>, port: usize, profile: Option<usize>) -> Option<Part> {
+    let sender = task.ports.get(port)?;
+    let Some(profile) = profile else { return Some(Part::Diagram(port, by_diagram(task, sender))) };
+    let (answers, queries) = by_z3(task, sender, profile, *task.profiles.get(profile)?);
+    Some(Part::Z3(port, answers, queries))
 }
 
 fn merge(task: &Task<'_>, parts: Vec<Part>) -> Findings {
@@ -235,6 +255,7 @@ fn by_diagram(task: &Task<'_>, port: &Port) -> BTreeMap<Slot, Judgement> {
         for (d, profile) in task.profiles.iter().enumerate() {
             let case = Case { host: task.host, port, property, profile: *profile, aim: Aim::Violates };
             let judgement = match &mut engine {
+                _ if task.watch.stop() => Judgement::Unknown(INTERRUPTED.to_owned()),
                 Err(why) => Judgement::Unknown(why.to_string()),
                 Ok(engine) => judge(engine, &case).unwrap_or_else(|why| Judgement::Unknown(why.to_string())),
             };
@@ -245,17 +266,16 @@ fn by_diagram(task: &Task<'_>, port: &Port) -> BTreeMap<Slot, Judgement> {
 }
 
 fn judge(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judgement, Exhausted> {
-    let found = most_telling(engine.violations(case.property, case.profile)?);
+    let found = engine.violations(case.property, case.profile)?;
     if found.is_empty() {
         return witness(engine, case);
     }
     let mut stateless = None;
-    for found in found.iter().take(ATTEMPTS) {
-        let Some(choice) = engine.example(found) else { continue };
+    for (choice, is_stateless) in engine.examples(found) {
         if let Some(replay) = replay(case, &choice) {
             return Ok(Judgement::Refuted(Box::new(replay)));
         }
-        if found.event.recirculations == 0 {
+        if is_stateless {
             stateless = Some(choice);
         }
     }
@@ -317,7 +337,11 @@ fn by_z3(
     let mut diagram = None;
     for (p, property) in task.properties.iter().enumerate() {
         let case = Case { host: task.host, port, property, profile, aim: Aim::Violates };
-        let answer = engine.violated(property);
+        let answer = if task.watch.stop() {
+            Answer::Unknown(INTERRUPTED.to_owned())
+        } else {
+            engine.violated(property)
+        };
         let judgement = alone.then(|| match &answer {
             Answer::Unknown(why) => Judgement::Unknown(format!("Z3: {why}")),
             Answer::Sat => match engine.example() {

@@ -23,6 +23,9 @@ use std::collections::BTreeMap;
 /// Nodes one port's manager may hold: about 1 GiB with its tables.
 const NODE_LIMIT: usize = 16_000_000;
 
+/// Ways out of the tables to try before a refutation counts as not shown reachable.
+const ATTEMPTS: usize = 48;
+
 /// A host: its tables and its filtered ports.
 #[derive(Debug)]
 pub struct Host {
@@ -30,6 +33,9 @@ pub struct Host {
     pub tables: Tables,
     /// The filtered ports.
     pub ports: Vec<Port>,
+    /// What is known of ports' access VLANs; `None` there is a trunk. A filtered port that is not named is taken to be an access
+    /// port of its network.
+    pub tags: BTreeMap<PortNo, Option<u16>>,
 }
 
 impl Host {
@@ -37,6 +43,12 @@ impl Host {
     #[must_use]
     pub fn members(&self) -> BTreeMap<PortNo, Option<u16>> {
         self.ports.iter().map(|port| (port.ofport, port.network)).collect()
+    }
+
+    /// Whether `NORMAL` takes only frames without VLAN from this filtered port.
+    #[must_use]
+    pub fn is_access(&self, port: PortNo) -> bool {
+        self.tags.get(&port).is_none_or(Option::is_some)
     }
 }
 
@@ -101,11 +113,12 @@ impl<'a> Diagram<'a> {
 
     /// Every way out of the tables for frames of `forms` under `profile`, with those packets that really leave.
     fn escapes(&mut self, profile: Profile, forms: &[Form]) -> Vec<Found> {
+        let access = self.host.is_access(self.port.ofport);
         let mut found = Vec::new();
         for form in forms {
             let Some(run) = self.runs.get(&(profile, *form)) else { continue };
             for event in &run.events {
-                let packets = frames::escaping(&mut self.sets, event);
+                let packets = frames::escaping(&mut self.sets, event, access);
                 if !self.sets.is_empty(packets) {
                     found.push(Found { form: *form, event: Event { packets, ..event.clone() } });
                 }
@@ -156,6 +169,28 @@ impl<'a> Diagram<'a> {
                 self.sets.minus(event.packets, untagged)
             }
         }
+    }
+
+    /// Packets of what was found, the most telling first: of each rank the most familiar one, then one of every way
+    /// out of the tables. With each comes whether it needs no connection.
+    pub fn examples(&mut self, mut found: Vec<Found>) -> Vec<(Choice, bool)> {
+        found.sort_by_key(rank);
+        found.truncate(ATTEMPTS);
+        let mut choices = Vec::new();
+        for group in found.chunk_by(|a, b| rank(a) == rank(b)) {
+            let Some(first) = group.first() else { continue };
+            let packets =
+                group.iter().fold(self.sets.none(), |sum, found| self.sets.or(sum, found.event.packets));
+            let event = Event { packets, ..first.event.clone() };
+            choices.extend(
+                self.example(&Found { form: first.form, event })
+                    .map(|c| (c, first.event.recirculations == 0)),
+            );
+        }
+        for found in &found {
+            choices.extend(self.example(found).map(|c| (c, found.event.recirculations == 0)));
+        }
+        choices
     }
 
     /// The most familiar packet of what was found.
@@ -241,9 +276,9 @@ impl<'a> Diagram<'a> {
     }
 }
 
-/// Whole packets before fragments, short paths before long ones.
-fn rank(found: &Found) -> (Form, u16, usize) {
-    (found.form, found.event.recirculations, symbolic::flows_of(&found.event.path).len())
+/// Whole packets before fragments, those that need no connection before those that do.
+const fn rank(found: &Found) -> (Form, u16) {
+    (found.form, found.event.recirculations)
 }
 
 /// How an event's packets leave: where to, and their VLAN bits.
@@ -272,13 +307,6 @@ fn same_but(choice: &Choice, traits: &[Field]) -> Vec<Literal> {
         .collect()
 }
 
-/// The best of several ways in which packets violate a property.
-#[must_use]
-pub fn most_telling(mut found: Vec<Found>) -> Vec<Found> {
-    found.sort_by_key(rank);
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +316,7 @@ mod tests {
         let text = include_str!("../../examples/mitaka-2016/flows.txt");
         let flows = parse_flows(text, &ParseOptions::default()).unwrap().flows;
         let ports = crate::ports::derive(&flows);
-        Host { tables: Tables::new(flows), ports }
+        Host { tables: Tables::new(flows), ports, tags: BTreeMap::new() }
     }
 
     #[test]

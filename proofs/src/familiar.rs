@@ -123,6 +123,8 @@ pub fn wishes(port: &Port, others: &[&Port]) -> Vec<Predicate> {
     let mut wishes = vec![Predicate::is(Field::VlanTci, 0u8)];
     addresses(&mut wishes, Field::DlSrc, mac_pool(port, others, &[NOBODY_MAC]));
     addresses(&mut wishes, Field::DlType, [0x0800u16, 0x86dd, 0x0806, 0x8035, 0x88b5]);
+    let arp = || Predicate::is(Field::DlType, 0x0806u16);
+    wishes.push(when(arp(), Predicate::is(Field::ArpOp, 2u8)));
     transport(&mut wishes);
     destination(&mut wishes, others);
     let own4 = port.pairs4.iter();
@@ -132,8 +134,6 @@ pub fn wishes(port: &Port, others: &[&Port]) -> Vec<Predicate> {
         Field::Ipv6Src,
         ips(port.pairs6.iter(), others, |p| &p.pairs6).chain([ROUTER_IPV6]),
     );
-    let arp = || Predicate::is(Field::DlType, 0x0806u16);
-    wishes.push(when(arp(), Predicate::is(Field::ArpOp, 2u8)));
     wishes.push(when(arp(), Predicate::Same(Field::DlSrc, Field::ArpSha)));
     let visible = arp().or(icmpv6(135)).or(icmpv6(136));
     wishes.push(when(icmpv6(135), Predicate::Same(Field::DlSrc, Field::NdSll)));
@@ -210,7 +210,8 @@ fn transport(wishes: &mut Vec<Predicate>) {
     let is_ip = Predicate::one_of(Field::DlType, [0x0800u16, 0x86dd]);
     wishes.push(when(is_ip, Predicate::one_of(Field::NwProto, [6u8, 17, 1, 58])));
     wishes.push(when(ipv4(), Predicate::one_of(Field::NwProto, [6u8, 17, 1])));
-    wishes.extend([proto(6).or(proto(17)), proto(6)]);
+    let arp = || Predicate::one_of(Field::DlType, [0x0806u16, 0x8035]);
+    wishes.extend([arp().or(proto(6)).or(proto(17)), arp().or(proto(6))]);
     wishes.push(when(proto(6), Predicate::is(Field::TcpFlags, 2u8)));
     wishes.push(when(proto(17), Predicate::one_of(Field::UdpDst, [53u16, 67, 547, 68, 546])));
     wishes.push(when(proto(17), Predicate::one_of(Field::UdpSrc, [40000u16, 68, 546, 67, 547])));
@@ -223,7 +224,9 @@ fn transport(wishes: &mut Vec<Predicate>) {
     };
     wishes.push(echo(ipv4(), 1, 8));
     wishes.push(when(icmpv6_any(), Predicate::one_of(Field::Icmpv6Type, [128u8, 133, 134, 135, 136])));
-    wishes.push(echo(Predicate::is(Field::DlType, 0x86ddu16), 58, 128));
+    for kind in [128, 136, 135] {
+        wishes.push(echo(Predicate::is(Field::DlType, 0x86ddu16), 58, kind));
+    }
     wishes.push(when(icmpv6_any().or(proto(1)), Predicate::is(Field::TcpDst, 0u8)));
 }
 

@@ -34,7 +34,8 @@ pub fn well_formed() -> Predicate {
     Predicate::All(vec![ethertype, tag, has_tag.or(no_inner_tag), icmp.or(icmpv6).negate().or(eight_bits)])
 }
 
-/// Every frame of a form: a fragment is of an IP datagram and shows its protocol, or for IPv6 an extension header.
+/// Every frame of a form. A fragment is of an IP datagram and shows its protocol; the first one of an IPv6 datagram
+/// may show an extension header instead, a later one always does (44 on a real switch).
 pub fn sendable<S: PacketSets>(sets: &mut S, form: Form) -> S::Set {
     let all = well_formed().to_set(sets);
     if form == Form::Whole {
@@ -57,6 +58,7 @@ pub fn sendable<S: PacketSets>(sets: &mut S, form: Form) -> S::Set {
         let equal = sets.or(ones, zeros);
         same = sets.and(same, equal);
     }
+    let same = if form == Form::Later { sets.minus(same, ipv6) } else { same };
     let shows = sets.or(same, extension);
     let fragment = sets.and(ip, shows);
     sets.and(all, fragment)
@@ -81,13 +83,12 @@ pub fn untagged_or_priority() -> Match {
     now(Field::VlanTci, 0, 0x0fff)
 }
 
-/// Those of an event's packets that really leave. Filtered ports are access ports of their network, so `NORMAL`
-/// drops what it gets from them with a VLAN id.
-pub fn escaping<S: PacketSets>(sets: &mut S, event: &Event<S::Set>) -> S::Set {
+/// Those of an event's packets that really leave. `NORMAL` drops what an `access` port sends with a VLAN id.
+pub fn escaping<S: PacketSets>(sets: &mut S, event: &Event<S::Set>, access: bool) -> S::Set {
     match event.emit {
         Emit::Limit => sets.none(),
         Emit::Normal => {
-            let admitted = select(sets, event, &untagged_or_priority());
+            let admitted = if access { select(sets, event, &untagged_or_priority()) } else { event.packets };
             let reserved = select(sets, event, &reserved_multicast());
             sets.minus(admitted, reserved)
         }

@@ -15,6 +15,7 @@ pub mod ports;
 pub mod predicate;
 pub mod properties;
 pub mod replay;
+pub mod report;
 pub mod set;
 pub mod symbolic;
 pub mod symkey;
@@ -22,3 +23,10 @@ pub mod tables;
 pub mod vars;
 pub mod z3_engine;
 pub mod z3_port;
+
+/// The version of the Z3 that this program runs with, as `major.minor.build`.
+#[must_use]
+pub fn z3_version() -> String {
+    let full = z3::full_version().trim_start_matches("Z3 ");
+    full.split('.').take(3).collect::<Vec<_>>().join(".")
+}

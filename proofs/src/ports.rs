@@ -55,15 +55,18 @@ impl Pair {
     /// The pair as people write it: `mac address` or `mac address/prefix`.
     #[must_use]
     pub fn text(&self, ipv6: bool) -> String {
-        let width = if ipv6 { 128 } else { 32 };
-        let address = if ipv6 {
-            Ipv6Addr::from(self.address).to_string()
-        } else {
-            Ipv4Addr::from(self.address as u32).to_string()
+        let name = |bits: u128| match ipv6 {
+            true => Ipv6Addr::from(bits).to_string(),
+            false => Ipv4Addr::from(bits as u32).to_string(),
         };
-        match (self.mask.count_ones(), self.mask.leading_ones() - (128 - width)) {
-            (ones, _) if ones == width => format!("{} {address}", self.mac),
-            _ => format!("{} {address}/{}", self.mac, self.mask.count_ones()),
+        let full = low_bits(if ipv6 { 128 } else { 32 });
+        let address = name(self.address);
+        let prefix = self.mask.count_ones();
+        let contiguous = full.count_ones() == prefix + (full ^ self.mask).trailing_ones();
+        match prefix {
+            _ if self.mask == full => format!("{} {address}", self.mac),
+            _ if contiguous => format!("{} {address}/{prefix}", self.mac),
+            _ => format!("{} {address}/{}", self.mac, name(self.mask)),
         }
     }
 }
@@ -192,4 +195,27 @@ fn conclude(ofport: PortNo, evidence: &Evidence) -> Port {
     }
     let network = evidence.networks.iter().next().copied().filter(|_| evidence.networks.len() == 1);
     Port { ofport, macs, pairs4, pairs6, network, conflicts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(mask: u128, text: &str) {
+        let mac = "fa:16:3e:00:00:01".parse().unwrap();
+        let pair = Pair { mac, address: 0x0a00_0100 & mask, mask };
+        assert_eq!(pair.text(false), format!("{mac} {text}"));
+    }
+
+    #[test]
+    fn pairs_are_written_as_people_write_them() {
+        check(0xffff_ffff, "10.0.1.0");
+        check(0xffff_ff00, "10.0.1.0/24");
+        check(0, "0.0.0.0/0");
+        check(0xff00_ff00, "10.0.1.0/255.0.255.0");
+        let mac: MacAddr = "fa:16:3e:00:00:01".parse().unwrap();
+        let pair = Pair { mac, address: mac.link_local().into(), mask: u128::MAX };
+        assert_eq!(pair.text(true), format!("{mac} fe80::f816:3eff:fe00:1"));
+    }
 }

@@ -49,6 +49,8 @@ pub struct Sent {
 pub struct Replay {
     /// Packets that set the stage, then the one (or its fragments) in question.
     pub events: Vec<Sent>,
+    /// The datagram in question, whole.
+    pub datagram: Vec<u8>,
     /// How many of the events set the stage.
     pub prelude: usize,
     /// How the last one that got anywhere went: tables and flows.
@@ -126,7 +128,8 @@ fn attempt(
     };
     let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
     let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
-    shown.then_some(Replay { prelude: prelude.len(), path, tie, whole: twin, events })
+    let datagram = whole.to_vec();
+    shown.then_some(Replay { prelude: prelude.len(), path, tie, whole: twin, events, datagram })
 }
 
 fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], whole: &[u8]) -> Sent {
@@ -206,6 +209,9 @@ pub fn ports(host: &Host, sender: &Port) -> Vec<PortConfig> {
         && host.ports.iter().filter(|port| port.network == sender.network).count() < 2
     {
         ports.insert(BYSTANDER, PortConfig::access(BYSTANDER, vid));
+    }
+    for (port, tag) in &host.tags {
+        ports.insert(*port, tag.map_or(PortConfig::trunk(*port), |vid| PortConfig::access(*port, vid)));
     }
     ports.into_values().collect()
 }

@@ -88,6 +88,7 @@ pub struct Encoder<'a> {
     tables: &'a Tables,
     profile: Profile,
     form: Form,
+    access: bool,
     counts: Counts<'a>,
     terms: FxHashMap<Term, BV>,
     known: FxHashMap<(u8, SymKey, u16, u32), Bool>,
@@ -163,11 +164,11 @@ fn any(parts: &[Bool]) -> Bool {
 }
 
 impl<'a> Encoder<'a> {
-    /// An encoder for frames of `form` under `profile`.
+    /// An encoder for frames of `form` under `profile`, from an `access` port or a trunk.
     #[must_use]
-    pub fn new(tables: &'a Tables, profile: Profile, form: Form, counts: Counts<'a>) -> Self {
+    pub fn new(tables: &'a Tables, profile: Profile, form: Form, access: bool, counts: Counts<'a>) -> Self {
         let (terms, known) = (FxHashMap::default(), FxHashMap::default());
-        Self { tables, profile, form, counts, terms, known, exits: Vec::new(), lookups: 0 }
+        Self { tables, profile, form, access, counts, terms, known, exits: Vec::new(), lookups: 0 }
     }
 
     /// The exits that some formula built so far mentions.
@@ -260,8 +261,9 @@ impl<'a> Encoder<'a> {
         let same = shown.eq(self.term(Term::Sent(Field::NwProto)));
         let extensions: Vec<Bool> =
             EXTENSION_HEADERS.iter().map(|h| shown.eq(BV::from_u64(u64::from(*h), 8))).collect();
-        let either = any(&[same.clone(), any(&extensions)]);
-        all(&[well_formed, any(&[all(&[ipv4, same]), all(&[ipv6, either])])])
+        let first = self.form == Form::First;
+        let shows = if first { any(&[same.clone(), any(&extensions)]) } else { any(&extensions) };
+        all(&[well_formed, any(&[all(&[ipv4, same]), all(&[ipv6, shows])])])
     }
 
     /// What connection tracking may answer at a nesting depth.
@@ -517,7 +519,9 @@ impl<'a> Encoder<'a> {
         }
         let mut parts = Vec::new();
         if exit.0 == Emit::Normal {
-            parts.push(self.matches(key, &frames::untagged_or_priority()));
+            if self.access {
+                parts.push(self.matches(key, &frames::untagged_or_priority()));
+            }
             parts.push(self.matches(key, &frames::reserved_multicast()).not());
         }
         match &self.counts {

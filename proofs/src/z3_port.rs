@@ -110,7 +110,7 @@ impl<'a> Z3Port<'a> {
     where
         'a: 'b,
     {
-        Encoder::new(&self.host.tables, self.profile, form, counts)
+        Encoder::new(&self.host.tables, self.profile, form, self.host.is_access(self.port.ofport), counts)
     }
 
     /// The frames of a form, those of them that escape, and by which exits.

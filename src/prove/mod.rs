@@ -1,0 +1,287 @@
+//! `flowproof prove`: every property that applies, on every filtered port, under every datapath.
+
+mod expect;
+mod text;
+mod watch;
+
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
+use crate::text::list;
+use clap::{Args, ValueEnum};
+use expect::Mismatch;
+use flowproof_packet::PortNo;
+use flowproof_proofs::check::{self, Engines, Findings, Judgement, Task};
+use flowproof_proofs::diagram::Host;
+use flowproof_proofs::ports::{self, Port};
+use flowproof_proofs::properties::{Property, SENDER};
+use flowproof_proofs::report::{self, PortRow, Row};
+use flowproof_proofs::tables::Tables;
+use flowproof_switch::conntrack::Profile;
+use serde::Serialize;
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use watch::Progress;
+use wildmatch::WildMatch;
+
+/// Options of `prove`.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  flowproof prove examples/mitaka-2016/flows.txt
+  ovs-ofctl dump-flows br-int | flowproof prove - --port 13
+  flowproof prove flows.txt --property 'dhcp*' --datapath kernel --format json
+  flowproof prove flows.txt --write-expect known.jsonl
+  flowproof prove flows.txt --expect known.jsonl
+
+Exit codes: 0 all proved, or exactly as --expect says; 1 something refuted, or
+not as expected; 2 wrong usage or input; 3 unknown or vacuous; 4 flowproof
+contradicts itself.
+
+{PORTS_HELP}
+Without it filtered ports are taken for access ports of their network."))]
+pub(crate) struct Options {
+    #[command(flatten)]
+    flows: FlowOptions,
+    /// Only properties of this name; `*` and `?` stand for any text and any letter (repeatable)
+    #[arg(long, value_name = "NAME")]
+    property: Vec<String>,
+    /// Only this filtered port (repeatable)
+    #[arg(long, value_name = "OFPORT")]
+    port: Vec<PortNo>,
+    /// Whose connection tracking: userspace-3.1, kernel, kernel-2016 or all
+    #[arg(long, value_name = "PROFILE", default_value = "all", value_parser = datapath)]
+    datapath: Datapath,
+    /// Which engine answers; both must agree
+    #[arg(long, value_enum, default_value = "both")]
+    engine: Engine,
+    /// Write each query to Z3 into this directory, as SMT-LIB 2
+    #[arg(long, value_name = "DIR")]
+    smt2: Option<PathBuf>,
+    /// Verdicts that are known, as JSON lines; anything else fails
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+    /// Write the verdicts that are not `proved` as a file for --expect
+    #[arg(long, value_name = "FILE")]
+    write_expect: Option<PathBuf>,
+    /// A property that may be vacuous (repeatable)
+    #[arg(long, value_name = "NAME")]
+    allow_vacuous: Vec<String>,
+    /// How to print the verdicts
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Print to a file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    Diagram,
+    Z3,
+    Both,
+}
+
+/// One datapath, or all of them.
+#[derive(Clone, Debug)]
+struct Datapath(Vec<Profile>);
+
+fn datapath(name: &str) -> Result<Datapath, String> {
+    if name == "all" {
+        return Ok(Datapath(Profile::ALL.to_vec()));
+    }
+    let known = Profile::ALL.into_iter().find(|profile| profile.name() == name);
+    known
+        .map(|profile| Datapath(vec![profile]))
+        .ok_or_else(|| format!("the datapaths are {} and all", list(Profile::ALL.map(Profile::name))))
+}
+
+/// What is printed, in the stable form of `--format json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: u32,
+    tool: Value,
+    inputs: Value,
+    ports: Vec<PortRow>,
+    assumptions: Vec<String>,
+    verdict: &'static str,
+    seconds: f64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unexpected: Option<Vec<String>>,
+    results: Vec<Row>,
+}
+
+/// Reads, checks, prints.
+pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let expected = options.expect.as_deref().map(expect::read).transpose()?;
+    let properties = properties(&options.property)?;
+    let flows = options.flows.read(console)?;
+    let host = host(&flows);
+    let ports = senders(&host, &options.port)?;
+    let progress = Progress::new();
+    let task = Task {
+        host: &host,
+        ports,
+        properties,
+        profiles: options.datapath.0.clone(),
+        engines: match options.engine {
+            Engine::Diagram => Engines::Diagram,
+            Engine::Z3 => Engines::Z3,
+            Engine::Both => Engines::Both,
+        },
+        keep_queries: options.smt2.is_some(),
+        watch: &progress,
+    };
+    let found = check::check(&task);
+    progress.clear();
+    let mismatches = expected.map(|expected| expect::compare(&expected, &task, &found));
+    let exit = exit(options, &task, &found, mismatches.as_deref(), progress.interrupted());
+    let report = report(&flows, &task, &found, exit, mismatches.as_deref(), &progress, started);
+    if let Some(directory) = &options.smt2 {
+        write_queries(directory, &found)?;
+    }
+    if let Some(path) = options.write_expect.as_ref().filter(|_| !progress.interrupted()) {
+        write(path, expect::render(&expect::known(&task, &found)).as_bytes())?;
+    }
+    let text = match options.format {
+        Format::Text => text::render(&report, console),
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default()),
+    };
+    match &options.output {
+        Some(path) => write(path, text.as_bytes())?,
+        None => console.print(text.as_bytes())?,
+    }
+    Ok(exit)
+}
+
+/// The properties that the patterns select; all without patterns.
+fn properties(patterns: &[String]) -> Result<Vec<&'static Property>, Failure> {
+    let chosen = |pattern: &String| {
+        let pattern = WildMatch::new(pattern);
+        move |property: &&Property| pattern.matches(property.name)
+    };
+    if let Some(unknown) = patterns.iter().find(|pattern| !SENDER.iter().any(|p| chosen(pattern)(&p))) {
+        let known = list(SENDER.iter().map(|property| property.name));
+        return Err(Failure::input([format!("no property is called `{unknown}`; there are {known}")]));
+    }
+    let wanted = |property: &&Property| patterns.is_empty() || patterns.iter().any(|p| chosen(p)(property));
+    Ok(SENDER.iter().filter(wanted).collect())
+}
+
+fn host(flows: &Flows) -> Host {
+    let tags = flows.ports.iter().flatten().map(|port| (port.ofport, port.tag)).collect();
+    let ports = ports::derive(&flows.file.flows);
+    Host { tables: Tables::new(flows.file.flows.clone()), ports, tags }
+}
+
+fn senders<'a>(host: &'a Host, wanted: &[PortNo]) -> Result<Vec<&'a Port>, Failure> {
+    if let Some(unknown) = wanted.iter().find(|number| !host.ports.iter().any(|port| port.ofport == **number))
+    {
+        let known = list(host.ports.iter().map(|port| port.ofport.to_string()));
+        let known = if known.is_empty() { "none".to_owned() } else { known };
+        return Err(Failure::input([format!(
+            "no filtered port has number {unknown}; the flows speak of {known}"
+        )]));
+    }
+    Ok(host.ports.iter().filter(|port| wanted.is_empty() || wanted.contains(&port.ofport)).collect())
+}
+
+/// The precedence is contradiction, not as expected, refuted, undecided, all well; an interruption comes first.
+fn exit(
+    options: &Options,
+    task: &Task<'_>,
+    found: &Findings,
+    mismatches: Option<&[Mismatch]>,
+    interrupted: bool,
+) -> Exit {
+    let any =
+        |wanted: fn(&Judgement) -> bool| found.findings.iter().any(|finding| wanted(&finding.judgement));
+    if interrupted {
+        return Exit::Interrupted;
+    }
+    if any(|judgement| matches!(judgement, Judgement::Contradiction(_))) {
+        return Exit::Contradiction;
+    }
+    if let Some(mismatches) = mismatches {
+        return if mismatches.is_empty() { Exit::Holds } else { Exit::Refuted };
+    }
+    let vacuous = found.findings.iter().any(|finding| {
+        let allowed =
+            options.allow_vacuous.iter().any(|name| WildMatch::new(name).matches(finding.property.name));
+        matches!(finding.judgement, Judgement::Vacuous(_)) && !allowed
+    });
+    let nothing = found.findings.is_empty()
+        && task
+            .properties
+            .iter()
+            .any(|p| !options.allow_vacuous.iter().any(|name| WildMatch::new(name).matches(p.name)));
+    if any(|judgement| matches!(judgement, Judgement::Refuted(_))) {
+        Exit::Refuted
+    } else if vacuous || nothing || any(|judgement| matches!(judgement, Judgement::Unknown(_))) {
+        Exit::Inconclusive
+    } else {
+        Exit::Holds
+    }
+}
+
+fn verdict(found: &Findings) -> &'static str {
+    let order = ["contradiction", "refuted", "unknown", "vacuous"];
+    let has = |name: &&&str| found.findings.iter().any(|finding| finding.judgement.name() == **name);
+    match order.iter().find(has) {
+        Some(name) => name,
+        None if found.findings.is_empty() => "vacuous",
+        None => "proved",
+    }
+}
+
+fn report(
+    flows: &Flows,
+    task: &Task<'_>,
+    found: &Findings,
+    exit: Exit,
+    mismatches: Option<&[Mismatch]>,
+    progress: &Progress,
+    started: Instant,
+) -> Report {
+    let mut tool = tool();
+    if let Some(tool) = tool.as_object_mut() {
+        tool.insert("z3".to_owned(), Value::from(flowproof_proofs::z3_version()));
+    }
+    debug_assert_eq!(exit == Exit::Interrupted, progress.interrupted());
+    Report {
+        schema: 1,
+        tool,
+        inputs: serde_json::json!({"flows": flows.json()}),
+        ports: report::ports(task.host),
+        assumptions: report::assumptions(task.host),
+        verdict: verdict(found),
+        seconds: started.elapsed().as_secs_f64(),
+        partial: progress.interrupted(),
+        unexpected: mismatches.map(|all| all.iter().map(ToString::to_string).collect()),
+        results: report::rows(task, found),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = std::fs::File::create(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| crate::input::io_failure(path, &error))
+}
+
+fn write_queries(directory: &Path, found: &Findings) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory).map_err(|error| crate::input::io_failure(directory, &error))?;
+    for query in &found.queries {
+        write(&directory.join(format!("{}.smt2", query.name)), query.text.as_bytes())?;
+    }
+    Ok(())
+}
