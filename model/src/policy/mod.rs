@@ -7,6 +7,7 @@
 //!
 //! Source: Neutron API reference, "Ports", "Security groups", "Security group rules", "Address groups".
 
+mod change;
 mod check;
 mod error;
 mod host;
@@ -19,6 +20,7 @@ mod port;
 mod rule;
 mod write;
 
+pub use change::Change;
 pub use error::{Fault, LoadError, Problem};
 pub use host::{Binding, Host, Network, Options, Segment, TunnelKind, Uplink, UplinkKind};
 pub use ids::{AddressGroupId, GroupId, NetworkId, PortId, RuleId};
