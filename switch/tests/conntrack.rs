@@ -206,3 +206,26 @@ fn marked_entries_of_a_zone_can_be_deleted() {
         assert_eq!(left, BTreeSet::from([(0, 2), (1, 1)]), "{profile:?}");
     }
 }
+
+/// As `dpctl/ct-set-limits` and `dpctl/dump-conntrack` of a real Open vSwitch 3.1 showed.
+#[test]
+fn userspace_limits_count_what_was_made_under_them() {
+    let mut tracker = Conntrack::new(Profile::Userspace31);
+    let commit = |tracker: &mut Conntrack, zone, port| {
+        assert_eq!(states(tracker, &udp(Way::There, port), &CtRequest { zone, ..COMMIT }), [NEW]);
+        tracker.entries().count()
+    };
+    assert_eq!(commit(&mut tracker, 5, 1), 1);
+    tracker.set_limit(Some(5), 1);
+    assert_eq!(commit(&mut tracker, 5, 2), 2, "the older entry does not count");
+    assert_eq!(commit(&mut tracker, 5, 3), 2);
+    tracker.set_limit(Some(6), 0);
+    assert_eq!(commit(&mut tracker, 6, 2), 2, "0 lets nothing in");
+    tracker.set_limit(None, 2);
+    assert_eq!(commit(&mut tracker, 0, 11), 3);
+    assert_eq!(commit(&mut tracker, 0, 12), 4);
+    tracker.remove_limit(Some(6));
+    assert_eq!(commit(&mut tracker, 6, 21), 4, "zones share the default limit");
+    tracker.flush(Some(0));
+    assert_eq!(commit(&mut tracker, 6, 22), 3);
+}
