@@ -34,6 +34,20 @@ struct TrainKey {
     proto: u8,
 }
 
+impl TrainKey {
+    fn of(gate: &Gate<'_>, l3: &L3<'_>, id: u32) -> Self {
+        Self {
+            zone: gate.zone,
+            before: gate.before,
+            version: l3.version,
+            src: l3.src,
+            dst: l3.dst,
+            id,
+            proto: if is_v6(l3) { 0 } else { l3.protocol },
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Piece {
     frame: Vec<u8>,
@@ -91,7 +105,7 @@ impl Fragments {
 
     /// Takes a frame in.
     pub(super) fn arrive(&mut self, gate: &Gate<'_>, frame: &[u8], l3: &L3<'_>) -> Arrival {
-        let Gate { profile, options, zone, before, now } = *gate;
+        let Gate { profile, options, now, .. } = *gate;
         let userspace = profile == Profile::Userspace31;
         let Some(fragment) = l3.fragment.filter(wire::Fragment::is_partial) else {
             let odd = userspace && l3.fragment.is_some_and(|fragment| has_reserved_bits(l3, &fragment));
@@ -101,15 +115,7 @@ impl Fragments {
         if faulty || userspace && (!wire::ipv4_header_checksum_ok(l3) || too_small(options, l3, &fragment)) {
             return Arrival::Invalid;
         }
-        let key = TrainKey {
-            zone,
-            before,
-            version: l3.version,
-            src: l3.src,
-            dst: l3.dst,
-            id: fragment.id,
-            proto: if l3.version == IpVersion::V4 { l3.protocol } else { 0 },
-        };
+        let key = TrainKey::of(gate, l3, fragment.id);
         if !userspace {
             self.trains.retain(|train| now < train.born + train.kernel_patience());
         } else if self.trains.iter().map(|train| train.pieces.len()).sum::<usize>() >= MAX_HELD {

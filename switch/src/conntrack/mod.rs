@@ -1,6 +1,6 @@
 //! Connection tracking, parameterised by datapath profile.
 //!
-//! Each protocol is a state machine over [`segment`]s; [`userspace`] and [`kernel`] say what a datapath makes of
+//! Each protocol is a state machine over segments; `userspace` and `kernel` say what a datapath makes of
 //! them. Time is virtual: nothing happens between two calls unless [`Conntrack::advance`] says so.
 //!
 //! Invariant: only a packet with `commit` adds an entry, and `+est` is never reported without one.

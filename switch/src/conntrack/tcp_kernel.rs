@@ -315,19 +315,11 @@ impl Tcp {
         }
         let flag = deciding_flag(segment);
         let old = self.state;
-        let next = match transition(profile, flag, reply, old) {
+        let state = match transition(profile, flag, reply, old) {
             Next::Invalid => return Verdict::Invalid,
-            Next::To(SynSent) if old >= TimeWait => {
-                if self.may_reopen(reply) {
-                    return Verdict::Reopen;
-                }
-                Next::Ignore
-            }
-            next => next,
-        };
-        let state = match next {
-            Next::To(state) => state,
-            Next::Ignore | Next::Invalid => {
+            Next::To(SynSent) if old >= TimeWait && self.may_reopen(reply) => return Verdict::Reopen,
+            Next::To(state) if state != SynSent || old < TimeWait => state,
+            Next::To(_) | Next::Ignore => {
                 if !self.resynchronise(segment, flag, reply) {
                     self.annotate(segment, flag, reply);
                     return Verdict::Accept(None);
