@@ -12,7 +12,7 @@ mod frames;
 
 use Way::{Back, There};
 use flowproof_packet::wire;
-use flowproof_switch::conntrack::{Conntrack, CtRequest, Profile, state};
+use flowproof_switch::conntrack::{Before, Conntrack, CtRequest, Profile, state};
 use frames::{Way, icmp, icmp6, ipv4, tcp, udp, udp_segment};
 
 const COMMIT: CtRequest = CtRequest { zone: 0, commit: true, force: false, mark: (0, 0), label: (0, 0) };
@@ -376,5 +376,17 @@ fn entries_live_as_long_as_their_state_says() {
             assert!(tracker.advance(1000 * seconds - 1).is_empty(), "{profile:?}, {name}: too early");
             assert_eq!(tracker.advance(1).len(), 1, "{profile:?}, {name}: too late");
         }
+    }
+}
+
+#[test]
+fn a_reset_that_kills_its_connection_still_belongs_to_it() {
+    for profile in KERNELS {
+        let mut tracker = check(profile, "syn", &[(tcp(There, "S", 100, 0, &[]), "new")]);
+        let out = tracker.execute(&tcp(There, "R", 101, 0, &[]), &LOOK);
+        assert_eq!((words(out[0].1.state), tracker.entries().count()), ("new".to_owned(), 0));
+        let before = Before { zone: 0, info: out[0].1 };
+        assert_eq!(tracker.execute_again(&out[0].0, &COMMIT, &before), out, "{profile:?}");
+        assert_eq!(tracker.entries().count(), 0, "{profile:?}");
     }
 }

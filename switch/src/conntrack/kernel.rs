@@ -40,13 +40,16 @@ impl Visit<'_> {
             let bits = if self.profile.nd_is_new() { state::NEW } else { state::INV };
             return Some(CtInfo { state: state::TRK | bits, ..CtInfo::default() });
         }
-        let Some(conn) = self.table.find(zone, &segment.key, now) else { return self.not_found(segment) };
+        let before = before.filter(|before| before.zone == zone);
+        let Some(conn) = self.table.find(zone, &segment.key, now) else {
+            return self.not_found(segment).map(|info| outlived(info, before));
+        };
         let reply = conn.is_reply(&segment.key);
         if reply && self.request.force && self.profile == Profile::Kernel {
             self.table.remove(zone, &segment.key);
             return self.not_found(segment);
         }
-        if let Some(before) = before.filter(|before| before.zone == zone) {
+        if let Some(before) = before {
             let mut info = before.info;
             if info.state & state::INV == 0 {
                 apply_marks(conn, &mut info, self.request);
@@ -88,6 +91,14 @@ impl Visit<'_> {
             self.table.insert(conn);
         }
         Some(info)
+    }
+}
+
+/// A packet that killed its own connection, as a RST without an answer does, still belongs to it.
+fn outlived(info: CtInfo, before: Option<&Before>) -> CtInfo {
+    match before {
+        Some(before) if info.state & state::INV != 0 => before.info,
+        _ => info,
     }
 }
 

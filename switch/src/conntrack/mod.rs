@@ -59,6 +59,16 @@ impl Profile {
         matches!(self, Self::Userspace31)
     }
 
+    /// How often one packet may be recirculated by `ct(table=…)`: 6 in userspace, by experiment; the kernel queues ten
+    /// deferred actions, which no experiment has judged.
+    #[must_use]
+    pub const fn recirculations(self) -> u8 {
+        match self {
+            Self::Userspace31 => 6,
+            Self::Kernel | Self::Kernel2016 => 10,
+        }
+    }
+
     /// Whether `ct()` turns the fragments of a datagram into one whole packet.
     #[must_use]
     pub const fn reassembles(self) -> bool {
