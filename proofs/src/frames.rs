@@ -14,6 +14,13 @@ use std::collections::BTreeMap;
 /// IPv6 extension headers that Open vSwitch skips: what a fragment may show instead of the datagram's protocol.
 pub const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
 
+/// ICMPv6 types of neighbour and listener discovery, which connection tracking lets pass by untracked (RFC 2710, 4861,
+/// 3810). Redirect, 137, is not one of them: it is invalid on every datapath.
+pub const DISCOVERY: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];
+
+/// ICMPv6 redirect (RFC 4861).
+pub const REDIRECT: u8 = 137;
+
 const IP: [u16; 2] = [0x0800, 0x86dd];
 
 /// What is true of every frame: an ethertype is at least 0x600 (0x5ff stands for a frame without one), a

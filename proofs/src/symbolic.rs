@@ -12,6 +12,8 @@
 //! replay, never proofs that do not hold.
 
 use crate::{
+    frames,
+    predicate::Predicate,
     set::PacketSets,
     symkey::{Form, SymKey},
     tables::Tables,
@@ -326,7 +328,7 @@ impl<S: PacketSets> Execution<'_, S> {
         if ct.nat.is_some() || !ct.other.is_empty() {
             self.emit(Emit::Opaque("ct() with nat or alg".to_owned()), &state);
         }
-        if let Some(table) = ct.table.filter(|_| state.recirculations < vars::CT_LEVELS) {
+        if let Some(table) = ct.table.filter(|_| state.recirculations < u16::from(self.profile.recirculations())) {
             let mut copy = state.clone();
             let depth = copy.recirculations;
             let zone = match ct.zone {
@@ -398,7 +400,8 @@ pub(crate) fn retag(action: &Action, key: &mut SymKey) {
 }
 
 /// What connection tracking may answer at nesting `depth`: exactly one of `new`, `est`, `rel`, `inv`; `rpl` only
-/// with `est` or `rel`; no mark and no label on what is invalid; neighbour and listener discovery as the profile has it.
+/// with `est` or `rel`; no mark and no label on what is invalid; neighbour and listener discovery
+/// as the profile has it, redirects invalid.
 pub fn legal_answers<S: PacketSets>(sets: &mut S, profile: Profile, depth: u16) -> S::Set {
     let bits: Vec<vars::Var> = vars::tracked(depth, Field::CtState).rev().collect();
     let bit = |flag: u32| bits.get(flag.trailing_zeros() as usize).copied().unwrap_or(vars::Var(0));
@@ -426,26 +429,23 @@ pub fn legal_answers<S: PacketSets>(sets: &mut S, profile: Profile, depth: u16) 
             fresh = sets.cube(&literals);
         }
     }
-    let discovery = neighbour_discovery(sets);
+    let discovery = icmpv6(&frames::DISCOVERY).to_set(sets);
+    let redirect = icmpv6(&[frames::REDIRECT]).to_set(sets);
     let answer = if profile.nd_is_new() { fresh } else { invalid };
-    let others = sets.minus(legal, discovery);
-    let tracked = sets.and(discovery, answer);
-    sets.or(others, tracked)
+    let mut answers = sets.minus(legal, discovery);
+    answers = sets.minus(answers, redirect);
+    for (packets, answer) in [(discovery, answer), (redirect, invalid)] {
+        let tracked = sets.and(packets, answer);
+        answers = sets.or(answers, tracked);
+    }
+    answers
 }
 
-/// ICMPv6 types that connection tracking does not track: 130 to 137 and 143 (RFC 2710, 4861, 3810).
-fn neighbour_discovery<S: PacketSets>(sets: &mut S) -> S::Set {
-    let literals = |field: Field, value: u128| {
-        vars::sent(field).rev().enumerate().map(move |(i, var)| (var, value >> i & 1 == 1))
-    };
-    let mut all = sets.none();
-    for kind in (130..=137).chain([143]) {
-        let cube: Vec<_> = literals(Field::DlType, 0x86dd)
-            .chain(literals(Field::NwProto, 58))
-            .chain(literals(Field::Icmpv6Type, kind))
-            .collect();
-        let one = sets.cube(&cube);
-        all = sets.or(all, one);
-    }
-    all
+/// ICMPv6 of these types.
+pub(crate) fn icmpv6(types: &[u8]) -> Predicate {
+    Predicate::All(vec![
+        Predicate::is(Field::DlType, 0x86ddu16),
+        Predicate::is(Field::NwProto, 58u8),
+        Predicate::one_of(Field::Icmpv6Type, types.iter().copied()),
+    ])
 }

@@ -15,8 +15,8 @@ use std::sync::LazyLock;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Var(pub u16);
 
-/// How deep `ct()` may nest in the userspace datapath; deeper ones are dropped (experiment, MAX_RECIRC_DEPTH).
-pub const CT_LEVELS: u16 = 6;
+/// How deep `ct()` may nest on any datapath.
+pub const CT_LEVELS: u16 = 10;
 
 /// What a `ct()` at each depth leaves in the key.
 const CT_FIELDS: [Field; 10] = [

@@ -12,7 +12,7 @@ use crate::{
     frames::{self, EXTENSION_HEADERS, Inside},
     predicate::Predicate,
     set::Literal,
-    symbolic::{Emit, emitted, retag},
+    symbolic::{Emit, emitted, icmpv6, retag},
     symkey::{Bit, Form, SymKey},
     tables::{Level, Tables},
     vars::{self, Var},
@@ -281,14 +281,10 @@ impl<'a> Encoder<'a> {
         let unmarked = zero(self.term(Term::Tracked(depth, Field::CtMark)));
         let unlabelled = zero(self.term(Term::Tracked(depth, Field::CtLabel)));
         let nothing_on_invalid = inv.implies(all(&[unmarked.clone(), unlabelled]));
-        let types: Vec<u8> = (130..=137).chain([143]).collect();
-        let discovery = self.predicate(&Predicate::All(vec![
-            Predicate::is(Field::DlType, 0x86ddu16),
-            Predicate::is(Field::NwProto, 58u8),
-            Predicate::one_of(Field::Icmpv6Type, types),
-        ]));
+        let discovery = self.predicate(&icmpv6(&frames::DISCOVERY));
+        let redirect = self.predicate(&icmpv6(&[frames::REDIRECT])).implies(&inv);
         let answer = if self.profile.nd_is_new() { all(&[new, unmarked]) } else { inv };
-        all(&[one_kind, reply, nothing_on_invalid, discovery.implies(answer)])
+        all(&[one_kind, reply, nothing_on_invalid, discovery.implies(answer), redirect])
     }
 
     fn reach(&mut self, in_port: Option<PortNo>, at: &At<'a>) -> Bool {
@@ -442,7 +438,7 @@ impl<'a> Encoder<'a> {
         if ct.nat.is_some() || !ct.other.is_empty() {
             leads.push(self.leaves(Emit::Opaque("ct() with nat or alg".to_owned()), &at.key));
         }
-        if let Some(table) = ct.table.filter(|_| at.recirculations < vars::CT_LEVELS) {
+        if let Some(table) = ct.table.filter(|_| at.recirculations < u16::from(self.profile.recirculations())) {
             let zone = match ct.zone {
                 Zone::Const(zone) => Some(u128::from(zone)),
                 Zone::Field(part) => at.key.constant(part),

@@ -95,11 +95,7 @@ impl Limits {
     pub(crate) const PASSES: u32 = 1 << 14;
 
     const fn of(profile: Profile) -> Self {
-        match profile {
-            Profile::Userspace31 => Self { recirculations: 6 },
-            // The kernel queues at most ten deferred actions; not judged by experiment.
-            Profile::Kernel | Profile::Kernel2016 => Self { recirculations: 10 },
-        }
+        Self { recirculations: profile.recirculations() }
     }
 }
 
