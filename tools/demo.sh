@@ -13,6 +13,16 @@ show() {
   unset status
 }
 
+echo "May the VM at port 13 send with another's address? In ARP it may not; in a DHCP request it may."
+show prove -q "$example/flows.txt" --port 13 --property spoofed-arp --property spoofed-mac
+
+echo
+echo "All properties, all ports: the verdicts."
+printf '\n$ flowproof prove %s | tail\n' "$example/flows.txt"
+{ "$flowproof" prove -q "$example/flows.txt" || true; } | sed -n '/^property /,$p'
+
+echo
+echo "What today's switches refuse of these flows."
 show lint "$example/flows.txt"
 
 echo
