@@ -13,6 +13,7 @@ pub mod masks;
 mod host;
 mod mitaka;
 mod neutron;
+mod strict;
 mod template;
 mod text;
 mod unsupported;
@@ -32,11 +33,13 @@ pub enum Layout {
     Mitaka,
     /// What Neutron writes today (the same flows from 25.0.0 to 29.0.0).
     Neutron,
+    /// Our own proposal: what the policy means and no more.
+    Strict,
 }
 
 impl Layout {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Mitaka, Self::Neutron];
+    pub const ALL: [Self; 3] = [Self::Mitaka, Self::Neutron, Self::Strict];
 
     /// Its name on the command line.
     #[must_use]
@@ -44,6 +47,7 @@ impl Layout {
         match self {
             Self::Mitaka => "mitaka",
             Self::Neutron => "neutron",
+            Self::Strict => "strict",
         }
     }
 }
@@ -80,6 +84,7 @@ pub fn compile(policy: &Policy, host: &Host, layout: Layout, options: &Options) 
     let compiled = match layout {
         Layout::Mitaka => mitaka::compile(policy, host, options),
         Layout::Neutron => neutron::compile(policy, host, options),
+        Layout::Strict => strict::compile(policy, host),
     };
     Compiled { flows: settle(compiled.flows), ..compiled }
 }

@@ -47,6 +47,14 @@ pub(crate) mod ct_state {
     pub(crate) const RELATED: Bits = (REL, NEW | EST | REL | INV);
     pub(crate) const ESTABLISHED: Bits = (EST, EST);
     pub(crate) const NOT_ESTABLISHED: Bits = (0, EST);
+    /// The first of a connection.
+    pub(crate) const FIRST: Bits = (TRK | NEW, TRK | NEW | REL | INV);
+    /// Of the original direction, the first one included.
+    pub(crate) const FORTH: Bits = (TRK, TRK | REL | RPL | INV);
+    /// An error that goes in the original direction.
+    pub(crate) const RELATED_FORTH: Bits = (TRK | REL, TRK | REL | RPL | INV);
+    /// Whatever goes back.
+    pub(crate) const BACK: Bits = (TRK | RPL, TRK | RPL | INV);
 }
 
 /// The bit of `vlan_tci` that says that there is a tag.
@@ -57,6 +65,8 @@ const TAGGED: u16 = 0x1000;
 pub(crate) enum Each {
     /// Every MAC of the port.
     Mac,
+    /// Every MAC of the port, and the MAC that means that there is none.
+    MacOrNone,
     /// The port's own MAC.
     OwnMac,
     /// Every source pair of one family.
@@ -111,6 +121,10 @@ pub(crate) enum Want {
     Source,
     /// UDP with source and destination port.
     Udp(Ethertype, u16, u16),
+    /// UDP from a port.
+    UdpFrom(Ethertype, u16),
+    /// UDP to a port.
+    UdpTo(Ethertype, u16),
     /// ICMPv6 of the type at hand.
     Icmpv6Type,
 }
@@ -124,6 +138,8 @@ pub(crate) enum Do {
     StripVlan,
     /// Sets the local VLAN, in a tag that is pushed if there is none.
     ModVlan,
+    /// Pushes a tag with the local VLAN.
+    PushVlan,
     /// To the port.
     Output,
     /// To the port number at hand.
@@ -228,6 +244,10 @@ impl<'a> Bound<'a> {
         let with_mac = |mac| Self { mac, ..self };
         match each {
             Each::Mac => subject.macs.iter().copied().map(with_mac).collect(),
+            Each::MacOrNone => {
+                let none = std::iter::once(MacAddr::default());
+                subject.macs.iter().copied().chain(none).map(with_mac).collect()
+            }
             Each::OwnMac => vec![with_mac(subject.mac)],
             Each::Pair(family) => subject.pairs(family).map(|pair| self.pair(pair)).collect(),
             Each::PairMac(family) => {
@@ -284,12 +304,9 @@ impl<'a> Bound<'a> {
                 self.want(matching, Want::Ip, subject);
                 matching.set(source(family), address, mask);
             }
-            Want::Udp(family, from, to) => {
-                matching.set(Field::DlType, ip(family).into(), u128::MAX);
-                matching.set(Field::NwProto, protocol::UDP.into(), u128::MAX);
-                matching.set(Field::UdpSrc, from.into(), u128::MAX);
-                matching.set(Field::UdpDst, to.into(), u128::MAX);
-            }
+            Want::Udp(family, from, to) => udp(matching, family, Some(from), Some(to)),
+            Want::UdpFrom(family, from) => udp(matching, family, Some(from), None),
+            Want::UdpTo(family, to) => udp(matching, family, None, Some(to)),
             Want::Icmpv6Type => {
                 matching.set(Field::DlType, ethertype::IPV6.into(), u128::MAX);
                 matching.set(Field::NwProto, protocol::ICMPV6.into(), u128::MAX);
@@ -314,6 +331,10 @@ impl<'a> Bound<'a> {
                 Do::Goto(table) => actions.push(Action::GotoTable(table)),
                 Do::StripVlan => actions.push(Action::StripVlan),
                 Do::ModVlan => actions.push(Action::ModVlanVid(subject.vlan)),
+                Do::PushVlan => {
+                    let tag = TAGGED | subject.vlan;
+                    actions.extend([Action::PushVlan(0x8100), set(Field::VlanVidOxm, tag.into())]);
+                }
                 Do::Output => actions.push(Action::Output(subject.ofport)),
                 Do::OutputNumber => actions.push(Action::Output(self.number)),
                 Do::Normal => actions.push(Action::Output(port::NORMAL)),
@@ -327,6 +348,16 @@ impl<'a> Bound<'a> {
             }
         }
         actions
+    }
+}
+
+fn udp(matching: &mut Match, family: Ethertype, from: Option<u16>, to: Option<u16>) {
+    matching.set(Field::DlType, ip(family).into(), u128::MAX);
+    matching.set(Field::NwProto, protocol::UDP.into(), u128::MAX);
+    for (field, port) in [(Field::UdpSrc, from), (Field::UdpDst, to)] {
+        if let Some(port) = port {
+            matching.set(field, port.into(), u128::MAX);
+        }
     }
 }
 

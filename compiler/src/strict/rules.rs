@@ -1,0 +1,337 @@
+//! Rules, each for the three kinds of packet of a connection that it admits.
+//!
+//! Invariant: a packet of the original direction is matched by its own header, one that is related to it or goes back
+//! by the original tuple that connection tracking has of it. Rules with a remote are conjunctions; an id belongs to
+//! one remote, direction and family, and what completes it always does the same.
+
+use super::tables::{DELIVER, EGRESS, FORWARD, INGRESS};
+use crate::host::Local;
+use crate::masks::exact;
+use crate::template::{bits, ct_state, ip, protocol};
+use crate::{AnnotatedFlow, Consequence, Unsupported};
+use flowproof_model::policy::{
+    AddressGroupId, Direction, Ethertype, GroupId, IcmpMatch, IpNet, Policy, Protocol, Rule, RulePeer,
+    Statefulness, Transport,
+};
+use flowproof_packet::{Field, MacAddr};
+use flowproof_switch::flow::normalise::normalise;
+use flowproof_switch::flow::{Action, Conjunction, Flow, Match};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Priority of rules without a remote.
+const DIRECT: u16 = 80;
+/// Priority of conjunctions.
+const CONJUNCTIVE: u16 = 70;
+
+/// Which packets of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    /// Those of the original direction, the first one included.
+    Original,
+    /// Errors about those that went back, which go in the original direction.
+    Related,
+    /// Those that go back, and errors that do.
+    Back,
+}
+
+const VIEWS: [View; 3] = [View::Original, View::Related, View::Back];
+
+impl View {
+    const fn states(self) -> ct_state::Bits {
+        match self {
+            Self::Original => ct_state::FORTH,
+            Self::Related => ct_state::RELATED_FORTH,
+            Self::Back => ct_state::BACK,
+        }
+    }
+
+    /// The table in which a rule of `direction` meets these packets.
+    const fn table(self, direction: Direction) -> u8 {
+        match (self, direction) {
+            (Self::Original | Self::Related, Direction::Egress) | (Self::Back, Direction::Ingress) => EGRESS,
+            (Self::Original | Self::Related, Direction::Ingress) | (Self::Back, Direction::Egress) => INGRESS,
+        }
+    }
+
+    /// The field with the address of the other end of a rule.
+    const fn peer(self, direction: Direction, family: Ethertype) -> Field {
+        match (self, direction, family) {
+            (Self::Original, Direction::Ingress, Ethertype::Ipv4) => Field::NwSrc,
+            (Self::Original, Direction::Egress, Ethertype::Ipv4) => Field::NwDst,
+            (Self::Original, Direction::Ingress, Ethertype::Ipv6) => Field::Ipv6Src,
+            (Self::Original, Direction::Egress, Ethertype::Ipv6) => Field::Ipv6Dst,
+            (Self::Related | Self::Back, Direction::Ingress, Ethertype::Ipv4) => Field::CtNwSrc,
+            (Self::Related | Self::Back, Direction::Egress, Ethertype::Ipv4) => Field::CtNwDst,
+            (Self::Related | Self::Back, Direction::Ingress, Ethertype::Ipv6) => Field::CtIpv6Src,
+            (Self::Related | Self::Back, Direction::Egress, Ethertype::Ipv6) => Field::CtIpv6Dst,
+        }
+    }
+
+    /// The fields with protocol, destination port, ICMP type and ICMP code.
+    const fn what(self) -> [Field; 4] {
+        match self {
+            Self::Original => [Field::NwProto, Field::TcpDst, Field::Icmpv4Type, Field::Icmpv4Code],
+            Self::Related | Self::Back => {
+                [Field::CtNwProto, Field::CtTpDst, Field::CtTpSrc, Field::CtTpDst]
+            }
+        }
+    }
+}
+
+/// What accepted packets of a table do.
+const fn accept(table: u8) -> Action {
+    let to = if table == EGRESS { FORWARD } else { DELIVER };
+    Action::Resubmit { port: None, table: Some(to), ct: false }
+}
+
+/// Who may be at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Remote<'p> {
+    Group(&'p GroupId),
+    AddressGroup(&'p AddressGroupId),
+}
+
+type Key<'p> = (Remote<'p>, Direction, Ethertype);
+
+/// The rules of a policy, and what cannot be expressed of them.
+pub(super) struct Rules<'p, 'u> {
+    policy: &'p Policy,
+    ids: HashMap<Key<'p>, u32>,
+    in_use: BTreeMap<u16, BTreeSet<Key<'p>>>,
+    unsupported: &'u mut BTreeSet<Unsupported>,
+}
+
+/// IPv6 extension headers: the switch looks behind them, so that no packet has them as its protocol (ovs-fields(7)).
+const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
+
+/// What `protocol` matches of the packets of a view, ports as blocks; nothing if it cannot be expressed.
+fn what(family: Ethertype, protocol: Protocol, view: View) -> Vec<Match> {
+    let [number_field, port, kind_field, code_field] = view.what();
+    let mut base = Match::default();
+    base.set(Field::DlType, ip(family).into(), u128::MAX);
+    let (value, mask) = view.states();
+    base.set(Field::CtState, value, mask);
+    if let Some(number) = protocol.number(family) {
+        base.set(number_field, number.into(), u128::MAX);
+    }
+    // A fragment shows zeros where ports and types would be.
+    let whole = |matching: &mut Match| {
+        if view == View::Original {
+            matching.set(Field::NwFrag, 0, u128::MAX);
+        }
+    };
+    match protocol {
+        Protocol::Transport(transport, Some(range)) => {
+            if !has_ports(transport) {
+                return Vec::new();
+            }
+            let with = |block: crate::masks::PortBlock| {
+                let mut matching = base.clone();
+                matching.set(port, block.value.into(), block.mask.into());
+                whole(&mut matching);
+                matching
+            };
+            return exact(range.min(), range.max()).into_iter().map(with).collect();
+        }
+        Protocol::Icmp(IcmpMatch::Type(kind)) => {
+            base.set(kind_field, kind.into(), u128::MAX);
+            whole(&mut base);
+        }
+        Protocol::Icmp(IcmpMatch::TypeCode(kind, code)) => {
+            base.set(kind_field, kind.into(), u128::MAX);
+            base.set(code_field, code.into(), u128::MAX);
+            whole(&mut base);
+        }
+        Protocol::Other(number) if family == Ethertype::Ipv6 && EXTENSION_HEADERS.contains(&number) => {
+            return Vec::new();
+        }
+        Protocol::Any | Protocol::Icmp(IcmpMatch::Any) | Protocol::Transport(_, None) | Protocol::Other(_) => {}
+    }
+    vec![base]
+}
+
+const fn has_ports(transport: Transport) -> bool {
+    matches!(transport.number(), protocol::TCP | protocol::UDP | protocol::SCTP)
+}
+
+fn flow(table: u8, priority: u16, mut matching: Match, actions: Vec<Action>, why: &str) -> AnnotatedFlow {
+    normalise(&mut matching);
+    AnnotatedFlow { flow: Flow { table, priority, matching, actions, ..Flow::default() }, why: why.to_owned() }
+}
+
+/// One clause of a conjunction of two.
+fn clause(id: u32, clause: u8) -> Action {
+    Action::Conjunction(Conjunction { id, clause, clauses: 2 })
+}
+
+impl<'p, 'u> Rules<'p, 'u> {
+    pub(super) fn new(policy: &'p Policy, unsupported: &'u mut BTreeSet<Unsupported>) -> Self {
+        Self { policy, ids: HashMap::new(), in_use: BTreeMap::new(), unsupported }
+    }
+
+    /// The flows of a port's rules.
+    pub(super) fn port(&mut self, flows: &mut Vec<AnnotatedFlow>, local: &Local<'p>) {
+        // What completes which conjunctions, so that one match is one flow.
+        let mut clauses: BTreeMap<(u8, Match), BTreeMap<u32, Vec<String>>> = BTreeMap::new();
+        let mut accepted: BTreeMap<(Direction, Ethertype, u32), Vec<String>> = BTreeMap::new();
+        for group in local.port.groups.iter().filter_map(|id| self.policy.groups.get(id)) {
+            if group.statefulness == Statefulness::Stateless {
+                let reason = "it is stateless, and replies are admitted nevertheless";
+                self.list("security group", group.id.as_str(), Consequence::Widened, reason.to_owned());
+            }
+            for rule in &group.rules {
+                self.limits(rule);
+                let name = format!("{} rule `{}`", rule.direction.name(), rule.id);
+                let id = self.id(rule, local.subject.vlan);
+                for (view, mut matching) in matches(rule) {
+                    let table = view.table(rule.direction);
+                    matching.set(Field::Reg5, local.subject.ofport.into(), u128::MAX);
+                    match id {
+                        None => {
+                            let why = format!("port `{}`: {name}", local.port.id);
+                            flows.push(flow(table, DIRECT, matching, vec![accept(table)], &why));
+                        }
+                        Some(id) => {
+                            normalise(&mut matching);
+                            let ids = clauses.entry((table, matching)).or_default();
+                            ids.entry(id).or_default().push(name.clone());
+                        }
+                    }
+                }
+                if let Some(id) = id {
+                    accepted.entry((rule.direction, rule.ethertype, id)).or_default().push(name);
+                }
+            }
+        }
+        for ((table, matching), ids) in clauses {
+            let names: BTreeSet<_> = ids.values().flatten().cloned().collect();
+            let why = format!("port `{}`: {}", local.port.id, names.into_iter().collect::<Vec<_>>().join(", "));
+            let actions = ids.keys().map(|id| clause(*id, 2)).collect();
+            flows.push(flow(table, CONJUNCTIVE, matching, actions, &why));
+        }
+        for ((_, family, id), names) in accepted {
+            let why = format!("port `{}`: {}, completed", local.port.id, names.join(", "));
+            for table in [EGRESS, INGRESS] {
+                let mut matching = Match::default();
+                matching.set(Field::DlType, ip(family).into(), u128::MAX);
+                matching.set(Field::ConjId, id.into(), u128::MAX);
+                matching.set(Field::Reg5, local.subject.ofport.into(), u128::MAX);
+                flows.push(flow(table, CONJUNCTIVE, matching, vec![accept(table)], &why));
+            }
+        }
+    }
+
+    /// The conjunction of a rule with a remote.
+    fn id(&mut self, rule: &'p Rule, vlan: u16) -> Option<u32> {
+        let remote = match &rule.peer {
+            RulePeer::Group(id) => Remote::Group(id),
+            RulePeer::AddressGroup(id) => Remote::AddressGroup(id),
+            RulePeer::Any | RulePeer::Prefix(_) => return None,
+        };
+        let key = (remote, rule.direction, rule.ethertype);
+        self.in_use.entry(vlan).or_default().insert(key);
+        let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX - 1) + 1;
+        Some(*self.ids.entry(key).or_insert(next))
+    }
+
+    fn members_of(&self, (remote, _, family): Key<'_>) -> BTreeSet<(IpNet, Option<MacAddr>)> {
+        let mut members = BTreeSet::new();
+        match remote {
+            Remote::AddressGroup(id) => {
+                let group = self.policy.address_groups.get(id);
+                members.extend(group.iter().flat_map(|group| &group.addresses).map(|prefix| (*prefix, None)));
+            }
+            Remote::Group(id) => {
+                for port in self.policy.members_of(id) {
+                    members.extend(port.fixed_ips.iter().map(|ip| (IpNet::from(*ip), None)));
+                    let mac = |prefix: &IpNet, mac| (prefix.prefix_len() == 0).then_some(mac);
+                    members.extend(port.address_pairs.iter().map(|p| (p.prefix, mac(&p.prefix, p.mac))));
+                }
+            }
+        }
+        members.retain(|(prefix, _)| Ethertype::of_prefix(prefix) == family);
+        members
+    }
+
+    /// Who may be at the other end, once a network.
+    pub(super) fn members(&self, flows: &mut Vec<AnnotatedFlow>) {
+        for (vlan, keys) in &self.in_use {
+            let mut who: BTreeMap<(u8, Match), (BTreeSet<u32>, String)> = BTreeMap::new();
+            for key in keys {
+                let (_, direction, family) = *key;
+                let Some(id) = self.ids.get(key) else { continue };
+                for (prefix, mac) in self.members_of(*key) {
+                    for view in VIEWS {
+                        let table = view.table(direction);
+                        let mut matching = peer(&prefix, direction, view);
+                        matching.set(Field::DlType, ip(family).into(), u128::MAX);
+                        let (value, mask) = view.states();
+                        matching.set(Field::CtState, value, mask);
+                        matching.set(Field::Reg6, (*vlan).into(), u128::MAX);
+                        // A member that may use every address is told by its MAC.
+                        if let Some(mac) = mac {
+                            let field = if table == EGRESS { Field::DlDst } else { Field::DlSrc };
+                            matching.set(field, mac.to_bits().into(), u128::MAX);
+                        }
+                        normalise(&mut matching);
+                        let why = format!("network {vlan}: `{prefix}` as a member");
+                        who.entry((table, matching)).or_insert_with(|| (BTreeSet::new(), why)).0.insert(*id);
+                    }
+                }
+            }
+            for ((table, matching), (ids, why)) in who {
+                let actions = ids.iter().map(|id| clause(*id, 1)).collect();
+                flows.push(flow(table, CONJUNCTIVE, matching, actions, &why));
+            }
+        }
+    }
+
+    fn list(&mut self, object: &'static str, id: &str, consequence: Consequence, reason: String) {
+        self.unsupported.insert(Unsupported { object, id: id.to_owned(), consequence, reason });
+    }
+
+    fn limits(&mut self, rule: &Rule) {
+        let narrowed = match rule.protocol {
+            Protocol::Transport(transport, Some(_)) if !has_ports(transport) => {
+                format!("ports of protocol {} cannot be matched: it has no flows", transport.number())
+            }
+            Protocol::Other(number)
+                if rule.ethertype == Ethertype::Ipv6 && EXTENSION_HEADERS.contains(&number) =>
+            {
+                format!("{number} is an extension header, which no packet has as its protocol: it has no flows")
+            }
+            Protocol::Transport(Transport::Udp, Some(range)) if rule.direction == Direction::Egress => {
+                let client = if rule.ethertype == Ethertype::Ipv4 { 68 } else { 546 };
+                if !(range.min()..=range.max()).contains(&client) {
+                    return;
+                }
+                format!("port {client} is a DHCP client's, to which no port may send")
+            }
+            _ => return,
+        };
+        self.list("rule", rule.id.as_str(), Consequence::Narrowed, narrowed);
+    }
+}
+
+/// The address of the other end, in the field where a view shows it.
+fn peer(prefix: &IpNet, direction: Direction, view: View) -> Match {
+    let mut matching = Match::default();
+    let (value, mask) = bits(prefix);
+    matching.set(view.peer(direction, Ethertype::of_prefix(prefix)), value, mask);
+    matching
+}
+
+/// What a rule matches of each kind of packet, its prefix included.
+fn matches(rule: &Rule) -> Vec<(View, Match)> {
+    let mut all = Vec::new();
+    for view in VIEWS {
+        for mut matching in what(rule.ethertype, rule.protocol, view) {
+            if let RulePeer::Prefix(prefix) = &rule.peer {
+                let (value, mask) = bits(prefix);
+                matching.set(view.peer(rule.direction, rule.ethertype), value, mask);
+            }
+            all.push((view, matching));
+        }
+    }
+    all
+}
