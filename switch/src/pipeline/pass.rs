@@ -208,7 +208,7 @@ impl<'a, 'w> Pass<'a, 'w> {
             }
             Action::StripVlan => self.vlan(write::pop_vlan, "strip_vlan"),
             Action::PushVlan(tpid) => self.vlan(|key| write::push_vlan(key, *tpid), "push_vlan"),
-            Action::DecTtl(_) => self.decrement_ttl(),
+            Action::DecTtl(controllers) => self.decrement_ttl(controllers),
             Action::Ct(ct) => self.track(flow, ct),
             Action::CtClear => {
                 self.plan.ops.push(Op::Untrack);
@@ -238,11 +238,13 @@ impl<'a, 'w> Pass<'a, 'w> {
         self.note(|| Event::Header(action));
     }
 
-    fn decrement_ttl(&mut self) {
+    /// `dec_ttl(controllers)`: a packet without hops left goes to each of the controllers instead.
+    fn decrement_ttl(&mut self, controllers: &str) {
         if write::decrement_ttl(&mut self.key) {
             self.note(|| Event::Header("dec_ttl"));
         } else {
             self.note(|| Event::Skipped("no hops left: the flow's other actions are not carried out"));
+            controllers.split(',').for_each(|_| self.controller());
             self.leave();
         }
     }
