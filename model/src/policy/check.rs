@@ -6,8 +6,16 @@ use super::{GroupId, Host, NetworkId, Policy, Port, PortId, RulePeer, Statefulne
 use flowproof_packet::MacAddr;
 use std::collections::{HashMap, HashSet};
 
-/// All faults between objects.
+/// All faults between objects. That an object is missed which is there but faulty is no fault of its own.
 pub(super) fn check(policy: &Policy, faults: &mut Faults) {
+    let faulty: HashSet<_> = faults.iter().map(|fault| (fault.object, fault.id.clone())).collect();
+    let mut found = Faults::new();
+    between(policy, &mut found);
+    let follows = |problem: &Problem| matches!(problem, Problem::Unknown { kind, id } if faulty.contains(&(*kind, id.clone())));
+    faults.extend(found.into_iter().filter(|fault| !follows(&fault.problem)));
+}
+
+fn between(policy: &Policy, faults: &mut Faults) {
     rules(policy, faults);
     for port in policy.ports.values() {
         references(policy, port, faults);
@@ -98,6 +106,9 @@ fn bindings(policy: &Policy, host: &Host, faults: &mut Faults) {
             push("port_id", unknown("port", id.as_str()));
             continue;
         };
+        if !policy.networks.contains_key(&port.network) {
+            continue;
+        }
         let vlan = *vlan_of.entry(&port.network).or_insert(binding.vlan);
         let network = *network_of.entry(binding.vlan).or_insert(&port.network);
         if vlan != binding.vlan {
