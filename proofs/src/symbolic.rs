@@ -14,8 +14,8 @@
 use crate::{
     frames,
     predicate::Predicate,
-    set::PacketSets,
-    symkey::{Form, SymKey},
+    set::{Literal, PacketSets},
+    symkey::{Form, SymKey, tracked_state},
     tables::Tables,
     vars,
 };
@@ -328,14 +328,16 @@ impl<S: PacketSets> Execution<'_, S> {
         if ct.nat.is_some() || !ct.other.is_empty() {
             self.emit(Emit::Opaque("ct() with nat or alg".to_owned()), &state);
         }
-        if let Some(table) = ct.table.filter(|_| state.recirculations < u16::from(self.profile.recirculations())) {
+        if let Some(table) =
+            ct.table.filter(|_| state.recirculations < u16::from(self.profile.recirculations()))
+        {
             let mut copy = state.clone();
             let depth = copy.recirculations;
             let zone = match ct.zone {
                 Zone::Const(zone) => Some(u128::from(zone)),
                 Zone::Field(part) => copy.key.constant(part),
             };
-            copy.key.track(depth);
+            copy.key.track(depth, may_be_overdue(self.profile, self.form));
             match zone {
                 Some(zone) => copy.key.set(Field::CtZone, zone, u128::MAX),
                 None => self.emit(Emit::Opaque("ct() in a zone taken from the packet".to_owned()), &copy),
@@ -345,7 +347,7 @@ impl<S: PacketSets> Execution<'_, S> {
             }
             copy.recirculations += 1;
             (copy.depth, copy.calls) = (0, 0);
-            let legal = legal_answers(self.sets, self.profile, depth);
+            let legal = legal_answers(self.sets, self.profile, self.form, depth);
             copy.packets = self.sets.and(copy.packets, legal);
             if !self.sets.is_empty(copy.packets) {
                 self.enter(table, None, copy);
@@ -399,44 +401,50 @@ pub(crate) fn retag(action: &Action, key: &mut SymKey) {
     }
 }
 
+/// Whether `ct()` may let go of a frame before its train is complete, untracked and invalid.
+pub(crate) fn may_be_overdue(profile: Profile, form: Form) -> bool {
+    form != Form::Whole && !profile.reassembles()
+}
+
 /// What connection tracking may answer at nesting `depth`: exactly one of `new`, `est`, `rel`, `inv`; `rpl` only
-/// with `est` or `rel`; no mark and no label on what is invalid; neighbour and listener discovery
-/// as the profile has it, redirects invalid.
-pub fn legal_answers<S: PacketSets>(sets: &mut S, profile: Profile, depth: u16) -> S::Set {
-    let bits: Vec<vars::Var> = vars::tracked(depth, Field::CtState).rev().collect();
-    let bit = |flag: u32| bits.get(flag.trailing_zeros() as usize).copied().unwrap_or(vars::Var(0));
-    let kinds = [state::NEW, state::EST, state::REL, state::INV];
-    let (mut legal, mut invalid, mut fresh) = (sets.none(), sets.none(), sets.none());
-    for kind in kinds {
-        let mut literals: Vec<_> = kinds.iter().map(|other| (bit(*other), *other == kind)).collect();
-        if kind == state::NEW || kind == state::INV {
-            literals.push((bit(state::RPL), false));
+/// with `est` or `rel`; no mark and no label on what is invalid, except that userspace leaves those of the connection on
+/// a segment outside its window; neighbour and listener discovery as the profile has it, redirects invalid. An overdue
+/// fragment is `inv` without `trk`, its mark and label anything.
+pub fn legal_answers<S: PacketSets>(sets: &mut S, profile: Profile, form: Form, depth: u16) -> S::Set {
+    let answer = |sets: &mut S, flags: u32, unmarked: bool| {
+        let bits = vars::tracked(depth, Field::CtState).rev().enumerate();
+        let open = if flags & (state::EST | state::REL) != 0 { state::RPL } else { 0 };
+        let mut literals: Vec<Literal> = bits
+            .filter(|(i, _)| {
+                (tracked_state::UNKNOWN | state::TRK) & !open & 1u32.checked_shl(*i as u32).unwrap_or(0) != 0
+            })
+            .map(|(i, var)| (var, flags >> i & 1 == 1))
+            .collect();
+        if unmarked {
+            let marks = vars::tracked(depth, Field::CtMark).chain(vars::tracked(depth, Field::CtLabel));
+            literals.extend(marks.map(|var| (var, false)));
         }
-        if kind == state::INV {
-            literals.extend(
-                vars::tracked(depth, Field::CtMark)
-                    .chain(vars::tracked(depth, Field::CtLabel))
-                    .map(|v| (v, false)),
-            );
-        }
-        let answer = sets.cube(&literals);
-        legal = sets.or(legal, answer);
-        if kind == state::INV {
-            invalid = answer;
-        }
-        if kind == state::NEW {
-            literals.extend(vars::tracked(depth, Field::CtMark).map(|var| (var, false)));
-            fresh = sets.cube(&literals);
-        }
+        sets.cube(&literals)
+    };
+    let tracked = |flag| flag | state::TRK;
+    let mut legal = answer(sets, tracked(state::INV), profile.reassembles());
+    for kind in [state::NEW, state::EST, state::REL] {
+        let one = answer(sets, tracked(kind), false);
+        legal = sets.or(legal, one);
     }
+    let invalid = answer(sets, tracked(state::INV), true);
+    let untrackable = if profile.nd_is_new() { answer(sets, tracked(state::NEW), true) } else { invalid };
     let discovery = icmpv6(&frames::DISCOVERY).to_set(sets);
     let redirect = icmpv6(&[frames::REDIRECT]).to_set(sets);
-    let answer = if profile.nd_is_new() { fresh } else { invalid };
     let mut answers = sets.minus(legal, discovery);
     answers = sets.minus(answers, redirect);
-    for (packets, answer) in [(discovery, answer), (redirect, invalid)] {
-        let tracked = sets.and(packets, answer);
-        answers = sets.or(answers, tracked);
+    for (packets, answer) in [(discovery, untrackable), (redirect, invalid)] {
+        let these = sets.and(packets, answer);
+        answers = sets.or(answers, these);
+    }
+    if may_be_overdue(profile, form) {
+        let overdue = answer(sets, state::INV, false);
+        answers = sets.or(answers, overdue);
     }
     answers
 }

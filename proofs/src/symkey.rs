@@ -132,13 +132,14 @@ impl SymKey {
         }
     }
 
-    /// The answer of a `ct()` at nesting `depth`: tracked, no NAT, the rest unknown.
-    pub fn track(&mut self, depth: u16) {
+    /// The answer of a `ct()` at nesting `depth`: no NAT, the rest unknown. `+trk` is known unless the packet `may_be_overdue`:
+    /// a fragment that waited in vain for the rest of its train.
+    pub fn track(&mut self, depth: u16, may_be_overdue: bool) {
         for field in vars::tracked_fields() {
             self.rename(field, vars::tracked(depth, field).next());
         }
-        let unknown = u128::from(tracked_state::UNKNOWN);
-        self.set(Field::CtState, u128::from(tracked_state::TRK), !unknown);
+        let unknown = tracked_state::UNKNOWN | if may_be_overdue { tracked_state::TRK } else { 0 };
+        self.set(Field::CtState, u128::from(tracked_state::TRK), !u128::from(unknown));
     }
 
     /// As after `ct_clear`, or after a `ct()` for the actions that follow it.
@@ -282,7 +283,7 @@ impl SymKey {
 pub mod tracked_state {
     use flowproof_switch::conntrack::state;
 
-    /// Always set after a `ct()`.
+    /// Set after a `ct()`, unless a fragment is overdue.
     pub const TRK: u32 = state::TRK;
     /// Left to connection tracking; NAT is not modelled.
     pub const UNKNOWN: u32 = state::NEW | state::EST | state::REL | state::RPL | state::INV;
@@ -324,7 +325,7 @@ mod tests {
     #[test]
     fn tracking_leaves_five_state_bits_open_and_untracking_none() {
         let mut key = SymKey::entering(13, Form::Whole);
-        key.track(0);
+        key.track(0, false);
         assert_eq!(key.wanted(&matching(Field::CtState, 0x21)).unwrap().len(), 5);
         assert_eq!(key.wanted(&matching(Field::CtState, 0x01)), None);
         key.untrack();

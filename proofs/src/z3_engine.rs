@@ -12,7 +12,7 @@ use crate::{
     frames::{self, EXTENSION_HEADERS, Inside},
     predicate::Predicate,
     set::Literal,
-    symbolic::{Emit, emitted, icmpv6, retag},
+    symbolic::{Emit, emitted, icmpv6, may_be_overdue, retag},
     symkey::{Bit, Form, SymKey},
     tables::{Level, Tables},
     vars::{self, Var},
@@ -273,18 +273,34 @@ impl<'a> Encoder<'a> {
             let bit = flag.trailing_zeros();
             answer.extract(bit, bit).eq(BV::from_u64(1, 1))
         };
-        let [new, est, rel, inv, rpl] = [state::NEW, state::EST, state::REL, state::INV, state::RPL].map(has);
+        let [new, est, rel, inv, rpl, trk] =
+            [state::NEW, state::EST, state::REL, state::INV, state::RPL, state::TRK].map(has);
         let kinds: Vec<(&Bool, i32)> = [&new, &est, &rel, &inv].into_iter().map(|kind| (kind, 1)).collect();
         let one_kind = Bool::pb_eq(&kinds, 1);
         let reply = rpl.implies(any(&[est, rel]));
         let zero = |bits: BV| bits.eq(BV::from_u64(0, bits.get_size()));
-        let unmarked = zero(self.term(Term::Tracked(depth, Field::CtMark)));
-        let unlabelled = zero(self.term(Term::Tracked(depth, Field::CtLabel)));
-        let nothing_on_invalid = inv.implies(all(&[unmarked.clone(), unlabelled]));
+        let unmarked = all(&[
+            zero(self.term(Term::Tracked(depth, Field::CtMark))),
+            zero(self.term(Term::Tracked(depth, Field::CtLabel))),
+        ]);
         let discovery = self.predicate(&icmpv6(&frames::DISCOVERY));
-        let redirect = self.predicate(&icmpv6(&[frames::REDIRECT])).implies(&inv);
-        let answer = if self.profile.nd_is_new() { all(&[new, unmarked]) } else { inv };
-        all(&[one_kind, reply, nothing_on_invalid, discovery.implies(answer), redirect])
+        let redirect = self.predicate(&icmpv6(&[frames::REDIRECT]));
+        let untrackable = if self.profile.nd_is_new() { new } else { inv.clone() };
+        let mut rules = vec![
+            trk.clone(),
+            one_kind.clone(),
+            reply.clone(),
+            discovery.implies(all(&[untrackable, unmarked.clone()])),
+            redirect.implies(all(&[inv.clone(), unmarked.clone()])),
+        ];
+        if self.profile.reassembles() {
+            rules.push(inv.implies(&unmarked));
+        }
+        let legal = all(&rules);
+        if !may_be_overdue(self.profile, self.form) {
+            return legal;
+        }
+        any(&[legal, all(&[trk.not(), inv, one_kind, reply])])
     }
 
     fn reach(&mut self, in_port: Option<PortNo>, at: &At<'a>) -> Bool {
@@ -438,13 +454,14 @@ impl<'a> Encoder<'a> {
         if ct.nat.is_some() || !ct.other.is_empty() {
             leads.push(self.leaves(Emit::Opaque("ct() with nat or alg".to_owned()), &at.key));
         }
-        if let Some(table) = ct.table.filter(|_| at.recirculations < u16::from(self.profile.recirculations())) {
+        if let Some(table) = ct.table.filter(|_| at.recirculations < u16::from(self.profile.recirculations()))
+        {
             let zone = match ct.zone {
                 Zone::Const(zone) => Some(u128::from(zone)),
                 Zone::Field(part) => at.key.constant(part),
             };
             let mut key = at.key.clone();
-            key.track(at.recirculations);
+            key.track(at.recirculations, may_be_overdue(self.profile, self.form));
             match zone {
                 Some(zone) => key.set(Field::CtZone, zone, u128::MAX),
                 None => leads
