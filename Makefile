@@ -18,7 +18,7 @@ setup: ## install what building needs (Z3 into .z3/; packages by apt-get where a
 build: setup ## build the release binary, target/release/flowproof
 	$(CARGO) build --release --locked
 
-demo: build ## prove, lint and trace the flow tables of a real host
+demo: build ## lint, trace and prove the flow tables of a real host of 2016
 	@tools/demo.sh $(TARGET)/release/flowproof $(EXAMPLE)
 
 test: setup ## everything the gate asks: format, lints, documentation, all tests
