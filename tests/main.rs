@@ -5,4 +5,6 @@ mod architecture;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod real_switch;
+#[cfg(test)]
 mod tidy;

@@ -10,6 +10,7 @@ use std::{
     io::{self, Write},
     os::unix::{
         fs::{DirBuilderExt, OpenOptionsExt},
+        net::UnixStream,
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -118,10 +119,12 @@ impl Guard {
         written.map_err(|_| EnvError::Ended { log: self.log() })
     }
 
+    /// Waits until a daemon listens on its socket.
     fn wait_for(&mut self, socket: &str) -> Result<(), EnvError> {
         let path = self.path(socket);
         let end = Instant::now() + PATIENCE;
-        while !path.exists() {
+        // The socket is there before anybody listens on it.
+        while UnixStream::connect(&path).is_err() {
             if self.has_ended() {
                 return Err(EnvError::Ended { log: self.log() });
             }

@@ -9,7 +9,7 @@ use crate::{
     error::{EnvError, LoadError},
     guard::{Guard, program},
     pcap::Tail,
-    trace::{self, RealTrace, TraceRequest},
+    trace::{self, DatapathAction, RealTrace, TraceRequest},
     unixctl::Unixctl,
 };
 use flowproof_packet::{MacAddr, PortNo, port};
@@ -29,6 +29,8 @@ const SENTINEL_TYPE: u16 = 0x88b5;
 const SENTINEL_SOURCE: [u8; 6] = [0x06, 0xf1, 0x0f, 0x9a, 0x00, 0x0f];
 /// Frames in one batch: the dummy port's queue holds a hundred.
 const BATCH: usize = 90;
+/// Reassembled datagrams and other long frames should not be lost at a port.
+const MTU: &str = "mtu_request=9000";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Traces that are under way at once.
 const PIPELINE: usize = 8;
@@ -62,7 +64,7 @@ pub struct RealSwitch {
 fn port_settings(guard: &Guard, name: &str, ofport: PortNo, access_vlan: Option<u16>) -> Vec<String> {
     let mut words = vec!["--".to_owned(), "add-port".to_owned(), BRIDGE.to_owned(), name.to_owned()];
     words.extend(access_vlan.map(|vlan| format!("tag={vlan}")));
-    words.extend(["--", "set", "Interface", name, "type=dummy", "mtu_request=9000"].map(str::to_owned));
+    words.extend(["--", "set", "Interface", name, "type=dummy", MTU].map(str::to_owned));
     words.push(format!("ofport_request={ofport}"));
     words.push(format!("options:tx_pcap={}", capture(guard, ofport).display()));
     words
@@ -82,7 +84,7 @@ fn bridge_settings(guard: &Guard) -> Vec<String> {
     words.extend(
         ["n-handler-threads=1", "n-revalidator-threads=1"].map(|word| format!("other-config:{word}")),
     );
-    words.extend(["--", "set", "Interface", BRIDGE].map(str::to_owned));
+    words.extend(["--", "set", "Interface", BRIDGE, MTU].map(str::to_owned));
     words.push(format!("options:tx_pcap={}", capture(guard, port::LOCAL).display()));
     words
 }
@@ -252,24 +254,27 @@ impl RealSwitch {
             message: format!("no port {in_port}"),
         })?;
         for batch in frames.chunks(BATCH) {
-            self.sent += 1;
-            let number = self.sent.to_be_bytes();
-            let mut texts: Vec<String> = batch.iter().map(|frame| hex(frame)).collect();
-            texts.push(hex(&sentinel(&number)));
-            let arguments: Vec<&str> =
-                [name.as_str()].into_iter().chain(texts.iter().map(String::as_str)).collect();
-            let answers =
-                self.control.calls(&[("revalidator/purge", &[]), ("netdev-dummy/receive", &arguments)]);
-            for answer in answers.map_err(|error| self.explained(error))? {
-                answer?;
-            }
-            self.wait_for_sentinel(number)?;
+            self.batch(&name, batch)?;
         }
         let mut left = Vec::new();
         for port in &mut self.ports {
             left.extend(port.tail.read()?.into_iter().map(|frame| (port.ofport, frame)));
         }
         Ok(left)
+    }
+
+    /// Sends frames and the sentinel behind them, and waits for it.
+    fn batch(&mut self, port: &str, frames: &[&[u8]]) -> Result<(), EnvError> {
+        self.sent += 1;
+        let number = self.sent.to_be_bytes();
+        let mut texts: Vec<String> = frames.iter().map(|frame| hex(frame)).collect();
+        texts.push(hex(&sentinel(number)));
+        let arguments: Vec<&str> = [port].into_iter().chain(texts.iter().map(String::as_str)).collect();
+        let answers = self.control.calls(&[("revalidator/purge", &[]), ("netdev-dummy/receive", &arguments)]);
+        for answer in answers.map_err(|error| self.explained(error))? {
+            answer?;
+        }
+        self.wait_for_sentinel(number)
     }
 
     fn wait_for_sentinel(&mut self, number: [u8; 8]) -> Result<(), EnvError> {
@@ -326,7 +331,11 @@ impl RealSwitch {
                 .collect();
             let answers = self.control.calls(&commands).map_err(|error| self.explained(error))?;
             for answer in answers.into_iter().skip(1).step_by(2) {
-                traces.push(trace::parse(&answer?, &self.datapath_ports)?);
+                let mut trace = trace::parse(&answer?, &self.datapath_ports)?;
+                // `ALL` floods our own port too.
+                let barrier = DatapathAction::Output(self.barrier_port);
+                trace.passes.iter_mut().for_each(|pass| pass.actions.retain(|action| *action != barrier));
+                traces.push(trace);
             }
         }
         Ok(traces)
@@ -400,7 +409,9 @@ impl RealSwitch {
     /// The machine fails.
     pub fn advance(&mut self, milliseconds: u64) -> Result<(), EnvError> {
         self.purge()?;
-        self.appctl("time/warp", &[&milliseconds.to_string()]).map(drop)
+        self.appctl("time/warp", &[&milliseconds.to_string()])?;
+        // What is too old goes in the next turns of the main loop.
+        self.batch(BRIDGE, &[])
     }
 
     /// Any command that `ovs-appctl` knows, for settings.
@@ -421,7 +432,7 @@ impl RealSwitch {
     }
 }
 
-fn sentinel(number: &[u8; 8]) -> Vec<u8> {
+fn sentinel(number: [u8; 8]) -> Vec<u8> {
     let mut frame = vec![2; 6];
     frame.extend(SENTINEL_SOURCE);
     frame.extend(SENTINEL_TYPE.to_be_bytes());

@@ -1,0 +1,169 @@
+//! A real Open vSwitch 3.1 beside the interpreter: the same flows, the same frames, and no difference allowed.
+//!
+//! `FLOWPROOF_SOAK=N` makes N comparisons in each suite instead of a few thousand, with a seed of the hour;
+//! `FLOWPROOF_SEED` sets it. Without Open vSwitch the suites say so and pass, except where `CI` is set.
+//!
+//! What the interpreter leaves out on purpose, and where it is kept out of the comparisons:
+//!
+//! | abstraction | why | kept out by |
+//! |---|---|---|
+//! | ties between flows of one priority | OpenFlow leaves the winner open; the trace says so | packets that meet one are not compared |
+//! | order among the ports of a flood | the switch floods in the order of a hash table | outputs are compared port by port |
+//! | the cleaner of fragments | a thread drops held fragments of 25 seconds, about once a minute | scenarios with fragments last 25 seconds |
+
+mod packets;
+mod random_tables;
+mod rng;
+mod scenario;
+mod stateful;
+mod stateless;
+mod world;
+
+use flowproof_ovs::RealSwitch;
+use rng::Rng;
+use std::{
+    env,
+    io::{Write, stderr},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use world::World;
+
+/// How much to compare.
+#[derive(Clone, Debug)]
+struct Budget {
+    suite: &'static str,
+    count: usize,
+    seed: u64,
+    soak: bool,
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}: `{text}` is no number")))
+}
+
+impl Budget {
+    fn of(suite: &'static str, usual: usize) -> Self {
+        let soak = number("FLOWPROOF_SOAK");
+        let hour = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
+        let seed = number("FLOWPROOF_SEED").unwrap_or_else(|| if soak.is_some() { hour() } else { 1 });
+        Self { suite, count: soak.map_or(usual, |count| count as usize), seed, soak: soak.is_some() }
+    }
+}
+
+/// What was compared, and what differed.
+#[derive(Debug, Default)]
+struct Findings {
+    compared: usize,
+    differences: usize,
+    shown: Vec<String>,
+    reached: (usize, usize),
+    spent: Duration,
+}
+
+impl Findings {
+    const SHOWN: usize = 5;
+
+    fn count(&mut self, comparisons: usize) {
+        self.compared += comparisons;
+    }
+
+    fn report(&mut self, text: impl FnOnce() -> String) {
+        self.differences += 1;
+        if self.shown.len() < Self::SHOWN {
+            self.shown.push(text());
+        }
+    }
+
+    fn reached(&mut self, hit: usize, all: usize) {
+        self.reached.0 += hit;
+        self.reached.1 += all;
+    }
+}
+
+/// Says something that the test harness does not swallow.
+fn say(text: &str) {
+    let _nobody_listens = writeln!(stderr(), "{text}");
+}
+
+/// A frame in digits; the middle of a long run of the same pattern is left out, with its length in brackets.
+fn hex(frame: &[u8]) -> String {
+    const PATTERN: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
+    let mut text = String::new();
+    let mut rest = frame;
+    while let Some((first, behind)) = rest.split_first() {
+        let run = rest.iter().zip(PATTERN.iter().cycle().skip_while(|letter| *letter != first));
+        let length = if PATTERN.contains(first) { run.take_while(|(a, b)| a == b).count() } else { 0 };
+        if length > 2 * PATTERN.len() {
+            text.push_str(&format!("[{}..{length}]", *first as char));
+            rest = &rest[length..];
+        } else {
+            text.push_str(&format!("{first:02x}"));
+            rest = behind;
+        }
+    }
+    text
+}
+
+/// A switch for this world; `None` where Open vSwitch is not installed and need not be.
+fn start(world: &World) -> Option<RealSwitch> {
+    match RealSwitch::start(&world.ports) {
+        Ok(switch) => Some(switch),
+        Err(error) if error.is_missing() && env::var_os("CI").is_none() => {
+            say(&format!("NOT COMPARED with a real switch: {error}"));
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs `compare` over genuine and random tables until the budget is spent.
+fn over_worlds(
+    budget: &Budget,
+    unit: &str,
+    compare: impl for<'w> Fn(RealSwitch, &'w World, &mut Rng, usize, &mut Findings) -> RealSwitch,
+) {
+    /// Worlds of each kind in a short run.
+    const WORLDS: usize = 10;
+    const LONG_VISIT: usize = 5000;
+    let genuine = world::genuine();
+    let stride = if budget.soak { 1 } else { genuine.len().div_ceil(WORLDS) };
+    let visit = if budget.soak { LONG_VISIT } else { budget.count.div_ceil(2 * WORLDS) };
+    let mut findings = Findings::default();
+    let mut running: Option<RealSwitch> = None;
+    let mut ports = Vec::new();
+    let mut rng = Rng::new(budget.seed);
+    let only = env::var("FLOWPROOF_WORLD").ok();
+    for round in 0.. {
+        if findings.compared >= budget.count || findings.shown.len() >= Findings::SHOWN {
+            break;
+        }
+        // Genuine tables in turn, then as many random ones, which share their ports.
+        let (turn, at) = (round / WORLDS, round % WORLDS);
+        let random = world::random(rng.next() >> 32);
+        let genuine = &genuine[(turn / 2 * WORLDS + at) * stride % genuine.len()];
+        let world = if turn % 2 == 0 { genuine } else { &random };
+        if only.as_ref().is_some_and(|only| !world.name.contains(only)) {
+            continue;
+        }
+        if running.is_none() || ports != world.ports {
+            drop(running.take());
+            let Some(switch) = start(world) else { return };
+            running = Some(switch);
+            ports.clone_from(&world.ports);
+        }
+        let Some(switch) = running.take() else { return };
+        let began = Instant::now();
+        running = Some(compare(switch, world, &mut rng, visit, &mut findings));
+        findings.spent += began.elapsed();
+    }
+    let Findings { compared, differences, reached: (hit, all), spent, .. } = findings;
+    let rate = compared as f64 / spent.as_secs_f64().max(0.001);
+    let coverage = if all == 0 { String::new() } else { format!(", {hit} of {all} flows reached") };
+    say(&format!(
+        "{}: {compared} {unit} compared, seed {}, {rate:.0}/s{coverage}, {differences} differences",
+        budget.suite, budget.seed
+    ));
+    let text = findings.shown.join("\n\n");
+    assert!(differences == 0, "{differences} differences, seed {}\n{text}", budget.seed);
+}

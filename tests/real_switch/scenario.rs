@@ -1,0 +1,166 @@
+//! What happens to a switch: frames, time, changed flows; told to a real one and to the interpreter alike.
+
+use super::world::World;
+use flowproof_ovs::{EnvError, RealSwitch};
+use flowproof_packet::{MacAddr, PortNo};
+use flowproof_switch::pipeline::{Switch, SwitchConfig};
+use std::{fmt, sync::Arc};
+
+/// One event.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A frame comes in.
+    Frame(PortNo, Vec<u8>),
+    /// Time passes, in milliseconds.
+    Wait(u64),
+    /// Connections of a zone, or all, are flushed.
+    FlushConnections(Option<u16>),
+    /// Learned addresses are flushed.
+    FlushAddresses,
+    /// The flows are exchanged for another variant.
+    Flows(usize),
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(port, frame) => {
+                write!(f, "frame {port} {}", super::hex(frame))
+            }
+            Self::Wait(ms) => write!(f, "wait {ms}"),
+            Self::FlushConnections(None) => f.write_str("flush connections"),
+            Self::FlushConnections(Some(zone)) => write!(f, "flush connections of zone {zone}"),
+            Self::FlushAddresses => f.write_str("flush addresses"),
+            Self::Flows(variant) => write!(f, "flows {variant}"),
+        }
+    }
+}
+
+/// What can be seen of a switch after a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct View {
+    /// By port, each port's in order.
+    pub(super) left: Vec<(PortNo, Vec<u8>)>,
+    pub(super) connections: Vec<String>,
+    pub(super) addresses: Vec<(PortNo, u16, MacAddr)>,
+}
+
+/// Both switches.
+pub(super) struct Pair<'w> {
+    world: &'w World,
+    pub(super) real: RealSwitch,
+    ours: Switch,
+    loaded: usize,
+}
+
+/// How a step went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Same,
+    /// OpenFlow leaves open what should happen.
+    Open,
+    Different {
+        ours: View,
+        theirs: View,
+    },
+}
+
+impl<'w> Pair<'w> {
+    /// Both with the world's flows, and nothing else.
+    pub(super) fn new(world: &'w World, mut real: RealSwitch) -> Self {
+        real.load(world.flows()).unwrap();
+        real.reset().unwrap();
+        let ours = Switch::new(Arc::clone(&world.variants[0]), SwitchConfig::new(world.ports.clone()));
+        Self { world, real, ours, loaded: 0 }
+    }
+
+    /// Forgets connections and addresses; held fragments and the clock stay, in both.
+    pub(super) fn reset(&mut self) {
+        self.real.reset().unwrap();
+        self.ours.flush_fdb();
+        self.ours.conntrack_mut().flush(None);
+        self.step(&Step::Flows(0), false).unwrap();
+    }
+
+    /// Takes one step; connections and addresses are compared if `all` says so, frames always.
+    pub(super) fn step(&mut self, step: &Step, all: bool) -> Result<Verdict, EnvError> {
+        let (mut ours, mut theirs) = (View::default(), View::default());
+        let mut open = false;
+        match step {
+            Step::Frame(port, frame) => {
+                theirs.left = self.real.send(*port, frame)?;
+                let outcome = self.ours.receive_traced(*port, frame);
+                assert!(!outcome.is_opaque(), "{}: {step:?}", self.world.name);
+                ours.left = outcome.delivered();
+                ours.left.sort_by_key(|(port, _)| *port);
+                open = outcome.trace.is_some_and(|trace| !trace.ambiguities().is_empty());
+            }
+            Step::Wait(ms) => {
+                self.real.advance(*ms)?;
+                self.ours.advance(*ms);
+            }
+            Step::FlushConnections(zone) => {
+                self.real.flush_conntrack(*zone)?;
+                self.ours.conntrack_mut().flush(*zone);
+            }
+            Step::FlushAddresses => {
+                self.real.flush_fdb()?;
+                self.ours.flush_fdb();
+            }
+            Step::Flows(variant) if *variant == self.loaded => {}
+            Step::Flows(variant) => {
+                let tables = &self.world.variants[*variant];
+                self.real.load(tables.flows()).unwrap();
+                self.ours.replace_tables(Arc::clone(tables));
+                self.loaded = *variant;
+            }
+        }
+        if all {
+            theirs.connections = self.real.conntrack()?;
+            theirs.addresses = self.real.fdb()?;
+            ours.connections = self.ours.conntrack().entries().map(|entry| entry.to_string()).collect();
+            ours.connections.sort_unstable();
+            ours.addresses = self.ours.fdb().entries();
+        }
+        Ok(match ours == theirs {
+            _ if open => Verdict::Open,
+            true => Verdict::Same,
+            false => Verdict::Different { ours, theirs },
+        })
+    }
+}
+
+/// Runs steps from the beginning, comparing everything after each; where they first differ.
+pub(super) fn first_difference(world: &World, steps: &[Step]) -> Option<(usize, View, View)> {
+    let mut pair = Pair::new(world, super::start(world)?);
+    for (at, step) in steps.iter().enumerate() {
+        match pair.step(step, true).unwrap() {
+            Verdict::Same => {}
+            Verdict::Open => return None,
+            Verdict::Different { ours, theirs } => return Some((at, ours, theirs)),
+        }
+    }
+    None
+}
+
+/// The scenario with as many steps left out as can be, still showing a difference.
+pub(super) fn shrunk(world: &World, steps: &[Step]) -> Vec<Step> {
+    let mut steps = steps.to_vec();
+    let mut size = steps.len().div_ceil(2);
+    while size > 0 {
+        let mut at = 0;
+        while at < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + size).min(steps.len()));
+            match first_difference(world, &fewer) {
+                Some((last, ..)) => {
+                    fewer.truncate(last + 1);
+                    steps = fewer;
+                }
+                None => at += size,
+            }
+        }
+        size /= 2;
+    }
+    steps
+}
