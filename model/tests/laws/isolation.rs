@@ -3,7 +3,9 @@
 use crate::support::{
     BROADCAST, arp, check, check_invalid, frame, intent, load, port_of, send, switched, tcp, udp, world,
 };
+use flowproof_model::crossing::{End, Standing};
 use flowproof_model::frame::Frame;
+use flowproof_model::policy::NetworkId;
 use flowproof_model::switches::Switches;
 use flowproof_model::world::World;
 use serde_json::json;
@@ -129,4 +131,25 @@ fn a_local_port_receives_what_is_for_the_mac_of_its_pair() {
     check(&mut world, "net1", &to_pair(22), "a", "admit: rule sga-0");
     check(&mut world, "net1", &to_pair(23), "a", "drop: NoRule");
     check(&mut world, "net1", &to_pair(22), "elsewhere", "not sent there");
+}
+
+#[test]
+fn whoever_is_asked_about_networks_apart_and_hairpins_are_refused() {
+    let world = world(&OPEN, &OPEN);
+    let [a, b, x] = ["a", "b", "x"].map(|id| End::Port(&world.policy.ports[id]));
+    let (net1, net2) = (NetworkId::from("net1"), NetworkId::from("net2"));
+    let frame = frame("a", "b", tcp(("10.0.0.5", 1), ("10.0.0.6", 2)));
+    let rows = [
+        (Some(&net1), a, x, "drop: OtherNetwork"),
+        (Some(&net2), a, x, "drop: OtherNetwork"),
+        (Some(&net2), a, b, "drop: OtherNetwork"),
+        (Some(&net2), End::Elsewhere, b, "drop: OtherNetwork"),
+        (None, End::Elsewhere, b, "drop: OtherNetwork"),
+        (Some(&net1), a, a, "drop: Hairpin"),
+        (Some(&net1), a, b, "admit: rule sgb-0"),
+    ];
+    for (network, sender, receiver, expected) in rows {
+        let outcome = world.judge_between(network, &frame, (sender, receiver), Standing::New);
+        assert_eq!(outcome.decisive().to_string(), expected, "{network:?}");
+    }
 }

@@ -13,8 +13,12 @@ mod isolation;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
+mod stories;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod switches;
+#[cfg(test)]
+mod theorems;
 #[cfg(test)]
 mod validation;
