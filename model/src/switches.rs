@@ -1,7 +1,8 @@
 //! Policy switches: where drivers knowingly do something else than the API's words say, under a name.
 //!
-//! Invariant: the first setting of each switch is what the words of the API mean; it is the default. A layout is
-//! proved against settings that it names, and reports print them.
+//! Invariant: the first setting of each switch is the default: what the words of the API mean, and where they say
+//! nothing, what the named property asks without `-strict`. A layout is proved against settings that it names, and
+//! reports print them.
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 
 use super::error::Fault;
 use super::{
-    AddressGroupId, Binding, GroupId, Host, IpNet, Policy, Port, PortId, Rule, RuleId, SecurityGroup, check,
+    AddressGroupId, Binding, GroupId, Host, IpNet, Policy, Port, PortId, Rule, RuleId, SecurityGroup,
 };
 
 /// One change.
@@ -39,8 +39,7 @@ impl Policy {
     pub fn apply(&mut self, change: Change) -> Result<(), Vec<Fault>> {
         let mut changed = self.clone();
         changed.carry_out(change);
-        let mut faults = Vec::new();
-        check::check(&changed, &mut faults);
+        let faults = changed.faults();
         if faults.is_empty() {
             *self = changed;
             Ok(())

@@ -35,15 +35,23 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
+struct InField<'a>(&'a str);
+
+impl fmt::Display for InField<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "`{}`: ", self.0) }
+    }
+}
+
 /// One thing that is wrong with one object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{object} `{id}`: `{field}`: {problem}")]
+#[error("{object} `{id}`: {}{problem}", InField(field))]
 pub struct Fault {
     /// What kind of object, such as `port`.
     pub object: &'static str,
     /// Its id, or its place in the list if it has none.
     pub id: String,
-    /// The field, as the API spells it.
+    /// The field, as the API spells it; empty if the object itself is none.
     pub field: &'static str,
     /// What is wrong.
     pub problem: Problem,

@@ -48,6 +48,14 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What is wrong between the objects of a policy that was put together by hand; nothing if it is well-formed.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        check::check(self, &mut faults);
+        faults
+    }
+
     /// The rules of all groups of `port`, in the order of its groups. Ids of groups that do not exist have no rules.
     pub fn rules_of<'a>(&'a self, port: &'a Port) -> impl Iterator<Item = &'a Rule> {
         port.groups.iter().filter_map(|id| self.groups.get(id)).flat_map(|group| &group.rules)

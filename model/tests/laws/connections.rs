@@ -231,6 +231,22 @@ fn a_rule_put_back_restores_the_connection_at_once_or_when_it_is_forgotten() {
 }
 
 #[test]
+fn the_agent_forgets_revoked_connections_of_the_port_only() {
+    let mut world =
+        switched(world(&["egress IPv4 tcp", "egress IPv4 udp"], &[]), "readmission", "after-expiry");
+    let query = frame("a", "r", udp(("10.0.0.5", 5000), ("10.0.0.10", 53)));
+    check(&mut world, "a", &out(), "elsewhere", "admit: rule sga-0");
+    check(&mut world, "a", &query, "elsewhere", "admit: rule sga-1");
+    remove(&mut world, "sga-0");
+    check(&mut world, "a", &out(), "elsewhere", REVOKED);
+    world.apply(Event::PortUpdated("b".into())).unwrap();
+    check(&mut world, "net1", &back(), "a", REVOKED);
+    world.apply(Event::PortUpdated("a".into())).unwrap();
+    check(&mut world, "net1", &back(), "a", NO_RULE);
+    check(&mut world, "net1", &frame("r", "a", udp(("10.0.0.10", 53), ("10.0.0.5", 5000))), "a", REPLY);
+}
+
+#[test]
 fn another_rule_that_admits_it_keeps_a_connection_alive() {
     let mut world = world(&["egress IPv4 tcp", "egress IPv4 any"], &[]);
     check(&mut world, "a", &out(), "elsewhere", "admit: rule sga-0");

@@ -283,7 +283,7 @@ fn other_documents_are_refused_by_name() {
         let error = Policy::merge([("groups.json", text)]).unwrap_err().to_string();
         assert!(error.starts_with("`groups.json` has none of `networks`"), "{error}");
     }
-    check(&json!({ "ports": [7] }), "port `#1`: ``: `7` is not an object");
+    check(&json!({ "ports": [7] }), "port `#1`: `7` is not an object");
     check(&json!({ "ports": {} }), "document `intent`: `ports`: `{}` is not a list");
 }
 
