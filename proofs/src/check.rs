@@ -146,10 +146,13 @@ pub struct Findings {
 /// Which property, which datapath, by their places in the task.
 type Slot = (usize, usize);
 
+/// What Z3 answers, and the verdict where it is the only engine.
+type Answers = BTreeMap<Slot, (Answer, Option<Judgement>)>;
+
 /// The diagram engine's work on one port, or Z3's on one port and datapath.
 enum Part {
     Diagram(usize, BTreeMap<Slot, Judgement>),
-    Z3(usize, BTreeMap<Slot, (Answer, Option<Judgement>)>, Vec<Query>),
+    Z3(usize, Answers, Vec<Query>),
 }
 
 /// Checks every property on every port under every datapath, in parallel.
@@ -325,43 +328,45 @@ fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judgement, Exhau
     })
 }
 
-fn by_z3(
-    task: &Task<'_>,
-    port: &Port,
-    slot: usize,
-    profile: Profile,
-) -> (BTreeMap<Slot, (Answer, Option<Judgement>)>, Vec<Query>) {
+fn by_z3(task: &Task<'_>, port: &Port, slot: usize, profile: Profile) -> (Answers, Vec<Query>) {
     let mut engine = Z3Port::new(task.host, port, profile, task.keep_queries);
-    let alone = !task.engines.diagram();
     let mut judged = BTreeMap::new();
     let mut diagram = None;
     for (p, property) in task.properties.iter().enumerate() {
-        let case = Case { host: task.host, port, property, profile, aim: Aim::Violates };
         let answer = if task.watch.stop() {
             Answer::Unknown(INTERRUPTED.to_owned())
         } else {
             engine.violated(property)
         };
-        let judgement = alone.then(|| match &answer {
-            Answer::Unknown(why) => Judgement::Unknown(format!("Z3: {why}")),
-            Answer::Sat => match engine.example() {
-                Some(choice) => replay(&case, &choice).map_or_else(
-                    || Judgement::Unknown("state not shown reachable".to_owned()),
-                    |replay| Judgement::Refuted(Box::new(replay)),
-                ),
-                None => Judgement::Unknown("Z3 gives no model".to_owned()),
-            },
-            Answer::Unsat => {
-                let diagram = diagram.get_or_insert_with(|| Diagram::new(task.host, port, &[profile]));
-                match diagram {
-                    Err(why) => Judgement::Unknown(why.to_string()),
-                    Ok(diagram) => {
-                        witness(diagram, &case).unwrap_or_else(|why| Judgement::Unknown(why.to_string()))
-                    }
-                }
-            }
-        });
+        let case = Case { host: task.host, port, property, profile, aim: Aim::Violates };
+        let judgement = (!task.engines.diagram()).then(|| alone(&engine, &answer, &case, &mut diagram));
         judged.insert((p, slot), (answer, judgement));
     }
     (judged, engine.queries())
+}
+
+/// The verdict where Z3 is the only engine. It finds no witnesses: those come from a diagram.
+fn alone<'a>(
+    engine: &Z3Port<'_>,
+    answer: &Answer,
+    case: &Case<'a>,
+    diagram: &mut Option<Result<Diagram<'a>, Exhausted>>,
+) -> Judgement {
+    let exhausted = |why: Exhausted| Judgement::Unknown(why.to_string());
+    match answer {
+        Answer::Unknown(why) => Judgement::Unknown(format!("Z3: {why}")),
+        Answer::Sat => {
+            let Some(choice) = engine.example() else {
+                return Judgement::Unknown("Z3 gives no model".to_owned());
+            };
+            replay(case, &choice)
+                .map_or_else(|| not_replayed(None), |replay| Judgement::Refuted(Box::new(replay)))
+        }
+        Answer::Unsat => {
+            match diagram.get_or_insert_with(|| Diagram::new(case.host, case.port, &[case.profile])) {
+                Err(why) => exhausted(why.clone()),
+                Ok(diagram) => witness(diagram, case).unwrap_or_else(exhausted),
+            }
+        }
+    }
 }

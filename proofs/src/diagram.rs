@@ -135,7 +135,7 @@ impl<'a> Diagram<'a> {
         let forbidden = properties::violation(property, self.port).to_set(&mut self.sets);
         let wholes = match property.judge {
             Judge::FragmentsLikeWholes => self.escapes(profile, &[Form::Whole]),
-            _ => Vec::new(),
+            Judge::Implication { .. } | Judge::Prohibition { .. } | Judge::KeepsVlan => Vec::new(),
         };
         let members = self.host.members();
         let mut found = self.escapes(profile, property.forms);
@@ -227,7 +227,7 @@ impl<'a> Diagram<'a> {
     }
 
     /// Offers forbidden packets that do not escape under `profile`, each with a twin that does and differs in `traits`
-    /// only, until `accept` takes a pair.
+    /// only, until `accept` takes a pair. Where no fragment may pass at all the twin is whole.
     ///
     /// # Errors
     /// When the memory limit is reached.
@@ -241,14 +241,20 @@ impl<'a> Diagram<'a> {
         let forbidden = properties::premise(property, self.port).to_set(&mut self.sets);
         let mut escapes = self.escapes(profile, property.forms);
         escapes.sort_by_key(rank);
+        if !property.forms.contains(&Form::Whole) {
+            let mut wholes = self.escapes(profile, &[Form::Whole]);
+            wholes.sort_by_key(rank);
+            escapes.extend(wholes);
+        }
         for mut found in escapes {
             found.event.packets = self.sets.minus(found.event.packets, forbidden);
             let like = self.sets.exists(found.event.packets, &|var| !is_sent(var) || is_of(var, traits));
-            let sendable = self.sendable.get(&found.form).copied().unwrap_or(self.sets.none());
+            let form = property.forms.iter().copied().find(|form| *form == found.form);
+            let Some(form) = form.or(property.forms.first().copied()) else { continue };
+            let sendable = self.sendable.get(&form).copied().unwrap_or(self.sets.none());
             let candidates = self.sets.and(like, forbidden);
             let candidates = self.sets.and(candidates, sendable);
-            let Some(stopped) = familiar::choose(&mut self.sets, candidates, found.form, &self.wishes, 0)
-            else {
+            let Some(stopped) = familiar::choose(&mut self.sets, candidates, form, &self.wishes, 0) else {
                 continue;
             };
             let same = self.sets.cube(&same_but(&stopped, traits));
@@ -305,56 +311,4 @@ fn same_but(choice: &Choice, traits: &[Field]) -> Vec<Literal> {
         .flat_map(|field| predicate::literals(field, choice.sent.get(field), u128::MAX))
         .filter(|(var, _)| !is_of(*var, traits))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use flowproof_switch::flow::parse::{ParseOptions, parse_flows};
-
-    fn seed() -> Host {
-        let text = include_str!("../../examples/mitaka-2016/flows.txt");
-        let flows = parse_flows(text, &ParseOptions::default()).unwrap().flows;
-        let ports = crate::ports::derive(&flows);
-        Host { tables: Tables::new(flows), ports, tags: BTreeMap::new() }
-    }
-
-    #[test]
-    fn look() {
-        let host = seed();
-        let task = crate::check::Task {
-            host: &host,
-            ports: host.ports.iter().collect(),
-            properties: properties::SENDER.iter().collect(),
-            profiles: Profile::ALL.to_vec(),
-            engines: crate::check::Engines::Both,
-            keep_queries: false,
-        };
-        for engines in [crate::check::Engines::Both, crate::check::Engines::Z3] {
-            let start = std::time::Instant::now();
-            let found = crate::check::check(&crate::check::Task { engines, ..task.clone() });
-            eprintln!("{:?}", start.elapsed());
-            for f in found.findings.iter().filter(|f| f.port == 1) {
-                eprintln!(
-                    "{} {} {} {:?} {:?} {}",
-                    f.property.name,
-                    f.profile.name(),
-                    f.judgement.name(),
-                    f.diagram,
-                    f.z3,
-                    match &f.judgement {
-                        crate::check::Judgement::Proved(w) => match w {
-                            crate::check::Witness::Escapes(r) => format!("escapes {:?}", r.path),
-                            crate::check::Witness::Twins { stopped, twin } =>
-                                format!("stopped {:?} twin {:?}", stopped.path, twin.path),
-                        },
-                        crate::check::Judgement::Unknown(w)
-                        | crate::check::Judgement::Vacuous(w)
-                        | crate::check::Judgement::Contradiction(w) => w.clone(),
-                        _ => String::new(),
-                    }
-                );
-            }
-        }
-    }
 }

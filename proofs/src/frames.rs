@@ -99,7 +99,12 @@ pub fn escaping<S: PacketSets>(sets: &mut S, event: &Event<S::Set>, access: bool
             let reserved = select(sets, event, &reserved_multicast());
             sets.minus(admitted, reserved)
         }
-        _ => event.packets,
+        Emit::Port(_)
+        | Emit::UnknownPort
+        | Emit::InPort
+        | Emit::Flood
+        | Emit::Controller
+        | Emit::Opaque(_) => event.packets,
     }
 }
 

@@ -6,6 +6,8 @@
 //!
 //! Invariant: a verdict other than `proved`, `refuted` or `vacuous` is never turned into one of them.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod bdd;
 pub mod check;
 pub mod diagram;

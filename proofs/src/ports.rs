@@ -131,18 +131,16 @@ fn exact(flow: &Flow, field: Field) -> Option<u16> {
 
 /// The constant that the flow's actions leave in the whole of a register.
 fn loaded(flow: &Flow, register: Field) -> Option<u16> {
-    flow.actions.iter().rev().find_map(|action| match action {
-        Action::Set { field, value, mask, .. } if *field == register && *mask == low_bits(32) => {
-            u16::try_from(*value).ok()
-        }
-        _ => None,
+    flow.actions.iter().rev().find_map(|action| {
+        let Action::Set { field, value, mask, .. } = action else { return None };
+        let whole = *field == register && *mask == low_bits(32);
+        u16::try_from(*value).ok().filter(|_| whole)
     })
 }
 
 fn goes_to(flow: &Flow, table: u8) -> bool {
-    flow.actions.iter().any(|action| match action {
-        Action::Resubmit { table: Some(to), .. } | Action::GotoTable(to) => *to == table,
-        _ => false,
+    flow.actions.iter().any(|action| {
+        matches!(action, Action::Resubmit { table: Some(to), .. } | Action::GotoTable(to) if *to == table)
     })
 }
 

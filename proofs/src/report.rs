@@ -293,12 +293,8 @@ fn refutation(host: &Host, port: &Port, property: &Property, replay: &Replay) ->
 
 /// The name flows use: the slot of all layer-4 ports is `tp_src`, `tp_dst`.
 fn subject_name(field: Field) -> &'static str {
-    match field {
-        Field::UdpSrc => "tp_src",
-        Field::UdpDst => "tp_dst",
-        Field::Icmpv6Type => "icmp_type",
-        _ => field.spec().name,
-    }
+    let common = [(Field::UdpSrc, "tp_src"), (Field::UdpDst, "tp_dst"), (Field::Icmpv6Type, "icmp_type")];
+    common.iter().find(|(named, _)| *named == field).map_or(field.spec().name, |(_, name)| name)
 }
 
 fn destinations(replay: &Replay) -> String {
@@ -318,9 +314,9 @@ fn nowhere_if_empty(outputs: &[String]) -> String {
 /// What the property speaks of, as the datagram has it: ` with dl_src=…`; nothing where the summary says it already.
 fn subject(property: &Property, datagram: &[u8], port: &Port) -> String {
     let key = wire::extract(datagram, port.ofport);
-    let shown = |field: Field| match field.spec().format {
-        Format::Ethernet => Some(MacAddr::from_bits(key.get(field) as u64).to_string()),
-        _ => None,
+    let shown = |field: Field| {
+        let is_mac = field.spec().format == Format::Ethernet;
+        is_mac.then(|| MacAddr::from_bits(key.get(field) as u64).to_string())
     };
     let fields =
         property.subject.iter().filter(|field| !matches!(field, Field::NdSll | Field::NdTll | Field::ArpSha));

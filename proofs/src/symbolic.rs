@@ -358,7 +358,7 @@ impl<S: PacketSets> Execution<'_, S> {
     }
 }
 
-/// How an output action lets a packet with this key leave, if it does.
+/// How an action lets a packet with this key leave, if it does.
 pub(crate) fn emitted(action: &Action, key: &SymKey) -> Option<Emit> {
     let port = match action {
         Action::Output(port) => Some(*port),
@@ -366,7 +366,19 @@ pub(crate) fn emitted(action: &Action, key: &SymKey) -> Option<Emit> {
         Action::Controller(_) => return Some(Emit::Controller),
         Action::DecTtl(_) => return Some(Emit::Opaque("dec_ttl".to_owned())),
         Action::Opaque(text) => return Some(Emit::Opaque(text.clone())),
-        _ => return Some(Emit::Opaque("resubmit(…,ct)".to_owned())),
+        Action::Resubmit { ct: true, .. } => return Some(Emit::Opaque("resubmit(…,ct)".to_owned())),
+        Action::Resubmit { ct: false, .. }
+        | Action::GotoTable(_)
+        | Action::Set { .. }
+        | Action::Move { .. }
+        | Action::ModVlanVid(_)
+        | Action::ModVlanPcp(_)
+        | Action::StripVlan
+        | Action::PushVlan(_)
+        | Action::Ct(_)
+        | Action::CtClear
+        | Action::Conjunction(_)
+        | Action::Note(_) => return None,
     };
     let in_port = key.constant(Subfield::whole(Field::InPort));
     match port {
@@ -386,18 +398,16 @@ pub(crate) fn emitted(action: &Action, key: &SymKey) -> Option<Emit> {
 pub(crate) fn retag(action: &Action, key: &mut SymKey) {
     const PRESENT: u128 = 0x1000;
     let (outer, inner) = (Subfield::whole(Field::VlanTci), Subfield::whole(Field::InnerVlanTci));
-    match action {
-        Action::ModVlanVid(vid) => key.set(Field::VlanTci, PRESENT | u128::from(*vid), 0x1fff),
-        Action::ModVlanPcp(pcp) => key.set(Field::VlanTci, PRESENT | u128::from(*pcp) << 13, 0xf000),
-        Action::StripVlan => {
-            key.copy(inner, outer);
-            key.set(Field::InnerVlanTci, 0, u128::MAX);
-        }
-        Action::PushVlan(_) => {
-            key.copy(outer, inner);
-            key.set(Field::VlanTci, PRESENT, u128::MAX);
-        }
-        _ => {}
+    if let Action::ModVlanVid(vid) = action {
+        key.set(Field::VlanTci, PRESENT | u128::from(*vid), 0x1fff);
+    } else if let Action::ModVlanPcp(pcp) = action {
+        key.set(Field::VlanTci, PRESENT | u128::from(*pcp) << 13, 0xf000);
+    } else if let Action::StripVlan = action {
+        key.copy(inner, outer);
+        key.set(Field::InnerVlanTci, 0, u128::MAX);
+    } else if let Action::PushVlan(_) = action {
+        key.copy(outer, inner);
+        key.set(Field::VlanTci, PRESENT, u128::MAX);
     }
 }
 
