@@ -63,7 +63,30 @@ pub(crate) fn compile(policy: &Policy, host: &Host) -> Compiled {
         }
     }
     rules.members(&mut flows);
+    let flows = share(flows);
     Compiled { flows, unsupported: unsupported.into_iter().collect() }
+}
+
+/// Ports that share a MAC, as those with a virtual router do, share what is for it: one flow for all of them.
+fn share(flows: Vec<AnnotatedFlow>) -> Vec<AnnotatedFlow> {
+    let mut places: BTreeMap<(u8, Match), usize> = BTreeMap::new();
+    let mut shared: Vec<AnnotatedFlow> = Vec::with_capacity(flows.len());
+    for new in flows {
+        if !tables::BY_MAC.contains(&(new.flow.table, new.flow.priority)) {
+            shared.push(new);
+            continue;
+        }
+        let place = *places.entry((new.flow.table, new.flow.matching.clone())).or_insert(shared.len());
+        match shared.get_mut(place) {
+            Some(first) => {
+                let again = new.flow.actions.into_iter().filter(|action| *action != Action::StripVlan);
+                first.flow.actions.extend(again);
+                first.why = format!("{}; {}", first.why, new.why);
+            }
+            None => shared.push(new),
+        }
+    }
+    shared
 }
 
 /// How frames of a network leave the host.

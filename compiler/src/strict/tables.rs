@@ -54,6 +54,9 @@ const LOAD_NETWORK: Do = Do::Load(Field::Reg6, Value::Vlan);
 /// The bit of an Ethernet address that says that it is a group's.
 pub(super) const GROUP_BIT: u128 = 0x0100_0000_0000;
 
+/// Tables and priorities of the flows that go by the receiver's MAC alone.
+pub(super) const BY_MAC: [(u8, u16); 3] = [(CLASSIFY, 90), (FORWARD, 101), (FORWARD, 100)];
+
 const fn row(
     (table, priority): (u8, u16),
     each: &'static [Each],
