@@ -2,7 +2,7 @@
 
 use crate::support::{datagram, frame, icmp, ip, mac, nd, tcp, udp};
 use flowproof_model::frame::{Arp, Datagram, Frame, Payload, Upper, is_error};
-use flowproof_packet::build::{ComposeOptions, IcmpError, compose, icmp_error};
+use flowproof_packet::build::{ComposeOptions, IcmpError, compose, fragment, icmp_error};
 use flowproof_packet::{Field, FlowKey};
 
 fn key(fields: &[(Field, u128)]) -> FlowKey {
@@ -131,4 +131,22 @@ fn cut_off_bytes_are_read_without_complaint() {
     for length in 0..complaint.len() {
         let _ = Frame::from_wire(&complaint[..length]);
     }
+}
+
+#[test]
+fn an_error_about_a_later_fragment_names_no_connection() {
+    let query = ipv4(17, &[(Field::UdpSrc, 1000), (Field::UdpDst, 53)]);
+    let whole = compose(&query, &ComposeOptions { payload_len: 64, ..ComposeOptions::default() });
+    let pieces = fragment(&whole, 32).unwrap();
+    assert_eq!(pieces.len(), 2);
+    let quotes = |piece: &[u8]| {
+        let bytes = icmp_error(piece, &IcmpError::new(3, 1, bits("10.0.0.254"))).unwrap();
+        let Payload::Ip(Datagram { upper: Upper::Icmp(message), .. }) = Frame::from_wire(&bytes).payload
+        else {
+            panic!("no ICMP")
+        };
+        message.quoted
+    };
+    assert_eq!(quotes(&pieces[0]).as_deref(), Frame::from_key(&query).datagram());
+    assert_eq!(quotes(&pieces[1]), None);
 }
