@@ -177,6 +177,10 @@ fn what_only_old_switches_take_parses_with_a_lint_and_is_refused_in_strict_mode(
     let strip = "arp actions=strip_vlan,output:1";
     assert_eq!(lints(strip), [LintKind::OpenFlow10Only { action: "strip_vlan".to_owned() }]);
     assert!(parse_flows(strip, &strict).is_ok(), "ovs-ofctl takes it over OpenFlow 1.0");
+    // As `ovs-ofctl -O OpenFlow15 dump-flows` prints what came over 1.0, and does not take back.
+    let dumped = "reset_counts arp actions=pop_vlan,output:1";
+    assert_eq!(lints(dumped), [LintKind::OpenFlow10Only { action: "strip_vlan".to_owned() }]);
+    assert!(parse_flows(dumped, &strict).is_err());
 }
 
 #[test]

@@ -67,7 +67,6 @@ fn meta<'a>(draft: &mut Draft, which: Meta, item: Item<'a>, names: Names<'_>) ->
         Meta::Cookie => flow.cookie = fitting(item.value, "cookie")?,
     }
     draft.protocols = draft.protocols.and(match which {
-        Meta::ResetCounts => Protocols::OF12_UP,
         Meta::NoPacketCounts | Meta::NoByteCounts => Protocols::OF13_UP,
         _ => Protocols::ANY,
     });
@@ -204,7 +203,10 @@ pub(crate) fn flow<'a>(text: &'a str, names: Names<'_>, era: Era) -> Parsed<'a, 
     }
     let mut context = Context { headers, protocols, table: Some(flow.table), remarks: Remarks::default() };
     flow.actions = actions(action_text, names, &mut context, Outer::Flow, 0)?;
-    if context.protocols.is_empty() {
+    // What came over OpenFlow 1.0 is dumped over later versions with `reset_counts`, which 1.0 itself cannot say.
+    let resets = flow.flags.reset_counts && era == Era::Strict31;
+    let protocols = if resets { context.protocols.and(Protocols::OF12_UP) } else { context.protocols };
+    if protocols.is_empty() {
         return fault(action_text, "no version of OpenFlow takes these actions with this match");
     }
     remark(context.remarks, era, action_text, &mut kinds)?;
