@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean
+.PHONY: help setup build demo test dist clean soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,3 +41,7 @@ dist: setup ## pack the binary with its library: runs without a checkout
 
 clean: ## remove what cargo built (.z3 stays: it is a download)
 	$(CARGO) clean
+
+soak: setup ## a million comparisons with a real Open vSwitch in each suite (FLOWPROOF_SOAK=N for another number)
+	@tools/setup-openvswitch.sh
+	CI=true FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-1000000} $(CARGO) test --locked --release --package flowproof --test main -- real_switch --nocapture

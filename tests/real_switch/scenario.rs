@@ -2,8 +2,17 @@
 
 use super::world::World;
 use flowproof_ovs::{EnvError, RealSwitch};
-use flowproof_packet::{MacAddr, PortNo};
-use flowproof_switch::pipeline::{Switch, SwitchConfig};
+use flowproof_packet::{
+    Field, FlowKey, MacAddr, PortNo,
+    build::{ComposeOptions, compose},
+    port,
+    wire::{ethertype, proto},
+};
+use flowproof_switch::{
+    flow::{ParseOptions, parse_flows},
+    pipeline::{Switch, SwitchConfig},
+    table::Tables,
+};
 use std::{fmt, sync::Arc};
 
 /// One event.
@@ -67,10 +76,14 @@ pub(super) enum Verdict {
 
 impl<'w> Pair<'w> {
     /// Both with the world's flows, and nothing else.
-    pub(super) fn new(world: &'w World, mut real: RealSwitch) -> Self {
+    pub(super) fn new(world: &'w World, real: RealSwitch) -> Self {
+        Self::with_config(world, real, SwitchConfig::new(world.ports.clone()))
+    }
+
+    pub(super) fn with_config(world: &'w World, mut real: RealSwitch, config: SwitchConfig) -> Self {
         real.load(world.flows()).unwrap();
         real.reset().unwrap();
-        let ours = Switch::new(Arc::clone(&world.variants[0]), SwitchConfig::new(world.ports.clone()));
+        let ours = Switch::new(Arc::clone(&world.variants[0]), config);
         Self { world, real, ours, loaded: 0 }
     }
 
@@ -80,6 +93,25 @@ impl<'w> Pair<'w> {
         self.ours.flush_fdb();
         self.ours.conntrack_mut().flush(None);
         self.step(&Step::Flows(0), false).unwrap();
+    }
+
+    /// Lets go all fragments that are held: they have waited too long when other packets come through `ct()`.
+    pub(super) fn drain(&mut self) {
+        const TOO_LONG: u64 = 15_500;
+        const OTHERS: usize = 80;
+        let flows = parse_flows("ip actions=ct(table=1)\nipv6 actions=ct(table=1)", &ParseOptions::default());
+        let tables = Arc::new(Tables::new(flows.unwrap().flows));
+        self.real.load(tables.flows()).unwrap();
+        self.ours.replace_tables(tables);
+        self.loaded = usize::MAX;
+        self.real.advance(TOO_LONG).unwrap();
+        self.ours.advance(TOO_LONG);
+        let mut key = FlowKey::default();
+        key.set(Field::DlType, u128::from(ethertype::IPV4));
+        key.set(Field::NwProto, u128::from(proto::UDP));
+        let other = compose(&key, &ComposeOptions::default());
+        self.real.send_many(port::LOCAL, &[other.as_slice(); OTHERS]).unwrap();
+        (0..OTHERS).for_each(|_| drop(self.ours.receive(port::LOCAL, &other)));
     }
 
     /// Takes one step; connections and addresses are compared if `all` says so, frames always.

@@ -6,7 +6,7 @@ use super::{
     packets::{self, Draft, Packet},
     rng::Rng,
     scenario::{self, Pair, Step, Verdict, View},
-    world::World,
+    world::{self, World},
 };
 use flowproof_ovs::RealSwitch;
 use flowproof_packet::{
@@ -14,6 +14,7 @@ use flowproof_packet::{
     build::{BadChecksum, IcmpError, fragment, icmp_error},
     wire::{self, ethertype, proto},
 };
+use flowproof_switch::{conntrack::Profile, pipeline::SwitchConfig};
 use std::fmt::Write as _;
 
 /// Steps of one scenario.
@@ -328,8 +329,7 @@ pub(super) fn compare<'w>(
         }
         if fragments {
             // Some may still be held, and would grow too old.
-            drop(pair);
-            pair = Pair::new(world, super::start(world).unwrap());
+            pair.drain();
         }
     }
     pair.real
@@ -349,4 +349,40 @@ fn report(world: &World, steps: &[Step], ours: &View, theirs: &View, findings: &
 fn packets_leave_as_they_leave_the_real_switch() {
     let budget = Budget::of("stateful", 4000);
     super::over_worlds(&budget, "packets", compare);
+}
+
+/// How many of a hundred scenarios differ when the interpreter is another switch than the real one.
+#[track_caller]
+fn check_noticed(change: impl Fn(&mut SwitchConfig)) {
+    let genuine = world::genuine();
+    let world = &genuine[0];
+    let Some(mut real) = super::start(world) else { return };
+    let mut rng = Rng::new(1);
+    let mut config = SwitchConfig::new(world.ports.clone());
+    change(&mut config);
+    for _ in 0..100 {
+        let steps = Author::new(world, &mut rng, false).write();
+        let mut pair = Pair::with_config(world, real, config.clone());
+        let differs = |step| matches!(pair.step(step, true).unwrap(), Verdict::Different { .. });
+        if steps.iter().any(differs) {
+            return;
+        }
+        real = pair.real;
+    }
+    panic!("nobody notices");
+}
+
+#[test]
+fn another_datapath_is_noticed() {
+    check_noticed(|config| config.profile = Profile::Kernel);
+}
+
+#[test]
+fn a_port_in_another_vlan_is_noticed() {
+    check_noticed(|config| config.ports[1].access_vlan = Some(9));
+}
+
+#[test]
+fn a_port_that_is_missing_is_noticed() {
+    check_noticed(|config| config.ports.truncate(2));
 }

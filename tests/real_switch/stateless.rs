@@ -5,13 +5,16 @@ use super::{
     Budget, Findings,
     packets::{self, Draft, Packet},
     rng::Rng,
-    world::World,
+    world::{self, World},
 };
 use flowproof_ovs::{DatapathAction, RealPass, RealSwitch, RealTrace, TraceRequest};
 use flowproof_packet::{FlowKey, wire};
 use flowproof_switch::{
     conntrack::{CtInfo, CtRequest, state},
-    pipeline::{Decision, DropReason, NormalDrop, Scripted, Switch, SwitchConfig, trace_stateless},
+    flow::{Flow, ParseOptions, parse_flows, print::Dialect},
+    pipeline::{
+        Decision, DropReason, NormalDrop, PortConfig, Scripted, Switch, SwitchConfig, trace_stateless,
+    },
     table::{FlowId, Tables},
     trace::{Event, Trace},
 };
@@ -42,6 +45,12 @@ struct Case {
     packet: Packet,
     key: FlowKey,
     answers: Vec<u32>,
+}
+
+impl Case {
+    fn request(&self) -> TraceRequest<'_> {
+        TraceRequest { in_port: self.packet.in_port, frame: &self.packet.frame, ct_next: &self.answers }
+    }
 }
 
 fn infos(answers: &[u32]) -> Vec<CtInfo> {
@@ -137,11 +146,10 @@ struct Suite<'w> {
     tables: &'w Arc<Tables>,
     config: SwitchConfig,
     hit: BTreeSet<u64>,
-    ambiguous: usize,
 }
 
 impl Suite<'_> {
-    /// What the interpreter says, or nothing where OpenFlow leaves it open.
+    /// What the interpreter says; nothing where OpenFlow leaves it open, or where a trace would not end.
     fn trace(&mut self, case: &Case) -> Option<Vec<Pass>> {
         let answers = infos(&case.answers);
         // A packet that is traced lets NORMAL learn, for the rest of its own way.
@@ -156,29 +164,22 @@ impl Suite<'_> {
         );
         self.hit
             .extend(trace.path().iter().filter_map(|(_, id)| self.tables.flow(*id)).map(|flow| flow.cookie));
-        if !trace.ambiguities().is_empty() {
-            self.ambiguous += 1;
+        let endless = Event::Dropped(DropReason::TooManyRecirculations);
+        if !trace.ambiguities().is_empty() || trace.steps.iter().any(|step| step.event == endless) {
             return None;
         }
         Some(normalised(ours(&trace, self.tables)))
     }
 
     fn compare(&mut self, real: &mut RealSwitch, cases: &[Case], findings: &mut Findings) {
-        let requests: Vec<_> = cases
-            .iter()
-            .map(|case| TraceRequest {
-                in_port: case.packet.in_port,
-                frame: &case.packet.frame,
-                ct_next: &case.answers,
-            })
-            .collect();
+        let said: Vec<_> = cases.iter().filter_map(|case| Some((case, self.trace(case)?))).collect();
+        let requests: Vec<_> = said.iter().map(|(case, _)| case.request()).collect();
         let traces = real.traces(&requests).unwrap();
-        for (case, real) in cases.iter().zip(&traces) {
-            let Some(ours) = self.trace(case) else { continue };
+        for ((case, ours), real) in said.iter().zip(&traces) {
             let theirs = normalised(theirs(real));
             findings.count(1);
-            if ours != theirs {
-                findings.report(|| describe(self.world, case, &ours, &theirs, &real.text));
+            if *ours != theirs {
+                findings.report(|| describe(self.world, case, ours, &theirs, &real.text));
             }
         }
     }
@@ -234,17 +235,29 @@ fn all_answers(packet: &Packet) -> impl Iterator<Item = Case> {
 }
 
 /// Compares about `count` traces in one world; how many of its flows were reached.
-pub(super) fn compare(
+fn compare(
     real: &mut RealSwitch,
     world: &World,
     rng: &mut Rng,
     count: usize,
     findings: &mut Findings,
 ) -> (usize, usize) {
+    compare_variant(real, world, 0, rng, count, findings)
+}
+
+/// The same, the interpreter having a variant of the flows.
+fn compare_variant(
+    real: &mut RealSwitch,
+    world: &World,
+    variant: usize,
+    rng: &mut Rng,
+    count: usize,
+    findings: &mut Findings,
+) -> (usize, usize) {
     real.load(world.flows()).unwrap();
     let config = SwitchConfig::new(world.ports.clone());
-    let mut suite = Suite { world, tables: &world.variants[0], config, hit: BTreeSet::new(), ambiguous: 0 };
-    let mut cases = explore(&mut suite, rng, 20 * count);
+    let mut suite = Suite { world, tables: &world.variants[variant], config, hit: BTreeSet::new() };
+    let mut cases = explore(&mut suite, rng, 8 * count);
     if count > 200 {
         let exhaustive: Vec<Case> =
             cases.iter().take(count / 100).flat_map(|case| all_answers(&case.packet)).collect();
@@ -269,4 +282,47 @@ fn tables_decide_as_the_real_switch_traces() {
         findings.reached(hit, all);
         real
     });
+}
+
+/// What the switch prints of its flows, read again; cookies are those of [`World`].
+#[test]
+fn the_real_switch_prints_the_flows_that_were_loaded() {
+    let genuine = world::genuine();
+    let mut running: Option<(Vec<PortConfig>, RealSwitch)> = None;
+    for world in genuine.iter().step_by(9) {
+        if running.as_ref().is_none_or(|(ports, _)| *ports != world.ports) {
+            drop(running.take());
+            let Some(real) = super::start(world) else { return };
+            running = Some((world.ports.clone(), real));
+        }
+        let Some((_, real)) = &mut running else { return };
+        real.load(world.flows()).unwrap();
+        let text = real.dump_flows().unwrap().join("\n");
+        let mut printed = parse_flows(&text, &ParseOptions::default()).unwrap().flows;
+        let mut loaded = world.flows().to_vec();
+        assert_eq!(printed.len(), loaded.len(), "{}", world.name);
+        printed.sort_by_key(|flow| flow.cookie);
+        loaded.sort_by_key(|flow| flow.cookie);
+        for (printed, loaded) in printed.iter().zip(&loaded) {
+            let identity = |flow: &Flow| (flow.table, flow.priority, flow.cookie, flow.matching.clone());
+            assert_eq!(identity(printed), identity(loaded), "{}: {printed} for {loaded}", world.name);
+            // Over OpenFlow 1.0 there is no goto_table.
+            let actions = |flow: &Flow| {
+                let text = flow.actions_text(Dialect::OpenFlow15);
+                text.split_once("goto_table:")
+                    .map_or(text.clone(), |(before, to)| format!("{before}resubmit(,{to})"))
+            };
+            assert_eq!(actions(printed), actions(loaded), "{}: {loaded}", world.name);
+        }
+    }
+}
+
+#[test]
+fn a_flow_that_is_missing_is_noticed() {
+    let genuine = world::genuine();
+    let world = &genuine[0];
+    let Some(mut real) = super::start(world) else { return };
+    let mut findings = Findings::default();
+    compare_variant(&mut real, world, 2, &mut Rng::new(1), 200, &mut findings);
+    assert!(findings.differences > 0, "nobody notices");
 }
