@@ -1,11 +1,14 @@
 //! `flowproof lint`: what a flow file says that its author may not have meant.
 
+mod hygiene;
+
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
 use crate::text::{WIDTH, count, cut, hanging};
 use clap::{Args, ValueEnum};
+use flowproof_proofs as proofs;
 use flowproof_switch::flow::{Action, Flow, LintKind};
 use flowproof_switch::table::Tables;
 use serde_json::{Value, json};
@@ -19,8 +22,9 @@ use std::fmt::Write;
   ovs-ofctl dump-flows br-int | flowproof lint -
   flowproof lint --format json flows.txt
 
-Exit codes: 0 nothing found, 1 something found, 2 wrong usage or input.
-Notes (what is accepted but not modelled) are listed and change no exit code.
+Exit codes: 0 nothing found, 1 something found, 2 wrong usage or input, 3 too
+large to explore. Notes (what is not modelled, what no packet comes to) are
+listed and change no exit code.
 
 {PORTS_HELP}"))]
 pub(crate) struct Options {
@@ -64,15 +68,22 @@ const SHOWN: usize = 4;
 /// Finds, prints.
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
     let flows = options.flows.read(console)?;
-    let tables = Tables::new(flows.file.flows.clone());
-    let findings = find(&flows, &tables);
+    let tables = proofs::tables::Tables::new(flows.file.flows.clone());
+    let hygiene = proofs::check::with_deep_stack(|| proofs::hygiene::examine(&tables));
+    let mut findings = find(&flows, tables.switch());
+    findings.extend(hygiene::findings(&tables, &hygiene));
+    findings.sort_by_key(|finding| finding.line);
     let text = match options.format {
         Format::Text => text(&flows, &findings, console),
         Format::Json => json(&flows, &findings),
     };
     console.print(text.as_bytes())?;
     let defect = findings.iter().any(|finding| finding.severity == Severity::Defect);
-    Ok(if defect { Exit::Refuted } else { Exit::Holds })
+    Ok(match (defect, hygiene.complete) {
+        (true, _) => Exit::Refuted,
+        (false, true) => Exit::Holds,
+        (false, false) => Exit::Inconclusive,
+    })
 }
 
 fn find<'a>(flows: &'a Flows, tables: &'a Tables) -> Vec<Finding<'a>> {
@@ -84,9 +95,7 @@ fn find<'a>(flows: &'a Flows, tables: &'a Tables) -> Vec<Finding<'a>> {
         line: lint.line,
         flow: by_line.get(&lint.line).copied(),
     });
-    let mut findings: Vec<_> = said.chain(duplicates(tables)).chain(opaque(&flows.file.flows)).collect();
-    findings.sort_by_key(|finding| finding.line);
-    findings
+    said.chain(duplicates(tables)).chain(opaque(&flows.file.flows)).collect()
 }
 
 const fn kind_name(kind: &LintKind) -> &'static str {

@@ -168,16 +168,26 @@ pub fn check(task: &Task<'_>) -> Findings {
         }
     }
     let total = work.len();
-    let parts: Vec<Part> = work
-        .into_par_iter()
-        .with_max_len(1)
-        .filter_map(|(port, profile)| {
-            let part = part(task, port, profile);
+    let parts = || {
+        let parts = work.par_iter().with_max_len(1).filter_map(|(port, profile)| {
+            let part = part(task, *port, *profile);
             task.watch.done(total);
             part
-        })
-        .collect();
-    merge(task, parts)
+        });
+        parts.collect()
+    };
+    merge(task, with_deep_stack(parts))
+}
+
+/// Both engines recurse as deep as tables call each other: thousands of calls, where tables are hostile.
+const STACK: usize = 512 << 20;
+
+/// Does `work` on threads whose stacks no table can exhaust.
+pub fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    match rayon::ThreadPoolBuilder::new().stack_size(STACK).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
+    }
 }
 
 fn part(task: &Task<'_>, port: usize, profile: Option<usize>) -> Option<Part> {

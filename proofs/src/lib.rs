@@ -13,6 +13,7 @@ pub mod check;
 pub mod diagram;
 pub mod familiar;
 pub mod frames;
+pub mod hygiene;
 pub mod ports;
 pub mod predicate;
 pub mod properties;

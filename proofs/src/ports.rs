@@ -47,6 +47,8 @@ pub struct Port {
     pub pairs6: BTreeSet<Pair>,
     /// Its network: the value that classification puts into the network register, also its VLAN on this bridge.
     pub network: Option<u16>,
+    /// Ethertypes beside IP, ARP and RARP that it may send: options of the agent, which no flow vouches for.
+    pub permitted: BTreeSet<u16>,
     /// What only one place in the tables says of it.
     pub conflicts: Vec<String>,
 }
@@ -192,7 +194,7 @@ fn conclude(ofport: PortNo, evidence: &Evidence) -> Port {
         conflicts.push("no flow lets it send anything".to_owned());
     }
     let network = evidence.networks.iter().next().copied().filter(|_| evidence.networks.len() == 1);
-    Port { ofport, macs, pairs4, pairs6, network, conflicts }
+    Port { ofport, macs, pairs4, pairs6, network, permitted: BTreeSet::new(), conflicts }
 }
 
 #[cfg(test)]

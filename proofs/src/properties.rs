@@ -38,7 +38,7 @@ pub enum Judge {
     /// No such packet escapes. The twin that shows that it is this trait that is stopped differs in these fields only.
     Prohibition {
         /// The forbidden packets.
-        forbidden: fn() -> Predicate,
+        forbidden: fn(&Port) -> Predicate,
         /// The fields that make them forbidden.
         traits: &'static [Field],
     },
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Property {
 pub fn premise(property: &Property, port: &Port) -> Predicate {
     match property.judge {
         Judge::Implication { premise, .. } => premise(port),
-        Judge::Prohibition { forbidden, .. } => forbidden(),
+        Judge::Prohibition { forbidden, .. } => forbidden(port),
         Judge::KeepsVlan => tagged(),
         Judge::FragmentsLikeWholes => Predicate::always(),
     }
@@ -85,7 +85,7 @@ pub fn premise(property: &Property, port: &Port) -> Predicate {
 pub fn violation(property: &Property, port: &Port) -> Predicate {
     match property.judge {
         Judge::Implication { premise, allowed } => premise(port).and(allowed(port).negate()),
-        Judge::Prohibition { forbidden, .. } => forbidden(),
+        Judge::Prohibition { forbidden, .. } => forbidden(port),
         Judge::KeepsVlan => tagged(),
         Judge::FragmentsLikeWholes => Predicate::always(),
     }
@@ -159,56 +159,56 @@ pub const SENDER: &[Property] = &[
         theorem: "no ICMPv6 router advertisement or redirect escapes",
         subject: &[Field::Icmpv6Type],
         forms: WHOLE,
-        judge: Judge::Prohibition { forbidden: router_message, traits: &[Field::Icmpv6Type] },
+        judge: Judge::Prohibition { forbidden: |_| router_message(), traits: &[Field::Icmpv6Type] },
     },
     Property {
         name: "router-advertisement-fragments",
         theorem: "no fragment of a router advertisement or redirect escapes",
         subject: &[Field::Icmpv6Type, Field::NwFrag],
         forms: FRAGMENTS,
-        judge: Judge::Prohibition { forbidden: router_message, traits: &[Field::Icmpv6Type] },
+        judge: Judge::Prohibition { forbidden: |_| router_message(), traits: &[Field::Icmpv6Type] },
     },
     Property {
         name: "dhcp-server",
         theorem: "no unfragmented UDP 67 to 68 over IPv4 escapes",
         subject: PORTS,
         forms: WHOLE,
-        judge: Judge::Prohibition { forbidden: || udp(IPV4, 67, 68), traits: PORTS },
+        judge: Judge::Prohibition { forbidden: |_| udp(IPV4, 67, 68), traits: PORTS },
     },
     Property {
         name: "dhcpv6-server",
         theorem: "no unfragmented UDP 547 to 546 over IPv6 escapes",
         subject: PORTS,
         forms: WHOLE,
-        judge: Judge::Prohibition { forbidden: || udp(IPV6, 547, 546), traits: PORTS },
+        judge: Judge::Prohibition { forbidden: |_| udp(IPV6, 547, 546), traits: PORTS },
     },
     Property {
         name: "dhcp-server-fragments",
         theorem: "no fragment of a UDP 67 to 68 datagram over IPv4 escapes",
         subject: FRAGMENT_PORTS,
         forms: FRAGMENTS,
-        judge: Judge::Prohibition { forbidden: || udp(IPV4, 67, 68), traits: PORTS },
+        judge: Judge::Prohibition { forbidden: |_| udp(IPV4, 67, 68), traits: PORTS },
     },
     Property {
         name: "dhcpv6-server-fragments",
         theorem: "no fragment of a UDP 547 to 546 datagram over IPv6 escapes",
         subject: FRAGMENT_PORTS,
         forms: FRAGMENTS,
-        judge: Judge::Prohibition { forbidden: || udp(IPV6, 547, 546), traits: PORTS },
+        judge: Judge::Prohibition { forbidden: |_| udp(IPV6, 547, 546), traits: PORTS },
     },
     Property {
         name: "dhcp-server-strict",
         theorem: "nothing from UDP 67 and nothing to UDP 68 escapes over IPv4",
         subject: PORTS,
         forms: &Form::ALL,
-        judge: Judge::Prohibition { forbidden: || udp_either(IPV4, 67, 68), traits: PORTS },
+        judge: Judge::Prohibition { forbidden: |_| udp_either(IPV4, 67, 68), traits: PORTS },
     },
     Property {
         name: "dhcpv6-server-strict",
         theorem: "nothing from UDP 547 and nothing to UDP 546 escapes over IPv6",
         subject: PORTS,
         forms: &Form::ALL,
-        judge: Judge::Prohibition { forbidden: || udp_either(IPV6, 547, 546), traits: PORTS },
+        judge: Judge::Prohibition { forbidden: |_| udp_either(IPV6, 547, 546), traits: PORTS },
     },
     Property {
         name: "vlan-escape",
@@ -223,7 +223,10 @@ pub const SENDER: &[Property] = &[
         subject: &[Field::DlType],
         forms: WHOLE,
         judge: Judge::Prohibition {
-            forbidden: || Predicate::one_of(Field::DlType, [IPV4, IPV6, ARP, RARP]).negate(),
+            forbidden: |port| {
+                let known = [IPV4, IPV6, ARP, RARP].into_iter().chain(port.permitted.iter().copied());
+                Predicate::one_of(Field::DlType, known).negate()
+            },
             traits: ETHERTYPE,
         },
     },

@@ -227,13 +227,13 @@ fn named_ports(flow: &Flow) -> impl Iterator<Item = PortNo> {
 }
 
 /// The datagram of a choice, whole.
-fn whole(choice: &Choice) -> Vec<u8> {
+pub(crate) fn whole(choice: &Choice) -> Vec<u8> {
     let payload_len = if choice.form == Form::Whole { 0 } else { FRAGMENTED_PAYLOAD };
     compose(&choice.sent, &ComposeOptions { payload_len, ..ComposeOptions::default() })
 }
 
 /// The frames of a choice: one, or all fragments of a datagram.
-fn frames(choice: &Choice) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn frames(choice: &Choice) -> Option<Vec<Vec<u8>>> {
     let whole = whole(choice);
     if choice.form == Form::Whole {
         return Some(vec![whole]);
@@ -282,7 +282,7 @@ fn vlan(flow: &Flow) -> Option<u16> {
 }
 
 /// The same packet from the other side.
-fn reversed(sent: &FlowKey) -> FlowKey {
+pub(crate) fn reversed(sent: &FlowKey) -> FlowKey {
     let mut key = sent.clone();
     let pairs = [
         (Field::DlSrc, Field::DlDst),

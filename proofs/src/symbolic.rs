@@ -25,14 +25,17 @@ use flowproof_switch::{
     flow::{Action, Conjunction, Ct, Subfield, Zone},
     table::FlowId,
 };
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// Depth of calls to the same or an earlier table at which Open vSwitch gives up (experiment).
 const MAX_DEPTH: u32 = 64;
 /// Calls in one translation at which Open vSwitch gives up (experiment).
 const MAX_CALLS: u32 = 4096;
 /// Lookups in one execution after which it stops and says so.
-const MAX_LOOKUPS: usize = 2_000_000;
+const MAX_LOOKUPS: usize = 200_000;
 
 /// How a packet leaves the tables.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,7 +122,20 @@ pub struct Execution<'a, S: PacketSets> {
     sets: &'a mut S,
     events: Vec<Event<S::Set>>,
     reached: Vec<Option<S::Set>>,
+    rivals: BTreeSet<(FlowId, FlowId)>,
+    longest: Longest,
     lookups: usize,
+}
+
+/// The longest ways that some packet takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Longest {
+    /// Calls (`resubmit`, `goto_table`) in one translation.
+    pub calls: u32,
+    /// Nested calls to the same or an earlier table.
+    pub depth: u32,
+    /// Recirculations by `ct()`.
+    pub recirculations: u16,
 }
 
 /// What one execution yields.
@@ -129,6 +145,11 @@ pub struct Yield<Set> {
     pub events: Vec<Event<Set>>,
     /// By flow: the packets that hit it, `None` where there are none.
     pub reached: Vec<Option<Set>>,
+    /// Flows of equal priority and different actions that some packet matches both of; for conjunctions, those that
+    /// are satisfied together, by the flows they lead to.
+    pub rivals: BTreeSet<(FlowId, FlowId)>,
+    /// The longest ways.
+    pub longest: Longest,
     /// Whether the execution ran to its end; if not, nothing may be concluded from what is missing.
     pub complete: bool,
 }
@@ -142,13 +163,27 @@ pub fn execute<S: PacketSets>(
     in_port: PortNo,
     packets: S::Set,
 ) -> Yield<S::Set> {
-    let key = SymKey::entering(in_port, form);
+    execute_from(sets, tables, profile, form, SymKey::entering(in_port, form), packets)
+}
+
+/// The same for any key that a packet may enter with.
+pub fn execute_from<S: PacketSets>(
+    sets: &mut S,
+    tables: &Tables,
+    profile: Profile,
+    form: Form,
+    key: SymKey,
+    packets: S::Set,
+) -> Yield<S::Set> {
     let start = State { key, packets, path: None, recirculations: 0, calls: 0, depth: 0, table: 0 };
     let reached = vec![None; tables.flows().len()];
-    let mut execution = Execution { tables, profile, form, sets, events: Vec::new(), reached, lookups: 0 };
+    let (rivals, longest) = (BTreeSet::new(), Longest::default());
+    let mut execution =
+        Execution { tables, profile, form, sets, events: Vec::new(), reached, rivals, longest, lookups: 0 };
     execution.enter(0, None, start);
     let complete = execution.lookups < MAX_LOOKUPS;
-    Yield { events: execution.events, reached: execution.reached, complete }
+    let Execution { events, reached, rivals, longest, .. } = execution;
+    Yield { events, reached, rivals, longest, complete }
 }
 
 impl<S: PacketSets> Execution<'_, S> {
@@ -214,6 +249,11 @@ impl<S: PacketSets> Execution<'_, S> {
                     let same = self.tables.flow(*other).is_some_and(|other| other.actions == flow.actions);
                     if same {
                         hit = self.sets.minus(hit, *packets);
+                        continue;
+                    }
+                    let both = self.sets.and(hit, *packets);
+                    if !self.sets.is_empty(both) {
+                        self.rivals.insert((*other, *id));
                     }
                 }
             }
@@ -257,10 +297,27 @@ impl<S: PacketSets> Execution<'_, S> {
                 self.hard(&again, &level.hard, &mut second);
             }
             let hit = self.sets.minus(satisfied, second.missed);
+            let contested = self.sets.and(hit, taken);
+            if !self.sets.is_empty(contested) {
+                self.contested(&found.hits, &second.hits);
+            }
             taken = self.sets.or(taken, hit);
             found.hits.extend(second.hits);
         }
         found.missed = self.sets.minus(found.missed, taken);
+    }
+
+    /// Notes those of `earlier` and `later` that some packet may hit both of and that differ in what they do.
+    fn contested(&mut self, earlier: &[(FlowId, S::Set)], later: &[(FlowId, S::Set)]) {
+        for (a, packets) in earlier {
+            for (b, others) in later {
+                let actions = |id: &FlowId| self.tables.flow(*id).map(|flow| &flow.actions);
+                let both = self.sets.and(*packets, *others);
+                if actions(a) != actions(b) && !self.sets.is_empty(both) {
+                    self.rivals.insert((*a, *b));
+                }
+            }
+        }
     }
 
     fn emit(&mut self, emit: Emit, state: &State<S::Set>) {
@@ -315,6 +372,8 @@ impl<S: PacketSets> Execution<'_, S> {
         let (depth, caller) = (state.depth, state.table);
         state.calls += 1;
         state.depth += u32::from(table <= caller);
+        self.longest.calls = self.longest.calls.max(state.calls);
+        self.longest.depth = self.longest.depth.max(state.depth);
         if state.calls > MAX_CALLS || state.depth > MAX_DEPTH {
             self.emit(Emit::Limit, &state);
             return Vec::new();
@@ -346,6 +405,7 @@ impl<S: PacketSets> Execution<'_, S> {
                 copy.key.reassemble();
             }
             copy.recirculations += 1;
+            self.longest.recirculations = self.longest.recirculations.max(copy.recirculations);
             (copy.depth, copy.calls) = (0, 0);
             let legal = legal_answers(self.sets, self.profile, self.form, depth);
             copy.packets = self.sets.and(copy.packets, legal);

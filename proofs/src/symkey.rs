@@ -97,6 +97,14 @@ const LAYER4: &[Field] = &[
 ];
 
 impl SymKey {
+    /// Any frame of this form as it enters anywhere.
+    #[must_use]
+    pub fn entering_anywhere(form: Form) -> Self {
+        let mut key = Self::entering(0, form);
+        key.release(Field::InPort);
+        key
+    }
+
     /// Any frame of this form as it enters at `in_port`: registers, metadata and connection state are zero.
     #[must_use]
     pub fn entering(in_port: u16, form: Form) -> Self {

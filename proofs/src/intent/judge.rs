@@ -1,0 +1,309 @@
+//! The diagram engine on the questions of section D.
+//!
+//! One symbolic execution for each entrance, profile and form of frame serves both theorems and all receivers. What
+//! connection tracking answered last on a path is a packet's standing there; a path without `ct()` is judged by the
+//! rules, as a new connection is.
+
+use super::{
+    encode::{Admission, Standing, Words},
+    question::{self, Theorem, Way},
+    site::{Entrance, Site, Target},
+};
+use crate::{
+    bdd::{Bdd, Bdds},
+    diagram::{Exhausted, Found, Host},
+    familiar::{self, Choice},
+    frames::{self, select},
+    ports,
+    predicate::Predicate,
+    set::{Literal, PacketSets},
+    symbolic::{self, Emit, Event, Yield, flows_of},
+    symkey::Form,
+    vars,
+};
+use flowproof_packet::Field;
+use flowproof_switch::{
+    conntrack::{Profile, state},
+    flow::Match,
+};
+
+const NODE_LIMIT: usize = 16_000_000;
+/// Ways out of the tables to try before a refutation counts as not shown reachable.
+const ATTEMPTS: usize = 48;
+const STANDINGS: [Standing; 4] =
+    [Standing::ByRule, Standing::Follows, Standing::Revoked, Standing::Invalid];
+
+/// What a theorem comes to on one way, under one profile.
+#[derive(Debug)]
+pub struct Answer {
+    /// Frames that violate it, by the way they leave; for completeness by their form.
+    pub violations: Vec<Found>,
+    /// Frames that it speaks of and that are delivered as they should be.
+    pub witnesses: Vec<Found>,
+    /// What is not modelled and could deliver or withhold such frames.
+    pub opaque: Option<String>,
+}
+
+/// All frames of one entrance through the tables.
+pub struct Judge<'a> {
+    host: &'a Host,
+    site: &'a Site,
+    sets: Bdds,
+    runs: Vec<(Profile, Form, Yield<Bdd>, Bdd)>,
+    entrance: Entrance,
+}
+
+impl<'a> Judge<'a> {
+    /// Runs everything that comes in at the beginning of `way`.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn new(
+        host: &'a Host,
+        site: &'a Site,
+        subject: &ports::Port,
+        way: &Way<'_>,
+        profiles: &[Profile],
+    ) -> Result<Self, Exhausted> {
+        let mut sets = Bdds::with_limit(NODE_LIMIT);
+        let mut runs = Vec::new();
+        for form in Form::ALL {
+            let wanted = question::entering(way, subject).to_set(&mut sets);
+            let sendable = frames::sendable(&mut sets, form);
+            let start = sets.and(sendable, wanted);
+            for profile in profiles {
+                let port = way.entrance.ofport;
+                let run = symbolic::execute(&mut sets, &host.tables, *profile, form, port, start);
+                if !run.complete {
+                    return Err(Exhausted("too many lookups in one execution"));
+                }
+                runs.push((*profile, form, run, start));
+            }
+        }
+        let engine = Self { host, site, sets, runs, entrance: way.entrance.clone() };
+        engine.bounded()?;
+        Ok(engine)
+    }
+
+    fn bounded(&self) -> Result<(), Exhausted> {
+        if self.sets.overflown() {
+            Err(Exhausted("decision diagrams outgrew their memory limit"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn words(&self) -> Words<'a> {
+        Words { policy: &self.site.policy, switches: &self.site.switches }
+    }
+
+    /// What `theorem` comes to for the frames of `way` under `profile`.
+    ///
+    /// # Errors
+    /// When the memory limit is reached.
+    pub fn answer(&mut self, theorem: Theorem, way: &Way<'_>, profile: Profile) -> Result<Answer, Exhausted> {
+        let mut answer = Answer { violations: Vec::new(), witnesses: Vec::new(), opaque: None };
+        let runs = std::mem::take(&mut self.runs);
+        for (of, form, run, start) in &runs {
+            if *of == profile {
+                match theorem {
+                    Theorem::Sound => self.sound(&mut answer, way, *form, run),
+                    Theorem::Complete => self.complete(&mut answer, way, (*form, profile), run, *start),
+                }
+            }
+        }
+        self.runs = runs;
+        self.bounded().map(|()| answer)
+    }
+
+    fn sound(&mut self, answer: &mut Answer, way: &Way<'_>, form: Form, run: &Yield<Bdd>) {
+        let class = question::addressed(self.site, way, false).to_set(&mut self.sets);
+        let words = self.words();
+        let admitted = STANDINGS.map(|standing| {
+            let (sends, receives) = question::admissions(words, way, standing);
+            [sends, receives].map(|Admission { may, .. }| may.to_set(&mut self.sets))
+        });
+        for event in &run.events {
+            let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
+            let left = self.sets.and(left, class);
+            if self.sets.is_empty(left) {
+                continue;
+            }
+            if let Some(text) = self.opaque(event) {
+                answer.opaque.get_or_insert(text);
+                continue;
+            }
+            let arrived = self.arrives(event, left, way.target);
+            let mut wrong = self.sets.none();
+            for (standing, [sends, receives]) in STANDINGS.into_iter().zip(admitted) {
+                let standing = self.standing(standing, event.recirculations);
+                let sent_wrongly = self.sets.minus(left, sends);
+                let received_wrongly = self.sets.minus(arrived, receives);
+                let wrongly = self.sets.or(sent_wrongly, received_wrongly);
+                let wrongly = self.sets.and(wrongly, standing);
+                wrong = self.sets.or(wrong, wrongly);
+            }
+            let right = self.sets.minus(arrived, wrong);
+            self.keep(&mut answer.violations, form, event, wrong);
+            self.keep(&mut answer.witnesses, form, event, right);
+        }
+    }
+
+    fn complete(
+        &mut self,
+        answer: &mut Answer,
+        way: &Way<'_>,
+        (form, profile): (Form, Profile),
+        run: &Yield<Bdd>,
+        start: Bdd,
+    ) {
+        let class = question::addressed(self.site, way, true).to_set(&mut self.sets);
+        let mut missing = self.required(way, form, profile);
+        missing = self.sets.and(missing, class);
+        missing = self.sets.and(missing, start);
+        let depths = run.events.iter().map(|event| event.recirculations).max().unwrap_or(0).max(1);
+        for depth in 0..depths {
+            let legal = symbolic::legal_answers(&mut self.sets, profile, form, depth);
+            missing = self.sets.and(missing, legal);
+        }
+        let wanted = missing;
+        for event in &run.events {
+            let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
+            let left = self.sets.and(left, wanted);
+            if self.sets.is_empty(left) {
+                continue;
+            }
+            if let Some(text) = self.opaque(event) {
+                answer.opaque.get_or_insert(text);
+                continue;
+            }
+            let arrived = self.arrives(event, left, way.target);
+            missing = self.sets.minus(missing, arrived);
+            self.keep(&mut answer.witnesses, form, event, arrived);
+        }
+        let key = crate::symkey::SymKey::entering(self.entrance.ofport, form);
+        let lost = Event { packets: missing, emit: Emit::Limit, key, path: None, recirculations: 1 };
+        self.keep(&mut answer.violations, form, &lost, missing);
+    }
+
+    /// What has to be delivered, by what connection tracking answers first. It may call anything invalid but discovery,
+    /// which it does not look into.
+    fn required(&mut self, way: &Way<'_>, form: Form, profile: Profile) -> Bdd {
+        let words = self.words();
+        let untracked = question::untracked().to_set(&mut self.sets);
+        let mut all = self.sets.none();
+        for standing in STANDINGS {
+            let must = question::required(words, way, standing, form, profile).to_set(&mut self.sets);
+            let answered = self.standing(standing, 1);
+            let mut must = self.sets.and(must, answered);
+            if standing == Standing::Invalid {
+                must = self.sets.and(must, untracked);
+            }
+            all = self.sets.or(all, must);
+        }
+        all
+    }
+
+    fn keep(&mut self, into: &mut Vec<Found>, form: Form, event: &Event<Bdd>, packets: Bdd) {
+        if !self.sets.is_empty(packets) {
+            into.push(Found { form, event: Event { packets, ..event.clone() } });
+        }
+    }
+
+    /// The answers of connection tracking, `recirculations` of them, that give a packet this standing.
+    fn standing(&mut self, standing: Standing, recirculations: u16) -> Bdd {
+        let Some(depth) = recirculations.checked_sub(1) else {
+            return if standing == Standing::ByRule { self.sets.all() } else { self.sets.none() };
+        };
+        let mut cube = |flags: &[(u32, bool)]| {
+            let bit = |flag: u32| {
+                vars::tracked(depth, Field::CtState).rev().nth(flag.trailing_zeros() as usize)
+            };
+            let literals: Vec<Literal> =
+                flags.iter().filter_map(|(flag, on)| Some((bit(*flag)?, *on))).collect();
+            self.sets.cube(&literals)
+        };
+        let invalid = cube(&[(state::INV, true)]);
+        let reply = cube(&[(state::EST, true), (state::RPL, true), (state::INV, false)]);
+        let related = cube(&[(state::REL, true), (state::INV, false)]);
+        let unmarked: Vec<Literal> = vars::tracked(depth, Field::CtMark).map(|var| (var, false)).collect();
+        let unmarked = self.sets.cube(&unmarked);
+        let follows = self.sets.or(reply, related);
+        match standing {
+            Standing::Invalid => invalid,
+            Standing::Follows => self.sets.and(follows, unmarked),
+            Standing::Revoked => self.sets.minus(follows, unmarked),
+            Standing::ByRule => {
+                let other = self.sets.or(invalid, follows);
+                self.sets.not(other)
+            }
+        }
+    }
+
+    /// Those of `packets` that an event may bring to the target. `NORMAL` brings a frame to every port of its VLAN.
+    fn arrives(&mut self, event: &Event<Bdd>, packets: Bdd, target: Target) -> Bdd {
+        let none = self.sets.none();
+        match (&event.emit, target) {
+            (Emit::Port(port), Target::Local(ofport, _)) => if *port == ofport { packets } else { none },
+            (Emit::Port(port), Target::Remote) => {
+                if self.site.at(*port).is_none() { packets } else { none }
+            }
+            (Emit::Normal, Target::Remote) => packets,
+            (Emit::Normal, Target::Local(_, vlan)) => match self.entrance.access {
+                Some(access) => if access == vlan { packets } else { none },
+                None => {
+                    let event = Event { packets, ..event.clone() };
+                    select(&mut self.sets, &event, &tagged(vlan))
+                }
+            },
+            (Emit::Flood, _) => packets,
+            (Emit::InPort | Emit::Limit, _) => none,
+            (Emit::UnknownPort | Emit::Controller | Emit::Opaque(_), _) => packets,
+        }
+    }
+
+    /// What an event does that is not modelled, and where.
+    fn opaque(&self, event: &Event<Bdd>) -> Option<String> {
+        let what = match &event.emit {
+            Emit::UnknownPort => "an output to a port that is not a constant",
+            Emit::Controller => "an output to the controller",
+            Emit::Opaque(text) => text,
+            Emit::Port(_) | Emit::InPort | Emit::Normal | Emit::Flood | Emit::Limit => return None,
+        };
+        let flow = flows_of(&event.path).last().and_then(|id| self.host.tables.flow(*id));
+        let line = flow.map_or(0, |flow| flow.span.line);
+        Some(format!("`{what}` on line {line} is not modelled"))
+    }
+
+    /// One packet of each of `found`, the most familiar of all first; with each whether it needs no connection.
+    pub fn examples(&mut self, mut found: Vec<Found>, wishes: &[Predicate]) -> Vec<(Choice, bool)> {
+        found.sort_by_key(|found| (found.form, found.event.recirculations));
+        found.truncate(ATTEMPTS);
+        let mut choices = Vec::new();
+        let same = |a: &Found, b: &Found| (a.form, a.event.recirculations) == (b.form, b.event.recirculations);
+        for group in found.chunk_by(same) {
+            let Some(first) = group.first() else { continue };
+            let packets =
+                group.iter().fold(self.sets.none(), |sum, found| self.sets.or(sum, found.event.packets));
+            choices.extend(self.example(first, packets, wishes));
+        }
+        for found in &found {
+            choices.extend(self.example(found, found.event.packets, wishes));
+        }
+        choices
+    }
+
+    fn example(&mut self, found: &Found, packets: Bdd, wishes: &[Predicate]) -> Option<(Choice, bool)> {
+        let recirculations = found.event.recirculations;
+        let choice = familiar::choose(&mut self.sets, packets, found.form, wishes, recirculations)?;
+        let connected = choice.answers.iter().any(|a| a.state & (state::EST | state::REL | state::INV) != 0);
+        let stateless = !connected && choice.answers.iter().all(|answer| answer.mark == 0);
+        Some((choice, stateless))
+    }
+}
+
+fn tagged(vlan: u16) -> Match {
+    let mut matching = Match::default();
+    matching.set(Field::VlanTci, 0x1000 | u128::from(vlan), 0x1fff);
+    matching
+}

@@ -1,0 +1,57 @@
+//! Section D: tables and intent agree, on one pass through the tables.
+//!
+//! [`encode`] says what the intent means, as predicates; [`question`] which frames are asked about, from where to where;
+//! [`judge`] asks the decision diagrams, and [`replay`] holds what they answer against interpreter and reference model.
+//! What is asked about a port: all it sends, and what it receives from senders that are not filtered ports here
+//! themselves, in every connection state a datapath may report.
+//!
+//! Invariants: a refutation is shown only if switch and model differ on it; a proof only with a frame that both let
+//! through; what reaches a construct that is not modelled is `unknown`. Deliberately absent: sequences of packets;
+//! group addresses; what a sender does wrong by itself (both are other sections').
+
+pub mod check;
+pub mod encode;
+pub mod judge;
+pub mod layout;
+pub mod question;
+pub mod replay;
+pub mod rows;
+pub mod site;
+
+pub use check::{Ask, IntentFinding, check};
+
+use crate::{
+    predicate::Predicate,
+    properties::{Judge, Property},
+    symkey::Form,
+};
+
+const THEOREM: Judge =
+    Judge::Implication { premise: |_| Predicate::always(), allowed: |_| Predicate::always() };
+
+/// `intent-sound`. Its premise and what it allows depend on both ends of a way: [`question`] has them.
+pub static SOUND: Property = Property {
+    name: "intent-sound",
+    theorem: "what is delivered or forwarded passes without a rule or is admitted by the rules of both ends",
+    subject: &[],
+    forms: &Form::ALL,
+    judge: THEOREM,
+};
+
+/// `intent-complete`, likewise.
+pub static COMPLETE: Property = Property {
+    name: "intent-complete",
+    theorem: "what must pass without a rule or is admitted by the rules of both ends is delivered or forwarded",
+    subject: &[],
+    forms: &Form::ALL,
+    judge: THEOREM,
+};
+
+/// The theorems of section D that are judged port by port.
+pub static PROPERTIES: [&Property; 2] = [&SOUND, &COMPLETE];
+
+/// The list of rules that the tables' layout cannot express.
+pub const UNSUPPORTED_RULE: &str = "unsupported-rule";
+
+/// Every name of section D.
+pub const NAMES: [&str; 3] = ["intent-sound", "intent-complete", UNSUPPORTED_RULE];

@@ -1,0 +1,201 @@
+//! A packet that the engine chose, sent through the interpreter and judged by the reference model.
+//!
+//! Nothing here knows packet sets or predicates: the frames go into a fresh switch and, one by one, into a fresh
+//! [`World`]; what the switch delivers is held against what the world says. Where the choice assumes a connection,
+//! packets that open it are sent first, to both.
+
+use super::{
+    question::{Theorem, Way},
+    site::{Entrance, Site},
+};
+use crate::{
+    diagram::Host,
+    familiar::Choice,
+    ports,
+    replay::{Replay, Sent, frames, ports as switch_ports, reversed, whole},
+    symkey::Form,
+};
+use flowproof_model::{
+    frame::Frame,
+    history::{Delivery, Place, Tracking},
+    verdict::{Level, Verdict},
+    world::{Event, Origin, World},
+};
+use flowproof_packet::{Field, PortNo, build::{ComposeOptions, compose}};
+use flowproof_switch::{
+    conntrack::{Profile, state},
+    pipeline::{Switch, SwitchConfig},
+    table::TieBreak,
+};
+
+/// What a replay is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Switch and model differ.
+    Differ,
+    /// They agree that the frame arrives.
+    Agree,
+}
+
+/// Where a choice belongs, and what it is to show.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The intent.
+    pub site: &'a Site,
+    /// The port that is asked about.
+    pub subject: &'a ports::Port,
+    /// The way of the frame.
+    pub way: &'a Way<'a>,
+    /// Which theorem.
+    pub theorem: Theorem,
+    /// The datapath.
+    pub profile: Profile,
+    /// What is to be shown.
+    pub aim: Aim,
+}
+
+/// A replay that showed it, and what the model says of the frame.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The switch's side.
+    pub replay: Replay,
+    /// The model's side: what decides at the receiver, in words.
+    pub says: String,
+}
+
+/// A frame, where it comes in, and what it is to the model.
+struct Step {
+    in_port: PortNo,
+    frame: Vec<u8>,
+}
+
+/// Plays a choice in every way that might bring about what it assumes.
+#[must_use]
+pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Shown> {
+    let frames = frames(choice)?;
+    let datagram = whole(choice);
+    let preludes = preludes(case, choice, &datagram);
+    [TieBreak::First, TieBreak::Last].into_iter().find_map(|tie| {
+        preludes.iter().find_map(|prelude| attempt(case, tie, prelude, (&frames, &datagram), choice))
+    })
+}
+
+fn attempt(
+    case: &Case<'_>,
+    tie: TieBreak,
+    prelude: &[Step],
+    (frames, datagram): (&[Vec<u8>], &[u8]),
+    choice: &Choice,
+) -> Option<Shown> {
+    let config =
+        SwitchConfig { ports: switch_ports(case.host, case.subject), profile: case.profile, tie };
+    let mut switch = Switch::new(case.host.tables.switch().clone(), config);
+    let mut world = World::new(case.site.policy.clone(), case.site.switches);
+    let mut events = Vec::new();
+    for Step { in_port, frame } in prelude {
+        let outcome = switch.receive_traced(*in_port, frame);
+        events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
+        judge(case, &mut world, *in_port, frame, Tracking::Plausible)?;
+    }
+    let in_port = case.way.entrance.ofport;
+    for frame in frames {
+        let outcome = switch.receive_traced(in_port, frame);
+        events.push(Sent { in_port, frame: frame.clone(), outcome });
+    }
+    let invalid = choice.answers.iter().any(|answer| answer.state & state::INV != 0);
+    let tracking = if invalid { Tracking::Invalid } else { Tracking::Plausible };
+    let deliveries = judge(case, &mut world, in_port, datagram, tracking)?;
+    let sent = events.get(prelude.len()..)?;
+    let says = shows(case, choice.form, sent, &deliveries)?;
+    let telling = sent.iter().rev().find(|sent| crate::replay::left(&sent.outcome)).or(sent.last())?;
+    let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
+    let replay =
+        Replay { prelude: prelude.len(), path, tie, whole: None, datagram: datagram.to_vec(), events };
+    Some(Shown { replay, says })
+}
+
+/// What the model says of a frame that comes in here.
+fn judge(
+    case: &Case<'_>,
+    world: &mut World,
+    in_port: PortNo,
+    frame: &[u8],
+    tracking: Tracking,
+) -> Option<Vec<Delivery>> {
+    let origin = match case.site.at(in_port) {
+        Some((port, _)) => Origin::Port(port.id.clone()),
+        None => {
+            let local = case.way.receiver.map(|(port, _)| port).or(case.way.sender)?;
+            Origin::Network(local.network.clone())
+        }
+    };
+    let mut frame = Frame::from_wire(frame);
+    if case.site.at(in_port).is_none() {
+        frame.vlan = None;
+    }
+    world.apply(Event::Frame { origin, frame, tracking }).ok()
+}
+
+/// Whether switch and model show what the case wants; what the model says, if so.
+fn shows(case: &Case<'_>, form: Form, sent: &[Sent], deliveries: &[Delivery]) -> Option<String> {
+    let place = case.way.receiver.map_or(Place::Elsewhere, |(port, _)| Place::Port(port.id.clone()));
+    let there = deliveries.iter().find(|delivery| delivery.to == place)?;
+    let refused = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
+    let arrived = sent.iter().filter(|sent| arrives(case, sent)).count();
+    let left = sent.iter().any(|sent| crate::replay::left(&sent.outcome));
+    let whole = form == Form::Whole || case.profile.reassembles();
+    let delivered = arrived >= if whole { 1 } else { sent.len() };
+    let shown = match (case.theorem, case.aim) {
+        (Theorem::Sound, Aim::Differ) => {
+            refused(&there.outcome.egress) && left || refused(&there.outcome.ingress) && arrived > 0
+        }
+        (Theorem::Complete, Aim::Differ) => there.outcome.level() == Level::Must && !delivered,
+        (Theorem::Sound, Aim::Agree) => there.outcome.is_delivered() && arrived > 0,
+        (Theorem::Complete, Aim::Agree) => there.outcome.level() == Level::Must && delivered,
+    };
+    shown.then(|| there.outcome.decisive().to_string())
+}
+
+fn arrives(case: &Case<'_>, sent: &Sent) -> bool {
+    let at_target = |port: PortNo| match case.way.receiver {
+        Some((_, binding)) => port == binding.ofport,
+        None => case.site.at(port).is_none(),
+    };
+    sent.outcome.delivered().iter().any(|(port, _)| at_target(*port))
+}
+
+/// Ways to bring about the connection a choice assumes: none for a new one; else the packet itself and its answer, or a
+/// packet of the other side.
+fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Vec<Step>> {
+    let mut all = vec![Vec::new()];
+    let connected = state::EST | state::REL | state::RPL;
+    if choice.answers.iter().all(|answer| answer.state & connected == 0) {
+        return all;
+    }
+    let own = || Step { in_port: case.way.entrance.ofport, frame: datagram.to_vec() };
+    all.push(vec![own()]);
+    for entrance in others(case) {
+        let mut key = reversed(&choice.sent);
+        key.set(Field::VlanTci, entrance.tag.map_or(0, |vid| 0x1000 | u128::from(vid)));
+        let open = compose(&key, &ComposeOptions::default());
+        key.set(Field::TcpFlags, 0x12);
+        let reply = compose(&key, &ComposeOptions::default());
+        let in_port = entrance.ofport;
+        all.push(vec![Step { in_port, frame: open }]);
+        all.push(vec![own(), Step { in_port, frame: reply }]);
+    }
+    all
+}
+
+/// Where the other side's frames come in.
+fn others(case: &Case<'_>) -> Vec<Entrance> {
+    match case.way.receiver {
+        Some((_, binding)) => vec![case.site.entrance(binding)],
+        None => case.way.sender.map_or_else(Vec::new, |sender| {
+            let vlan = case.way.entrance.access.unwrap_or_default();
+            case.site.arrivals(&sender.network, vlan, case.host.tables.flows())
+        }),
+    }
+}

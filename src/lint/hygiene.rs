@@ -1,0 +1,69 @@
+//! What exploring the tables found, as remarks about flows.
+
+use super::{Finding, Severity};
+use flowproof_proofs::hygiene::{Death, Hygiene};
+use flowproof_proofs::tables::Tables;
+use flowproof_switch::table::FlowId;
+
+/// Shadowing flows that are named.
+const NAMED: usize = 6;
+
+/// One remark for each undefined choice, each flow that no packet hits, and each limit that is exceeded.
+pub(super) fn findings<'a>(tables: &'a Tables, hygiene: &Hygiene) -> Vec<Finding<'a>> {
+    let rivals = hygiene.rivals.iter().filter_map(|(first, second)| rivalry(tables, *first, *second));
+    let dead = hygiene.dead.iter().filter_map(|(id, death)| dead(tables, *id, death));
+    rivals.chain(dead).chain(limits(hygiene)).collect()
+}
+
+fn rivalry(tables: &Tables, first: FlowId, second: FlowId) -> Option<Finding<'_>> {
+    let (first, second) = (tables.flow(first)?, tables.flow(second)?);
+    Some(Finding {
+        severity: Severity::Defect,
+        name: "ambiguous",
+        message: format!(
+            "overlaps the flow on line {}, of equal priority, and does something else",
+            first.span.line
+        ),
+        line: second.span.line,
+        flow: Some(second),
+    })
+}
+
+fn dead<'a>(tables: &'a Tables, id: FlowId, death: &Death) -> Option<Finding<'a>> {
+    let flow = tables.flow(id)?;
+    let (severity, name, message) = match death {
+        Death::Shadowed(by) => {
+            (Severity::Defect, "dead", format!("no packet hits it: {} all its packets", taken(tables, by)))
+        }
+        Death::Orphaned => (Severity::Defect, "orphaned", "no packet completes its conjunction".to_owned()),
+        Death::Unreached => (
+            Severity::Note,
+            "unreached",
+            format!("nothing that it matches ever comes to table {}", flow.table),
+        ),
+    };
+    Some(Finding { severity, name, message, line: flow.span.line, flow: Some(flow) })
+}
+
+fn taken(tables: &Tables, by: &[FlowId]) -> String {
+    let lines: Vec<String> =
+        by.iter().filter_map(|id| tables.flow(*id)).map(|flow| flow.span.line.to_string()).collect();
+    match lines.as_slice() {
+        [line] => format!("the flow on line {line} takes"),
+        few if few.len() <= NAMED => format!("the flows on lines {} take", few.join(", ")),
+        many => format!("{} flows before it take", many.len()),
+    }
+}
+
+fn limits<'a>(hygiene: &Hygiene) -> Option<Finding<'a>> {
+    let (name, message) = if hygiene.exceeds_limits {
+        let what = "some packet is passed on more than 64 deep or 4096 times; the switch drops it with all its outputs";
+        ("endless", what)
+    } else if hygiene.complete {
+        return None;
+    } else {
+        ("unexplored", "the tables are too large to explore: dead and ambiguous flows are not known")
+    };
+    let severity = if hygiene.exceeds_limits { Severity::Defect } else { Severity::Note };
+    Some(Finding { severity, name, message: message.to_owned(), line: 0, flow: None })
+}
