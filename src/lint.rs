@@ -154,7 +154,9 @@ fn text(flows: &Flows, findings: &[Finding<'_>], console: &Console) -> String {
             Severity::Defect => console.style.bad(name),
             Severity::Note => console.style.faint(name),
         };
-        let heading = format!("{message} ({})", count(members.len(), "flow"));
+        let about = members.iter().filter(|finding| finding.flow.is_some()).count();
+        let about = if about == 0 { String::new() } else { format!(" ({})", count(about, "flow")) };
+        let heading = format!("{message}{about}");
         let heading = hanging(&" ".repeat(name.len() + 2), &heading);
         let _infallible = write!(out, "\n{mark}: {}", heading.trim_start());
         out.push_str(&members_text(&members, console.verbose));
@@ -165,7 +167,7 @@ fn text(flows: &Flows, findings: &[Finding<'_>], console: &Console) -> String {
 fn members_text(members: &[&Finding<'_>], verbose: bool) -> String {
     let shown = if verbose { members.len() } else { SHOWN };
     let mut out = String::new();
-    for finding in members.iter().take(shown) {
+    for finding in members.iter().take(shown).filter(|finding| finding.line > 0) {
         let label = format!("  line {:<5} ", finding.line);
         // The cookie says nothing about the packets.
         let flow =

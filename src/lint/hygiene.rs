@@ -36,11 +36,9 @@ fn dead<'a>(tables: &'a Tables, id: FlowId, death: &Death) -> Option<Finding<'a>
             (Severity::Defect, "dead", format!("no packet hits it: {} all its packets", taken(tables, by)))
         }
         Death::Orphaned => (Severity::Defect, "orphaned", "no packet completes its conjunction".to_owned()),
-        Death::Unreached => (
-            Severity::Note,
-            "unreached",
-            format!("nothing that it matches ever comes to table {}", flow.table),
-        ),
+        Death::Unreached => {
+            (Severity::Note, "unreached", "nothing that it matches ever comes to its table".to_owned())
+        }
     };
     Some(Finding { severity, name, message, line: flow.span.line, flow: Some(flow) })
 }
