@@ -53,8 +53,10 @@ pub(crate) mod ct_state {
     pub(crate) const FORTH: Bits = (TRK, TRK | REL | RPL | INV);
     /// An error that goes in the original direction.
     pub(crate) const RELATED_FORTH: Bits = (TRK | REL, TRK | REL | RPL | INV);
-    /// Whatever goes back.
-    pub(crate) const BACK: Bits = (TRK | RPL, TRK | RPL | INV);
+    /// A reply.
+    pub(crate) const BACK: Bits = (TRK | RPL, TRK | REL | RPL | INV);
+    /// An error that goes back.
+    pub(crate) const RELATED_BACK: Bits = (TRK | REL | RPL, TRK | REL | RPL | INV);
 }
 
 /// The bit of `vlan_tci` that says that there is a tag.

@@ -1,8 +1,14 @@
-#![cfg(test)]
 //! The layouts against what the drivers of those releases wrote: the same flows, case by case.
 //!
 //! Every case of the fixtures is compared. `FLOWPROOF_CORPUS=DIR` compares the cases of another directory with the
 //! same arrangement (`RELEASE/CASE.flows`, `intents/CASE.json`).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use flowproof_compiler::{Layout, Options, compile};
 use flowproof_model::policy::Policy;

@@ -96,7 +96,9 @@ fn uplink_of(host: &Host, network: &Network) -> Option<PortNo> {
         (None, _) | (_, None) => true,
     };
     let fits = |kind: UplinkKind, named: &Option<String>| match &network.segment {
-        Segment::Vlan { physical_network, .. } => kind == UplinkKind::Provider && behind(named, physical_network),
+        Segment::Vlan { physical_network, .. } => {
+            kind == UplinkKind::Provider && behind(named, physical_network)
+        }
         Segment::Flat { physical_network } => kind != UplinkKind::Tunnel && behind(named, physical_network),
         Segment::Tunnel { .. } => kind == UplinkKind::Tunnel,
         Segment::Unspecified | Segment::Local => false,

@@ -1,13 +1,15 @@
-//! Rules, each for the three kinds of packet of a connection that it admits.
+//! Rules, each for the four kinds of packet of a connection that it admits.
 //!
-//! Invariant: a packet of the original direction is matched by its own header, one that is related to it or goes back
-//! by the original tuple that connection tracking has of it. Rules with a remote are conjunctions; an id belongs to
-//! one remote, direction and family, and what completes it always does the same.
+//! Invariant: a packet of the original direction is matched by its own header, a reply by its header turned round, an
+//! error by the original tuple that connection tracking has of its connection (so is the ICMP type that a reply
+//! answers). Open vSwitch 3.1's userspace shows that tuple on the first fragment only and without the ports of SCTP:
+//! hence not for replies at large. Rules with a remote are conjunctions; an id belongs to one remote, direction and
+//! family, and what completes it always does the same.
 
 use super::tables::{DELIVER, EGRESS, FORWARD, INGRESS};
 use crate::host::Local;
 use crate::masks::exact;
-use crate::template::{bits, ct_state, ip, protocol};
+use crate::template::{bits, ct_state, destination, ip, protocol, source};
 use crate::{AnnotatedFlow, Consequence, Unsupported};
 use flowproof_model::policy::{
     AddressGroupId, Direction, Ethertype, GroupId, IcmpMatch, IpNet, Policy, Protocol, Rule, RulePeer,
@@ -30,49 +32,67 @@ enum View {
     Original,
     /// Errors about those that went back, which go in the original direction.
     Related,
-    /// Those that go back, and errors that do.
-    Back,
+    /// Those that go back.
+    Reply,
+    /// Errors about those of the original direction, which go back.
+    RelatedBack,
 }
 
-const VIEWS: [View; 3] = [View::Original, View::Related, View::Back];
+const VIEWS: [View; 4] = [View::Original, View::Related, View::Reply, View::RelatedBack];
 
 impl View {
     const fn states(self) -> ct_state::Bits {
         match self {
             Self::Original => ct_state::FORTH,
             Self::Related => ct_state::RELATED_FORTH,
-            Self::Back => ct_state::BACK,
+            Self::Reply => ct_state::BACK,
+            Self::RelatedBack => ct_state::RELATED_BACK,
         }
     }
 
     /// The table in which a rule of `direction` meets these packets.
     const fn table(self, direction: Direction) -> u8 {
-        match (self, direction) {
-            (Self::Original | Self::Related, Direction::Egress) | (Self::Back, Direction::Ingress) => EGRESS,
-            (Self::Original | Self::Related, Direction::Ingress) | (Self::Back, Direction::Egress) => INGRESS,
+        let goes_back = matches!(self, Self::Reply | Self::RelatedBack);
+        match (goes_back, direction) {
+            (false, Direction::Egress) | (true, Direction::Ingress) => EGRESS,
+            (false, Direction::Ingress) | (true, Direction::Egress) => INGRESS,
         }
     }
 
     /// The field with the address of the other end of a rule.
     const fn peer(self, direction: Direction, family: Ethertype) -> Field {
-        match (self, direction, family) {
-            (Self::Original, Direction::Ingress, Ethertype::Ipv4) => Field::NwSrc,
-            (Self::Original, Direction::Egress, Ethertype::Ipv4) => Field::NwDst,
-            (Self::Original, Direction::Ingress, Ethertype::Ipv6) => Field::Ipv6Src,
-            (Self::Original, Direction::Egress, Ethertype::Ipv6) => Field::Ipv6Dst,
-            (Self::Related | Self::Back, Direction::Ingress, Ethertype::Ipv4) => Field::CtNwSrc,
-            (Self::Related | Self::Back, Direction::Egress, Ethertype::Ipv4) => Field::CtNwDst,
-            (Self::Related | Self::Back, Direction::Ingress, Ethertype::Ipv6) => Field::CtIpv6Src,
-            (Self::Related | Self::Back, Direction::Egress, Ethertype::Ipv6) => Field::CtIpv6Dst,
+        let is_source = match (self, direction) {
+            (Self::Original | Self::Related | Self::RelatedBack, Direction::Ingress) => true,
+            (Self::Reply, Direction::Egress) => true,
+            (Self::Original | Self::Related | Self::RelatedBack, Direction::Egress) => false,
+            (Self::Reply, Direction::Ingress) => false,
+        };
+        let has_header = matches!(self, Self::Original | Self::Reply);
+        match (has_header, family, is_source) {
+            (true, _, true) => source(family),
+            (true, _, false) => destination(family),
+            (false, Ethertype::Ipv4, true) => Field::CtNwSrc,
+            (false, Ethertype::Ipv4, false) => Field::CtNwDst,
+            (false, Ethertype::Ipv6, true) => Field::CtIpv6Src,
+            (false, Ethertype::Ipv6, false) => Field::CtIpv6Dst,
         }
     }
 
-    /// The fields with protocol, destination port, ICMP type and ICMP code.
-    const fn what(self) -> [Field; 4] {
+    /// The fields with the protocol and the rule's destination port.
+    const fn transport(self) -> [Field; 2] {
         match self {
-            Self::Original => [Field::NwProto, Field::TcpDst, Field::Icmpv4Type, Field::Icmpv4Code],
-            Self::Related | Self::Back => {
-                [Field::CtNwProto, Field::CtTpDst, Field::CtTpSrc, Field::CtTpDst]
+            Self::Original => [Field::NwProto, Field::TcpDst],
+            Self::Reply => [Field::NwProto, Field::TcpSrc],
+            Self::Related | Self::RelatedBack => [Field::CtNwProto, Field::CtTpDst],
+        }
+    }
+
+    /// The fields with protocol, type and code of the ICMP message of the original direction.
+    const fn icmp(self) -> [Field; 3] {
+        match self {
+            Self::Original => [Field::NwProto, Field::Icmpv4Type, Field::Icmpv4Code],
+            Self::Related | Self::Reply | Self::RelatedBack => {
+                [Field::CtNwProto, Field::CtTpSrc, Field::CtTpDst]
             }
         }
     }
@@ -106,7 +126,8 @@ const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
 
 /// What `protocol` matches of the packets of a view, ports as blocks; nothing if it cannot be expressed.
 fn what(family: Ethertype, protocol: Protocol, view: View) -> Vec<Match> {
-    let [number_field, port, kind_field, code_field] = view.what();
+    let [number_field, port] = view.transport();
+    let [_, kind_field, code_field] = view.icmp();
     let mut base = Match::default();
     base.set(Field::DlType, ip(family).into(), u128::MAX);
     let (value, mask) = view.states();
@@ -114,40 +135,42 @@ fn what(family: Ethertype, protocol: Protocol, view: View) -> Vec<Match> {
     if let Some(number) = protocol.number(family) {
         base.set(number_field, number.into(), u128::MAX);
     }
-    // A fragment shows zeros where ports and types would be.
-    let whole = |matching: &mut Match| {
-        if view == View::Original {
-            matching.set(Field::NwFrag, 0, u128::MAX);
-        }
-    };
     match protocol {
-        Protocol::Transport(transport, Some(range)) => {
-            if !has_ports(transport) {
-                return Vec::new();
-            }
-            let with = |block: crate::masks::PortBlock| {
-                let mut matching = base.clone();
-                matching.set(port, block.value.into(), block.mask.into());
-                whole(&mut matching);
-                matching
-            };
-            return exact(range.min(), range.max()).into_iter().map(with).collect();
+        Protocol::Transport(transport, Some(range)) if has_ports(transport) => {
+            let blocks = exact(range.min(), range.max()).into_iter();
+            return blocks.map(|block| with(&base, port, block.value, block.mask)).collect();
         }
-        Protocol::Icmp(IcmpMatch::Type(kind)) => {
-            base.set(kind_field, kind.into(), u128::MAX);
-            whole(&mut base);
-        }
-        Protocol::Icmp(IcmpMatch::TypeCode(kind, code)) => {
-            base.set(kind_field, kind.into(), u128::MAX);
-            base.set(code_field, code.into(), u128::MAX);
-            whole(&mut base);
-        }
+        Protocol::Transport(_, Some(_)) => return Vec::new(),
         Protocol::Other(number) if family == Ethertype::Ipv6 && EXTENSION_HEADERS.contains(&number) => {
             return Vec::new();
         }
-        Protocol::Any | Protocol::Icmp(IcmpMatch::Any) | Protocol::Transport(_, None) | Protocol::Other(_) => {}
+        Protocol::Icmp(kind) => {
+            let [number_field, ..] = view.icmp();
+            let number = protocol.number(family).unwrap_or_default();
+            if kind != IcmpMatch::Any {
+                base.set(number_field, number.into(), u128::MAX);
+            }
+            if let IcmpMatch::Type(kind) | IcmpMatch::TypeCode(kind, _) = kind {
+                base = with(&base, kind_field, kind.into(), u16::MAX);
+            }
+            if let IcmpMatch::TypeCode(_, code) = kind {
+                base = with(&base, code_field, code.into(), u16::MAX);
+            }
+        }
+        Protocol::Any | Protocol::Transport(_, None) | Protocol::Other(_) => {}
     }
     vec![base]
+}
+
+/// `base` with a port or ICMP type; in the packet's own header only of whole packets, since a fragment shows zeros
+/// there.
+fn with(base: &Match, field: Field, value: u16, mask: u16) -> Match {
+    let mut matching = base.clone();
+    matching.set(field, value.into(), mask.into());
+    if !matches!(field, Field::CtTpSrc | Field::CtTpDst) {
+        matching.set(Field::NwFrag, 0, u128::MAX);
+    }
+    matching
 }
 
 const fn has_ports(transport: Transport) -> bool {
@@ -156,7 +179,10 @@ const fn has_ports(transport: Transport) -> bool {
 
 fn flow(table: u8, priority: u16, mut matching: Match, actions: Vec<Action>, why: &str) -> AnnotatedFlow {
     normalise(&mut matching);
-    AnnotatedFlow { flow: Flow { table, priority, matching, actions, ..Flow::default() }, why: why.to_owned() }
+    AnnotatedFlow {
+        flow: Flow { table, priority, matching, actions, ..Flow::default() },
+        why: why.to_owned(),
+    }
 }
 
 /// One clause of a conjunction of two.
@@ -205,7 +231,8 @@ impl<'p, 'u> Rules<'p, 'u> {
         }
         for ((table, matching), ids) in clauses {
             let names: BTreeSet<_> = ids.values().flatten().cloned().collect();
-            let why = format!("port `{}`: {}", local.port.id, names.into_iter().collect::<Vec<_>>().join(", "));
+            let why =
+                format!("port `{}`: {}", local.port.id, names.into_iter().collect::<Vec<_>>().join(", "));
             let actions = ids.keys().map(|id| clause(*id, 2)).collect();
             flows.push(flow(table, CONJUNCTIVE, matching, actions, &why));
         }
@@ -298,7 +325,9 @@ impl<'p, 'u> Rules<'p, 'u> {
             Protocol::Other(number)
                 if rule.ethertype == Ethertype::Ipv6 && EXTENSION_HEADERS.contains(&number) =>
             {
-                format!("{number} is an extension header, which no packet has as its protocol: it has no flows")
+                format!(
+                    "{number} is an extension header, which no packet has as its protocol: it has no flows"
+                )
             }
             Protocol::Transport(Transport::Udp, Some(range)) if rule.direction == Direction::Egress => {
                 let client = if rule.ethertype == Ethertype::Ipv4 { 68 } else { 546 };

@@ -101,7 +101,13 @@ pub(super) const NEVER: &[Row] = &[
         &[],
         "no neighbour discovery out of fragments",
     ),
-    row((EGRESS, 110), &[Each::Family], &[Want::Ip, UDP, FRAGMENT], &[], "fragments that may hide a DHCP server"),
+    row(
+        (EGRESS, 110),
+        &[Each::Family],
+        &[Want::Ip, UDP, FRAGMENT],
+        &[],
+        "fragments that may hide a DHCP server",
+    ),
     row(
         (EGRESS, 110),
         &[Each::Number(&[0, 43, 44, 51, 58, 60])],
@@ -121,9 +127,8 @@ pub(super) const NEVER: &[Row] = &[
 ];
 
 /// The tables that end in a drop.
-pub(super) const DROPPING: [u8; 12] = [
-    ENTER, CLASSIFY, SENDER, EGRESS, FORWARD, GROUP, ND_TARGET, ND_LINK, PROBE, RECEIVER, INGRESS, DELIVER,
-];
+pub(super) const DROPPING: [u8; 12] =
+    [ENTER, CLASSIFY, SENDER, EGRESS, FORWARD, GROUP, ND_TARGET, ND_LINK, PROBE, RECEIVER, INGRESS, DELIVER];
 
 /// What every port gets, filtered or not.
 pub(super) const ANY: &[Row] = &[row((ENTER, 1), &[], &[FROM_PORT], &[Do::Goto(CLASSIFY)], "what it sends")];
@@ -155,7 +160,13 @@ pub(super) const FILTERED: &[Row] = &[
     row(
         (SENDER, 95),
         &[Each::Pair(V4)],
-        &[ARP, PORT_REGISTER, FROM_PORT, Want::Bits(Field::ArpSpa, 0, u128::MAX), Want::Address(Field::ArpTpa)],
+        &[
+            ARP,
+            PORT_REGISTER,
+            FROM_PORT,
+            Want::Bits(Field::ArpSpa, 0, u128::MAX),
+            Want::Address(Field::ArpTpa),
+        ],
         &[Do::To(PROBE)],
         "ARP probe for an address of its own",
     ),
@@ -273,7 +284,13 @@ pub(super) const FILTERED: &[Row] = &[
     ),
     row((RECEIVER, 120), &[], &[FROM_PORT, PORT_REGISTER], &[], "nothing of its own comes back to it"),
     row((RECEIVER, 100), &[], &[ARP, PORT_REGISTER], &[Do::Output], "ARP for it"),
-    row((RECEIVER, 100), &[Each::Ethertype], &[PERMITTED, PORT_REGISTER], &[Do::Output], "permitted ethertype"),
+    row(
+        (RECEIVER, 100),
+        &[Each::Ethertype],
+        &[PERMITTED, PORT_REGISTER],
+        &[Do::Output],
+        "permitted ethertype",
+    ),
     row(
         (RECEIVER, 100),
         &[Each::Number(&[130, 134, 135, 136])],
@@ -332,7 +349,13 @@ pub(super) const UNFILTERED: &[Row] = &[
         &[Do::Commit, Do::Output],
         "the first of a connection to it",
     ),
-    row((FORWARD, 100), &[Each::OwnMac], &[TO_MAC, NETWORK_REGISTER], &[Do::Output], "what others send to it"),
+    row(
+        (FORWARD, 100),
+        &[Each::OwnMac],
+        &[TO_MAC, NETWORK_REGISTER],
+        &[Do::Output],
+        "what others send to it",
+    ),
 ];
 
 /// What every network gets, whether it is known how it leaves the host or not. Its subject is the network.
