@@ -111,6 +111,9 @@ enum Remote<'p> {
     AddressGroup(&'p AddressGroupId),
 }
 
+/// A member of a remote, with its MAC if that has to be matched too.
+type Member = (IpNet, Option<MacAddr>);
+
 type Key<'p> = (Remote<'p>, Direction, Ethertype);
 
 /// The rules of a policy, and what cannot be expressed of them.
@@ -190,54 +193,50 @@ fn clause(id: u32, clause: u8) -> Action {
     Action::Conjunction(Conjunction { id, clause, clauses: 2 })
 }
 
-impl<'p, 'u> Rules<'p, 'u> {
-    pub(super) fn new(policy: &'p Policy, unsupported: &'u mut BTreeSet<Unsupported>) -> Self {
-        Self { policy, ids: HashMap::new(), in_use: BTreeMap::new(), unsupported }
+/// What a rule matches of a port's packets, with the tables in which it meets them.
+fn of_port(local: &Local<'_>, rule: &Rule) -> Vec<(u8, Match)> {
+    let mut all = Vec::new();
+    for (view, mut matching) in matches(rule) {
+        matching.set(Field::Reg5, local.subject.ofport.into(), u128::MAX);
+        normalise(&mut matching);
+        all.push((view.table(rule.direction), matching));
+    }
+    all
+}
+
+/// The flows of a rule without a remote.
+fn direct(flows: &mut Vec<AnnotatedFlow>, local: &Local<'_>, rule: &Rule, name: &str) {
+    let why = format!("port `{}`: {name}", local.port.id);
+    for (table, matching) in of_port(local, rule) {
+        flows.push(flow(table, DIRECT, matching, vec![accept(table)], &why));
+    }
+}
+
+/// The rules with a remote of one port: what completes which conjunctions, so that one match is one flow.
+#[derive(Default)]
+struct Clauses {
+    what: BTreeMap<(u8, Match), BTreeMap<u32, BTreeSet<String>>>,
+    accepted: BTreeMap<(Ethertype, u32), BTreeSet<String>>,
+}
+
+impl Clauses {
+    fn add(&mut self, local: &Local<'_>, rule: &Rule, id: u32, name: &str) {
+        for place in of_port(local, rule) {
+            self.what.entry(place).or_default().entry(id).or_default().insert(name.to_owned());
+        }
+        self.accepted.entry((rule.ethertype, id)).or_default().insert(name.to_owned());
     }
 
-    /// The flows of a port's rules.
-    pub(super) fn port(&mut self, flows: &mut Vec<AnnotatedFlow>, local: &Local<'p>) {
-        // What completes which conjunctions, so that one match is one flow.
-        let mut clauses: BTreeMap<(u8, Match), BTreeMap<u32, Vec<String>>> = BTreeMap::new();
-        let mut accepted: BTreeMap<(Direction, Ethertype, u32), Vec<String>> = BTreeMap::new();
-        for group in local.port.groups.iter().filter_map(|id| self.policy.groups.get(id)) {
-            if group.statefulness == Statefulness::Stateless {
-                let reason = "it is stateless, and replies are admitted nevertheless";
-                self.list("security group", group.id.as_str(), Consequence::Widened, reason.to_owned());
-            }
-            for rule in &group.rules {
-                self.limits(rule);
-                let name = format!("{} rule `{}`", rule.direction.name(), rule.id);
-                let id = self.id(rule, local.subject.vlan);
-                for (view, mut matching) in matches(rule) {
-                    let table = view.table(rule.direction);
-                    matching.set(Field::Reg5, local.subject.ofport.into(), u128::MAX);
-                    match id {
-                        None => {
-                            let why = format!("port `{}`: {name}", local.port.id);
-                            flows.push(flow(table, DIRECT, matching, vec![accept(table)], &why));
-                        }
-                        Some(id) => {
-                            normalise(&mut matching);
-                            let ids = clauses.entry((table, matching)).or_default();
-                            ids.entry(id).or_default().push(name.clone());
-                        }
-                    }
-                }
-                if let Some(id) = id {
-                    accepted.entry((rule.direction, rule.ethertype, id)).or_default().push(name);
-                }
-            }
-        }
-        for ((table, matching), ids) in clauses {
-            let names: BTreeSet<_> = ids.values().flatten().cloned().collect();
-            let why =
-                format!("port `{}`: {}", local.port.id, names.into_iter().collect::<Vec<_>>().join(", "));
+    fn flows(self, flows: &mut Vec<AnnotatedFlow>, local: &Local<'_>) {
+        let port = &local.port.id;
+        let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+        for ((table, matching), ids) in self.what {
             let actions = ids.keys().map(|id| clause(*id, 2)).collect();
+            let why = format!("port `{port}`: {}", list(ids.into_values().flatten().collect()));
             flows.push(flow(table, CONJUNCTIVE, matching, actions, &why));
         }
-        for ((_, family, id), names) in accepted {
-            let why = format!("port `{}`: {}, completed", local.port.id, names.join(", "));
+        for ((family, id), names) in self.accepted {
+            let why = format!("port `{port}`: {}, completed", list(names));
             for table in [EGRESS, INGRESS] {
                 let mut matching = Match::default();
                 matching.set(Field::DlType, ip(family).into(), u128::MAX);
@@ -246,6 +245,32 @@ impl<'p, 'u> Rules<'p, 'u> {
                 flows.push(flow(table, CONJUNCTIVE, matching, vec![accept(table)], &why));
             }
         }
+    }
+}
+
+impl<'p, 'u> Rules<'p, 'u> {
+    pub(super) fn new(policy: &'p Policy, unsupported: &'u mut BTreeSet<Unsupported>) -> Self {
+        Self { policy, ids: HashMap::new(), in_use: BTreeMap::new(), unsupported }
+    }
+
+    /// The flows of a port's rules.
+    pub(super) fn port(&mut self, flows: &mut Vec<AnnotatedFlow>, local: &Local<'p>) {
+        let mut clauses = Clauses::default();
+        for group in local.port.groups.iter().filter_map(|id| self.policy.groups.get(id)) {
+            if group.statefulness == Statefulness::Stateless {
+                let reason = "it is stateless, and replies are admitted nevertheless";
+                self.list("security group", group.id.as_str(), Consequence::Widened, reason.to_owned());
+            }
+            for rule in &group.rules {
+                self.limits(rule);
+                let name = format!("{} rule `{}`", rule.direction.name(), rule.id);
+                match self.id(rule, local.subject.vlan) {
+                    Some(id) => clauses.add(local, rule, id, &name),
+                    None => direct(flows, local, rule, &name),
+                }
+            }
+        }
+        clauses.flows(flows, local);
     }
 
     /// The conjunction of a rule with a remote.
@@ -261,7 +286,7 @@ impl<'p, 'u> Rules<'p, 'u> {
         Some(*self.ids.entry(key).or_insert(next))
     }
 
-    fn members_of(&self, (remote, _, family): Key<'_>) -> BTreeSet<(IpNet, Option<MacAddr>)> {
+    fn members_of(&self, (remote, _, family): Key<'_>) -> BTreeSet<Member> {
         let mut members = BTreeSet::new();
         match remote {
             Remote::AddressGroup(id) => {
@@ -285,24 +310,12 @@ impl<'p, 'u> Rules<'p, 'u> {
         for (vlan, keys) in &self.in_use {
             let mut who: BTreeMap<(u8, Match), (BTreeSet<u32>, String)> = BTreeMap::new();
             for key in keys {
-                let (_, direction, family) = *key;
                 let Some(id) = self.ids.get(key) else { continue };
-                for (prefix, mac) in self.members_of(*key) {
+                for member in self.members_of(*key) {
+                    let why = format!("network {vlan}: `{}` as a member", member.0);
                     for view in VIEWS {
-                        let table = view.table(direction);
-                        let mut matching = peer(&prefix, direction, view);
-                        matching.set(Field::DlType, ip(family).into(), u128::MAX);
-                        let (value, mask) = view.states();
-                        matching.set(Field::CtState, value, mask);
-                        matching.set(Field::Reg6, (*vlan).into(), u128::MAX);
-                        // A member that may use every address is told by its MAC.
-                        if let Some(mac) = mac {
-                            let field = if table == EGRESS { Field::DlDst } else { Field::DlSrc };
-                            matching.set(field, mac.to_bits().into(), u128::MAX);
-                        }
-                        normalise(&mut matching);
-                        let why = format!("network {vlan}: `{prefix}` as a member");
-                        who.entry((table, matching)).or_insert_with(|| (BTreeSet::new(), why)).0.insert(*id);
+                        let place = as_peer(member, key.1, view, *vlan);
+                        who.entry(place).or_insert_with(|| (BTreeSet::new(), why.clone())).0.insert(*id);
                     }
                 }
             }
@@ -342,12 +355,24 @@ impl<'p, 'u> Rules<'p, 'u> {
     }
 }
 
-/// The address of the other end, in the field where a view shows it.
-fn peer(prefix: &IpNet, direction: Direction, view: View) -> Match {
+/// A member at the other end of rules of `direction`, as a view shows it.
+fn as_peer((prefix, mac): Member, direction: Direction, view: View, vlan: u16) -> (u8, Match) {
+    let family = Ethertype::of_prefix(&prefix);
+    let table = view.table(direction);
     let mut matching = Match::default();
-    let (value, mask) = bits(prefix);
-    matching.set(view.peer(direction, Ethertype::of_prefix(prefix)), value, mask);
-    matching
+    matching.set(Field::DlType, ip(family).into(), u128::MAX);
+    let (value, mask) = bits(&prefix);
+    matching.set(view.peer(direction, family), value, mask);
+    let (value, mask) = view.states();
+    matching.set(Field::CtState, value, mask);
+    matching.set(Field::Reg6, vlan.into(), u128::MAX);
+    // A member that may use every address is told by its MAC.
+    if let Some(mac) = mac {
+        let field = if table == EGRESS { Field::DlDst } else { Field::DlSrc };
+        matching.set(field, mac.to_bits().into(), u128::MAX);
+    }
+    normalise(&mut matching);
+    (table, matching)
 }
 
 /// What a rule matches of each kind of packet, its prefix included.
