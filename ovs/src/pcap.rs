@@ -57,6 +57,11 @@ impl Tail {
         Ok(self.complete())
     }
 
+    /// Whether the last record is cut short. The switch writes records whole unless there is no space.
+    pub(crate) const fn is_cut_short(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The whole records among the pending bytes.
     fn complete(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
@@ -85,6 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_record_that_is_cut_short_is_noticed() {
+        let mut tail = Tail::new(PathBuf::new());
+        tail.pending = vec![0; FILE_HEADER + RECORD_HEADER - 1];
+        assert!(tail.complete().is_empty() && tail.is_cut_short());
+    }
+
+    #[test]
     fn records_are_whole_wherever_the_file_ends() {
         let mut file = vec![0; FILE_HEADER];
         for frame in [&b"first"[..], b"", b"third one"] {
@@ -100,6 +112,7 @@ mod tests {
                 tail.pending.extend_from_slice(part);
                 frames.extend(tail.complete());
             }
+            assert!(!tail.is_cut_short());
             assert_eq!(frames, [&b"first"[..], b"", b"third one"], "cut at {cut}");
         }
     }

@@ -261,7 +261,27 @@ impl RealSwitch {
         for port in &mut self.ports {
             left.extend(port.tail.read()?.into_iter().map(|frame| (port.ofport, frame)));
         }
+        if self.ports.iter().any(|port| port.tail.is_cut_short()) {
+            self.check_health()?;
+            return Err(EnvError::Answer { text: "a capture is cut short".to_owned() });
+        }
         Ok(left)
+    }
+
+    /// Whether the switch can do its work: it answers, and there is space for what it writes.
+    ///
+    /// To be asked before a difference is believed: without space, frames are missing from the captures.
+    ///
+    /// # Errors
+    ///
+    /// It cannot.
+    pub fn check_health(&mut self) -> Result<(), EnvError> {
+        self.probe()?;
+        self.appctl("version", &[]).map(drop)
+    }
+
+    fn probe(&self) -> Result<(), EnvError> {
+        self.guard.probe().map_err(EnvError::io("cannot write captures"))
     }
 
     /// Sends frames and the sentinel behind them, and waits for it.
@@ -299,8 +319,8 @@ impl RealSwitch {
 
     /// The cause of a failure, where the machine shows one.
     fn explained(&mut self, error: EnvError) -> EnvError {
-        if let Err(source) = self.guard.probe() {
-            return EnvError::Io { what: "cannot write captures".to_owned(), source };
+        if let Err(cause) = self.probe() {
+            return cause;
         }
         match error {
             EnvError::Ended { log } => EnvError::Ended { log: format!("{log}; {}", self.guard.log()) },

@@ -154,6 +154,9 @@ impl<'w> Pair<'w> {
             ours.connections.sort_unstable();
             ours.addresses = self.ours.fdb().entries();
         }
+        if ours != theirs {
+            self.real.check_health()?;
+        }
         Ok(match ours == theirs {
             _ if open => Verdict::Open,
             true => Verdict::Same,

@@ -194,8 +194,10 @@ fn victim() {
 
 #[test]
 fn nothing_is_left_when_the_process_is_killed() {
+    // Within the crate, as the test harness names it.
+    let module = module_path!().split_once("::").map_or("", |(_, module)| module);
     let mut victim = Command::new(env::current_exe().unwrap())
-        .args(["victim", "--exact", "--nocapture"])
+        .args([&format!("{module}::victim"), "--exact", "--nocapture"])
         .env("FLOWPROOF_OVS_VICTIM", "1")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
