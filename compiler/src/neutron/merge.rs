@@ -34,34 +34,35 @@ pub(super) fn merge(rules: &[(Protocol, u32)]) -> Vec<Merged> {
     }
 }
 
-/// The ranges between which the set of conjunctions changes, with those sets; ranges without any are left out.
+/// The ranges between which the set of conjunctions changes, with those sets; ranges without any are left out. As in
+/// the driver, what ends does so before anything begins: ranges that touch are not joined.
 fn sweep(rules: &[(Protocol, u32)]) -> Vec<((u16, u16), BTreeSet<u32>)> {
-    let mut changes: BTreeMap<u32, Vec<(u32, bool)>> = BTreeMap::new();
+    let mut changes: BTreeMap<(u32, bool), Vec<u32>> = BTreeMap::new();
     for (protocol, id) in rules {
         let (min, max) = match *protocol {
             Protocol::Transport(_, Some(range)) => (range.min(), range.max()),
             _ => (1, u16::MAX),
         };
-        changes.entry(min.into()).or_default().push((*id, true));
-        changes.entry(u32::from(max) + 1).or_default().push((*id, false));
+        changes.entry((min.into(), true)).or_default().push(*id);
+        changes.entry((u32::from(max) + 1, false)).or_default().push(*id);
     }
     let mut active: BTreeMap<u32, usize> = BTreeMap::new();
     let mut ranges: Vec<((u16, u16), BTreeSet<u32>)> = Vec::new();
     let mut begin = 0;
-    for (at, changed) in changes {
+    for ((at, begins), changed) in changes {
         let before: BTreeSet<u32> = active.keys().copied().collect();
-        for (id, begins) in changed {
+        for id in changed {
             let count = active.entry(id).or_default();
             *count = if begins { *count + 1 } else { count.saturating_sub(1) };
         }
         active.retain(|_, count| *count > 0);
-        if active.keys().copied().collect::<BTreeSet<_>>() == before {
+        if active.keys().copied().eq(before.iter().copied()) {
             continue;
         }
-        if !before.is_empty() {
-            ranges.push(((begin, (at - 1) as u16), before));
+        if !before.is_empty() && begin < at {
+            ranges.push(((begin as u16, (at - 1) as u16), before));
         }
-        begin = at as u16;
+        begin = at;
     }
     ranges
 }
@@ -97,6 +98,42 @@ mod tests {
             &[(None, 1), (Some((80, 80)), 2)],
             &[(Some((1, 79)), &[1]), (Some((80, 80)), &[1, 2]), (Some((81, 65535)), &[1])],
         );
+    }
+
+    #[test]
+    fn ranges_that_touch_stay_apart_and_nested_ones_vanish() {
+        check(
+            &[(Some((80, 90)), 1), (Some((91, 100)), 1)],
+            &[(Some((80, 90)), &[1]), (Some((91, 100)), &[1])],
+        );
+        check(&[(Some((80, 100)), 1), (Some((85, 90)), 1)], &[(Some((80, 100)), &[1])]);
+        check(
+            &[(Some((1, 100)), 1), (Some((101, 65535)), 1)],
+            &[(Some((1, 100)), &[1]), (Some((101, 65535)), &[1])],
+        );
+    }
+
+    /// `80-90:16,24` or `all:16`.
+    fn parse(text: &str) -> (Ends, Vec<u32>) {
+        let (range, ids) = text.split_once(':').unwrap();
+        let ends = range.split_once('-').map(|(min, max)| (min.parse().unwrap(), max.parse().unwrap()));
+        (ends, ids.split(',').map(|id| id.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn random_rules_merge_as_the_driver_merges_them() {
+        let lines =
+            include_str!("../../tests/merged-ports.tsv").lines().filter(|line| !line.starts_with('#'));
+        let mut count = 0;
+        for line in lines {
+            let (rules, merged) = line.split_once('\t').unwrap();
+            let rules: Vec<_> = rules.split(' ').map(parse).map(|(ends, ids)| (ends, ids[0])).collect();
+            let merged: Vec<_> = merged.split(' ').map(parse).collect();
+            let merged: Vec<_> = merged.iter().map(|(ends, ids)| (*ends, ids.as_slice())).collect();
+            check(&rules, &merged);
+            count += 1;
+        }
+        assert!(count >= 200);
     }
 
     #[test]
