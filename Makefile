@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak
+.PHONY: help setup build demo test dist clean soak releases
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,3 +45,9 @@ clean: ## remove what cargo built (.z3 stays: it is a download)
 soak: setup ## a million comparisons with a real Open vSwitch in each suite (FLOWPROOF_SOAK=N for another number)
 	@tools/setup-openvswitch.sh
 	CI=true FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-1000000} $(CARGO) test --locked --release --package flowproof --test main -- real_switch --nocapture
+
+releases: setup ## prove what each release of Neutron keeps: docs/releases.md and the manifest of the corpus, anew
+	@tools/setup-openvswitch.sh
+	FLOWPROOF_BLESS=1 $(CARGO) test --locked --package flowproof --test main -- genuine
+	@git --no-pager diff --stat -- docs/releases.md tests/fixtures/corpus/manifest.json
+	$(CARGO) test --locked --package flowproof --test main -- genuine

@@ -5,6 +5,8 @@ mod architecture;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod genuine;
+#[cfg(test)]
 mod real_switch;
 #[cfg(test)]
 mod tidy;
