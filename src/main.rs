@@ -12,6 +12,7 @@ mod lint;
 mod man;
 mod ports;
 mod prove;
+mod run;
 mod script;
 mod text;
 mod trace;
@@ -46,6 +47,8 @@ enum Command {
     Lint(lint::Options),
     /// Prove or refute, for all packets and states, what the ports may send
     Prove(prove::Options),
+    /// Play scenarios in model and tables, and say where they first differ
+    Run(run::Options),
     /// Send packets through the tables, one after the other
     Trace(trace::Options),
     /// Print a script that completes flowproof's options in a shell
@@ -58,6 +61,7 @@ fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Lint(options) => lint::run(options, console),
         Command::Prove(options) => prove::run(options, console),
+        Command::Run(options) => run::run(options, console),
         Command::Trace(options) => trace::run(options, console),
         Command::Completions(options) => completions::run(options, &mut Cli::command(), console),
         Command::Man(options) => man::run(options, Cli::command(), console),

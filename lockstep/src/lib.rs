@@ -14,6 +14,7 @@ pub mod reason;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod text;
 pub mod watch;
 
@@ -23,4 +24,5 @@ pub use allowed::{Allowed, Leeway};
 pub use compare::Difference;
 pub use run::{Lockstep, Observation, Run, StepRun, run};
 pub use scenario::Scenario;
+pub use shrink::shrink;
 pub use text::{ParseError, RunError, parse, parse_with};

@@ -5,7 +5,7 @@
 
 use flowproof_compiler::Layout;
 use flowproof_model::policy::{AddressGroupId, Binding, GroupId, IpNet, Policy, Port, PortId, Rule, RuleId};
-use flowproof_model::switches::Switches;
+use flowproof_model::switches::{DhcpServer, Replies, Revocation, StatelessGroups, Switches};
 use flowproof_packet::PortNo;
 use flowproof_switch::conntrack::Profile;
 
@@ -203,8 +203,21 @@ pub fn switches_of(layout: Option<Layout>) -> Switches {
     match layout.map(Layout::name) {
         Some("mitaka") => Switches::mitaka(),
         Some("neutron") => Switches::neutron(),
-        // Tables that nobody vouches for, and layouts that do what the words of the API say.
+        Some("strict") => strict(),
+        // Tables that nobody vouches for.
         Some(_) | None => Switches::default(),
+    }
+}
+
+/// What our own layout does otherwise than the words of the API say: more strictly where it can, and as connection
+/// tracking has it where that does not tell who answers.
+fn strict() -> Switches {
+    Switches {
+        dhcp_server: DhcpServer::Strict,
+        revocation: Revocation::AtOnce,
+        replies: Replies::FromAnyone,
+        stateless: StatelessGroups::TreatedAsStateful,
+        ..Switches::default()
     }
 }
 
