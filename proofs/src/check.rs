@@ -4,7 +4,7 @@
 //! counterexample that needs no connection and does not replay, are contradictions, never verdicts on the tables.
 
 use crate::{
-    diagram::{Diagram, Exhausted, Host},
+    diagram::{Depends, Diagram, Exhausted, Host},
     familiar::Choice,
     ports::Port,
     properties::{Judge, Property},
@@ -283,27 +283,28 @@ fn judge(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judgement, Exhaust
     if found.is_empty() {
         return witness(engine, case);
     }
-    let mut stateless = None;
-    for (choice, is_stateless) in engine.examples(found) {
+    let mut doubts = Vec::new();
+    for (choice, depends) in engine.examples(case.profile, found) {
         if let Some(replay) = replay(case, &choice) {
             return Ok(Judgement::Refuted(Box::new(replay)));
         }
-        if is_stateless {
-            stateless = Some(choice);
-        }
+        doubts.push((depends, choice));
     }
-    Ok(not_replayed(stateless))
+    Ok(not_replayed(&doubts))
 }
 
-/// A counterexample that nothing brought about. If it needs no connection that is a defect of flowproof.
-fn not_replayed(stateless: Option<Choice>) -> Judgement {
-    match stateless {
-        Some(choice) => {
-            Judgement::Contradiction(format!("a counterexample does not replay: {:?}", choice.sent))
-        }
-        None => Judgement::Unknown("state not shown reachable".to_owned()),
+/// Counterexamples that nothing brought about. One that depends on nothing is a defect of flowproof.
+fn not_replayed(doubts: &[(Depends, Choice)]) -> Judgement {
+    if let Some((_, choice)) = doubts.iter().find(|(depends, _)| *depends == Depends::Nothing) {
+        let text = format!("a counterexample does not replay: {:?}", choice.sent);
+        return Judgement::Contradiction(text);
     }
+    let bounded = doubts.iter().any(|(depends, _)| *depends == Depends::Precision);
+    let why = if bounded { "not shown: something on the way is not modelled exactly" } else { NOT_REACHED };
+    Judgement::Unknown(why.to_owned())
 }
+
+const NOT_REACHED: &str = "state not shown reachable";
 
 /// The fields whose change turns a forbidden packet into one that may pass.
 const fn traits(property: &Property) -> Option<&'static [Field]> {
@@ -369,8 +370,10 @@ fn alone<'a>(
             let Some(choice) = engine.example() else {
                 return Judgement::Unknown("Z3 gives no model".to_owned());
             };
-            replay(case, &choice)
-                .map_or_else(|| not_replayed(None), |replay| Judgement::Refuted(Box::new(replay)))
+            replay(case, &choice).map_or_else(
+                || Judgement::Unknown(NOT_REACHED.to_owned()),
+                |replay| Judgement::Refuted(Box::new(replay)),
+            )
         }
         Answer::Unsat => {
             match diagram.get_or_insert_with(|| Diagram::new(case.host, case.port, &[case.profile])) {

@@ -61,6 +61,18 @@ pub struct Found {
     pub event: Event<Bdd>,
 }
 
+/// What a counterexample's replay depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depends {
+    /// Nothing: it must replay.
+    #[default]
+    Nothing,
+    /// On a connection in the state it assumes.
+    State,
+    /// On something that the engines only bound: what is not modelled, or the limits of a translation.
+    Precision,
+}
+
 /// The answer could not be computed; says why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -147,6 +159,8 @@ impl<'a> Diagram<'a> {
                     let inside = self.inside(event, &members);
                     event.packets = self.sets.minus(event.packets, inside);
                 }
+                // What is not modelled may treat a fragment differently.
+                Judge::FragmentsLikeWholes if !event.emit.is_modelled() => {}
                 Judge::FragmentsLikeWholes => {
                     let mut packets = event.packets;
                     for whole in wholes.iter().filter(|whole| exit(&whole.event) == exit(event)) {
@@ -172,8 +186,8 @@ impl<'a> Diagram<'a> {
     }
 
     /// Packets of what was found, the most telling first: of each rank the most familiar one, then one of every way
-    /// out of the tables. With each comes whether it needs no connection.
-    pub fn examples(&mut self, mut found: Vec<Found>) -> Vec<(Choice, bool)> {
+    /// out of the tables. With each comes what its replay depends on.
+    pub fn examples(&mut self, profile: Profile, mut found: Vec<Found>) -> Vec<(Choice, Depends)> {
         found.sort_by_key(rank);
         found.truncate(ATTEMPTS);
         let mut choices = Vec::new();
@@ -182,15 +196,29 @@ impl<'a> Diagram<'a> {
             let packets =
                 group.iter().fold(self.sets.none(), |sum, found| self.sets.or(sum, found.event.packets));
             let event = Event { packets, ..first.event.clone() };
-            choices.extend(
-                self.example(&Found { form: first.form, event })
-                    .map(|c| (c, first.event.recirculations == 0)),
-            );
+            let depends = group.iter().map(|found| self.depends(profile, found)).max().unwrap_or_default();
+            choices.extend(self.example(&Found { form: first.form, event }).map(|c| (c, depends)));
         }
         for found in &found {
-            choices.extend(self.example(found).map(|c| (c, found.event.recirculations == 0)));
+            let depends = self.depends(profile, found);
+            choices.extend(self.example(found).map(|c| (c, depends)));
         }
         choices
+    }
+
+    /// What else must be so for the packets to leave like this.
+    fn depends(&self, profile: Profile, found: &Found) -> Depends {
+        let event = &found.event;
+        let runs = || Form::ALL.iter().filter_map(|form| self.runs.get(&(profile, *form)));
+        let limited = || runs().flat_map(|run| &run.events).any(|event| event.emit == Emit::Limit);
+        let trunk = event.emit == Emit::Normal && !self.host.is_access(self.port.ofport);
+        if !event.emit.is_modelled() || trunk || limited() {
+            Depends::Precision
+        } else if event.recirculations > 0 {
+            Depends::State
+        } else {
+            Depends::Nothing
+        }
     }
 
     /// The most familiar packet of what was found.

@@ -116,8 +116,8 @@ pub fn select<S: PacketSets>(sets: &mut S, event: &Event<S::Set>, matching: &Mat
 }
 
 /// The frames that, leaving like this, are *inside* network `network` still: they carry its VLAN id, or go with any
-/// VLAN id to a filtered port of it. `None` where no frame is. Filtered ports and their networks are `members`; any other port is
-/// taken to belong to whatever network the frame's tag names.
+/// VLAN id to a filtered port of it. Filtered ports and their networks are `members`; any other port is taken to
+/// belong to whatever network the frame's tag names. What a controller does with a frame nobody knows.
 #[must_use]
 pub fn inside_network(emit: &Emit, network: Option<u16>, members: &BTreeMap<PortNo, Option<u16>>) -> Inside {
     let Some(vid) = network else { return Inside::Never };
@@ -130,7 +130,8 @@ pub fn inside_network(emit: &Emit, network: Option<u16>, members: &BTreeMap<Port
             Some(_) => Inside::Never,
             None => by_tag,
         },
-        Emit::UnknownPort | Emit::Flood | Emit::Controller | Emit::Opaque(_) | Emit::Limit => by_tag,
+        Emit::Flood if members.values().all(|other| *other == network) => by_tag,
+        Emit::Flood | Emit::UnknownPort | Emit::Controller | Emit::Opaque(_) | Emit::Limit => Inside::Never,
     }
 }
 

@@ -162,19 +162,23 @@ fn violates(case: &Case<'_>, sent: &[Sent], whole: &[u8], twin: Option<&Sent>) -
         Judge::FragmentsLikeWholes => {
             let Some(twin) = twin else { return false };
             let allowed = exits(&twin.outcome);
-            sent.iter().any(|sent| !exits(&sent.outcome).is_subset(&allowed))
+            sent.iter().any(|sent| sent.outcome.is_opaque() || !exits(&sent.outcome).is_subset(&allowed))
         }
     }
 }
 
-/// Where a packet went, and in which VLAN.
+/// Where a packet went, the controller included, and in which VLAN.
 fn exits(outcome: &Outcome) -> BTreeSet<(PortNo, u128)> {
     let vlan = |frame: &[u8]| wire::extract(frame, 0).get(Field::VlanTci);
-    outcome.delivered().iter().map(|(port, frame)| (*port, vlan(frame))).collect()
+    let punted = outcome.effects.iter().filter_map(|effect| {
+        if let Effect::Controller { frame } = effect { Some((port::CONTROLLER, vlan(frame))) } else { None }
+    });
+    outcome.delivered().iter().map(|(port, frame)| (*port, vlan(frame))).chain(punted).collect()
 }
 
 fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
-    if outcome.is_opaque() {
+    if outcome.is_opaque() || outcome.effects.iter().any(|effect| matches!(effect, Effect::Controller { .. }))
+    {
         return true;
     }
     let members = case.host.members();

@@ -15,7 +15,7 @@ use crate::{
     frames,
     predicate::Predicate,
     set::{Literal, PacketSets},
-    symkey::{Form, SymKey, tracked_state},
+    symkey::{Bit, Form, SymKey, tracked_state},
     tables::Tables,
     vars,
 };
@@ -56,6 +56,14 @@ pub enum Emit {
     Opaque(String),
     /// The limits of the translation are exceeded; the switch drops the packet.
     Limit,
+}
+
+impl Emit {
+    /// Whether it is known what happens to the packet.
+    #[must_use]
+    pub const fn is_modelled(&self) -> bool {
+        !matches!(self, Self::UnknownPort | Self::Opaque(_))
+    }
 }
 
 /// A step of a path: the flow that was hit in a table.
@@ -207,7 +215,6 @@ impl<S: PacketSets> Execution<'_, S> {
                 after.extend(self.run(&flow.actions, hit));
             } else {
                 self.emit(Emit::Opaque(flow.opaque_match.join(",")), &hit);
-                after.push(hit);
             }
         }
         if !self.sets.is_empty(found.missed) {
@@ -217,8 +224,8 @@ impl<S: PacketSets> Execution<'_, S> {
     }
 
     fn lookup(&mut self, table: u8, in_port: Option<PortNo>, state: &State<S::Set>) -> Found<S::Set> {
-        let mut key = state.key.clone();
-        if let Some(port) = in_port {
+        let mut key = state.key.seen();
+        if let Some(port) = in_port.filter(|port| *port != port::IN_PORT) {
             key.set(Field::InPort, u128::from(port), u128::MAX);
         }
         let mut found = Found { hits: Vec::new(), missed: state.packets };
@@ -355,7 +362,7 @@ impl<S: PacketSets> Execution<'_, S> {
                 return self.call(table.unwrap_or(state.table), *port, state);
             }
             Action::GotoTable(table) => return self.call(*table, None, state),
-            Action::Set { field, value, mask, .. } => state.key.set(*field, *value, *mask),
+            Action::Set { field, value, mask, .. } => state.key.write(*field, *value, *mask),
             Action::Move { src, dst } => state.key.copy(*src, *dst),
             Action::ModVlanVid(_) | Action::ModVlanPcp(_) | Action::StripVlan | Action::PushVlan(_) => {
                 retag(action, &mut state.key);
@@ -409,6 +416,7 @@ impl<S: PacketSets> Execution<'_, S> {
             (copy.depth, copy.calls) = (0, 0);
             let legal = legal_answers(self.sets, self.profile, self.form, depth);
             copy.packets = self.sets.and(copy.packets, legal);
+            copy = self.without_second_tag(copy);
             if !self.sets.is_empty(copy.packets) {
                 self.enter(table, None, copy);
             }
@@ -416,13 +424,34 @@ impl<S: PacketSets> Execution<'_, S> {
         state.key.untrack();
         vec![state]
     }
+
+    /// A recirculated frame is read again, and behind a second tag nothing is seen; that is not modelled.
+    fn without_second_tag(&mut self, mut state: State<S::Set>) -> State<S::Set> {
+        let double = match state.key.second_tag() {
+            Bit::Known(false) => return state,
+            Bit::Known(true) => self.sets.all(),
+            Bit::Free(var) => self.sets.cube(&[(var, true)]),
+        };
+        let doubly_tagged = State { packets: self.sets.and(state.packets, double), ..state.clone() };
+        self.emit(Emit::Opaque(SECOND_TAG.to_owned()), &doubly_tagged);
+        state.packets = self.sets.minus(state.packets, double);
+        state
+    }
 }
+
+/// What is not modelled of frames with two tags.
+pub(crate) const SECOND_TAG: &str = "ct() of a frame with two tags";
 
 /// How an action lets a packet with this key leave, if it does.
 pub(crate) fn emitted(action: &Action, key: &SymKey) -> Option<Emit> {
     let port = match action {
         Action::Output(port) => Some(*port),
-        Action::OutputField(part) => key.constant(*part).and_then(|port| PortNo::try_from(port).ok()),
+        // A number that no port has goes nowhere.
+        Action::OutputField(part) => match key.constant(*part).map(PortNo::try_from) {
+            Some(Ok(port)) => Some(port),
+            Some(Err(_)) => return None,
+            None => None,
+        },
         Action::Controller(_) => return Some(Emit::Controller),
         Action::DecTtl(_) => return Some(Emit::Opaque("dec_ttl".to_owned())),
         Action::Opaque(text) => return Some(Emit::Opaque(text.clone())),

@@ -84,6 +84,10 @@ const SENT: &[Field] = &[
     Field::NdOptionsType,
 ];
 
+/// `nw_frag` of a first fragment, and of a later one (ovs-fields(7)).
+const FIRST: u128 = 1;
+const LATER: u128 = 3;
+
 /// What a later fragment does not show.
 const LAYER4: &[Field] = &[
     Field::TcpSrc,
@@ -115,8 +119,8 @@ impl SymKey {
         key.set(Field::InPort, u128::from(in_port), u128::MAX);
         let (fragment, hidden): (u128, &[Field]) = match form {
             Form::Whole => return key,
-            Form::First => (1, &[Field::TcpSrc, Field::TcpDst]),
-            Form::Later => (3, LAYER4),
+            Form::First => (FIRST, &[]),
+            Form::Later => (LATER, LAYER4),
         };
         key.set(Field::NwFrag, fragment, u128::MAX);
         for field in hidden {
@@ -132,10 +136,32 @@ impl SymKey {
         SENT.contains(&field)
     }
 
+    fn fragment(&self) -> Option<u128> {
+        self.constant(Subfield::whole(Field::NwFrag))
+    }
+
+    /// The key as table lookup sees it: ports, and ICMP type and code, are zero in any fragment.
+    #[must_use]
+    pub fn seen(&self) -> Self {
+        let mut seen = self.clone();
+        if self.fragment() == Some(FIRST) {
+            seen.set(Field::TcpSrc, 0, u128::MAX);
+            seen.set(Field::TcpDst, 0, u128::MAX);
+        }
+        seen
+    }
+
+    /// Whether the packet has no such field: a later fragment nothing of layer 4.
+    fn lacks(&self, field: Field) -> bool {
+        let same = |other: &Field| other.spec().offset == field.spec().offset;
+        self.fragment() == Some(LATER) && LAYER4.iter().any(same)
+    }
+
     /// The same key once `ct()` has put the datagram together again.
     pub fn reassemble(&mut self) {
+        let missing: &[Field] = if self.fragment() == Some(LATER) { LAYER4 } else { &[] };
         self.set(Field::NwFrag, 0, u128::MAX);
-        for field in LAYER4.iter().chain(&[Field::NwProto]) {
+        for field in missing.iter().chain(&[Field::NwProto]) {
             self.release(*field);
         }
     }
@@ -148,6 +174,14 @@ impl SymKey {
         }
         let unknown = tracked_state::UNKNOWN | if may_be_overdue { tracked_state::TRK } else { 0 };
         self.set(Field::CtState, u128::from(tracked_state::TRK), !u128::from(unknown));
+    }
+
+    /// Whether there is a second tag, which only `push_vlan` shows.
+    #[must_use]
+    pub fn second_tag(&self) -> Bit {
+        const PRESENT: u16 = 12;
+        let spec = Field::InnerVlanTci.spec();
+        self.bit(spec.offset + spec.width - 1 - PRESENT)
     }
 
     /// As after `ct_clear`, or after a `ct()` for the actions that follow it.
@@ -204,6 +238,13 @@ impl SymKey {
         self.renamed.sort_unstable_by_key(|run| run.start);
     }
 
+    /// What `load` and `set_field` do: nothing where the packet does not have the field.
+    pub fn write(&mut self, field: Field, value: u128, mask: u128) {
+        if !self.lacks(field) {
+            self.set(field, value, mask);
+        }
+    }
+
     /// Sets those bits of `field` that `mask` selects.
     pub fn set(&mut self, field: Field, value: u128, mask: u128) {
         for part in masked_words(field, value, mask) {
@@ -244,6 +285,9 @@ impl SymKey {
 
     /// `move:src->dst`
     pub fn copy(&mut self, src: Subfield, dst: Subfield) {
+        if self.lacks(src.field) || self.lacks(dst.field) {
+            return;
+        }
         let offset =
             |part: Subfield, i: u16| part.field.spec().offset + part.field.spec().width - 1 - part.start - i;
         let bits: Vec<Bit> = (0..src.width).map(|i| self.bit(offset(src, i))).collect();
@@ -328,6 +372,38 @@ mod tests {
             key.wanted(&matching(Field::TcpDst, 67)).unwrap().into_iter().map(|l| l.0).collect();
         assert_eq!(seen, vars::sent(Field::TcpDst).collect::<Vec<_>>());
         assert_eq!(key.wanted(&matching(Field::NwFrag, 0)), Some(vec![]));
+    }
+
+    #[test]
+    fn actions_read_the_ports_of_a_first_fragment_that_lookup_does_not_see() {
+        let mut key = SymKey::entering(13, Form::First);
+        assert_eq!(key.seen().wanted(&matching(Field::TcpDst, 67)), None);
+        let reg0 = Subfield { field: Field::Reg0, start: 0, width: 16 };
+        key.copy(Subfield::whole(Field::TcpDst), reg0);
+        let port: Vec<Var> = vars::sent(Field::TcpDst).collect();
+        let read: Vec<Var> = key.wanted(&matching(Field::Reg0, 67)).unwrap().iter().map(|l| l.0).collect();
+        assert_eq!(read, port);
+        key.write(Field::TcpDst, 80, u128::MAX);
+        assert_eq!(key.seen().wanted(&matching(Field::TcpDst, 80)), None);
+        key.reassemble();
+        assert_eq!(key.seen().wanted(&matching(Field::TcpDst, 80)), Some(vec![]));
+    }
+
+    #[test]
+    fn actions_find_nothing_of_layer_four_in_a_later_fragment() {
+        let entered = SymKey::entering(13, Form::Later);
+        let mut key = entered.clone();
+        key.write(Field::UdpDst, 80, u128::MAX);
+        key.copy(Subfield::whole(Field::TcpDst), Subfield { field: Field::Reg0, start: 0, width: 16 });
+        assert_eq!(key, entered);
+    }
+
+    #[test]
+    fn a_second_tag_is_seen_only_after_a_push() {
+        let mut key = SymKey::entering(13, Form::Whole);
+        assert_eq!(key.second_tag(), Bit::Known(false));
+        key.copy(Subfield::whole(Field::VlanTci), Subfield::whole(Field::InnerVlanTci));
+        assert_eq!(key.second_tag(), Bit::Free(vars::sent(Field::VlanTci).nth(3).unwrap()));
     }
 
     #[test]

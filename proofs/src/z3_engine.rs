@@ -12,12 +12,12 @@ use crate::{
     frames::{self, EXTENSION_HEADERS, Inside},
     predicate::Predicate,
     set::Literal,
-    symbolic::{Emit, emitted, icmpv6, may_be_overdue, retag},
+    symbolic::{Emit, SECOND_TAG, emitted, icmpv6, may_be_overdue, retag},
     symkey::{Bit, Form, SymKey},
     tables::{Level, Tables},
     vars::{self, Var},
 };
-use flowproof_packet::{Field, FlowKey, PortNo};
+use flowproof_packet::{Field, FlowKey, PortNo, port};
 use flowproof_switch::{
     conntrack::{CtInfo, Profile, state},
     flow::{Action, Ct, Match, Zone},
@@ -313,8 +313,8 @@ impl<'a> Encoder<'a> {
         if !self.complete() {
             return Bool::from_bool(false);
         }
-        let mut key = at.key.clone();
-        if let Some(port) = in_port {
+        let mut key = at.key.seen();
+        if let Some(port) = in_port.filter(|port| *port != port::IN_PORT) {
             key.set(Field::InPort, port.into(), u128::MAX);
         }
         let mut formula = self.resume(at);
@@ -419,7 +419,7 @@ impl<'a> Encoder<'a> {
                     leads.push(self.call(*table, None, rest, at));
                     return any(&leads);
                 }
-                Action::Set { field, value, mask, .. } => at.key.set(*field, *value, *mask),
+                Action::Set { field, value, mask, .. } => at.key.write(*field, *value, *mask),
                 Action::Move { src, dst } => at.key.copy(*src, *dst),
                 Action::ModVlanVid(_) | Action::ModVlanPcp(_) | Action::StripVlan | Action::PushVlan(_) => {
                     retag(action, &mut at.key);
@@ -471,8 +471,14 @@ impl<'a> Encoder<'a> {
                 key.reassemble();
             }
             let legal = self.legal(at.recirculations);
+            let double = match key.second_tag() {
+                Bit::Known(on) => Bool::from_bool(on),
+                Bit::Free(var) => self.literals(&[(var, true)]),
+            };
+            let unread = self.leaves(Emit::Opaque(SECOND_TAG.to_owned()), &key);
             let copy = At { table, key, recirculations: at.recirculations + 1, depth: 0, then: None };
-            leads.push(all(&[legal, self.reach(None, &copy)]));
+            let goes_on = self.reach(None, &copy);
+            leads.push(all(&[legal, any(&[all(&[double.clone(), unread]), all(&[double.not(), goes_on])])]));
         }
         any(&leads)
     }

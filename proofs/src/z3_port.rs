@@ -94,7 +94,11 @@ impl<'a> Z3Port<'a> {
                 .enumerate()
                 .map(|(number, exit)| {
                     let fragment = self.encoder(form, Counts::Exit(exit)).enters(self.port.ofport);
-                    let whole = self.encoder(Form::Whole, Counts::Exit(exit)).enters(self.port.ofport);
+                    let whole = if exit.0.is_modelled() {
+                        self.encoder(Form::Whole, Counts::Exit(exit)).enters(self.port.ofport)
+                    } else {
+                        Bool::from_bool(false)
+                    };
                     self.ask(
                         property,
                         form,

@@ -94,3 +94,9 @@ pub(super) fn verdicts(host: &Host, findings: &Findings) -> Vec<Verdict> {
 pub(super) fn property(name: &str) -> &'static Property {
     properties::by_name(name).unwrap_or_else(|| panic!("no property is called `{name}`"))
 }
+
+/// Does `work` with a stack for tables that call each other without end.
+pub(super) fn deep<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::Builder::new().stack_size(512 << 20).spawn(work).unwrap();
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,7 +1,10 @@
 //! The proofs: engines against engines and against the interpreter, verdicts against what is known, mutants that must
 //! be caught.
 
+mod agreement;
 mod hosts;
 mod mutants;
+mod random_flows;
+mod random_packets;
 mod rng;
 mod seed;
