@@ -3,7 +3,8 @@
 //! Invariant: a difference that is written down in the scenario is not reported, and one that is written down but
 //! does not show is. Deliberately absent: tolerance; what either side may do is in [`Allowed`](crate::Allowed).
 
-use crate::frames::untagged;
+use crate::allowed::Leeway;
+use crate::frames::{destination, untagged};
 use crate::reason;
 use crate::run::{Lockstep, Observation};
 use crate::scenario::{Expectation, Step, Target};
@@ -276,12 +277,15 @@ fn connections(
     }
     let entries = lockstep.switch().tracker().entries();
     for tuple in opened {
-        let must = !seen.allowed.must.is_empty();
+        // Nobody answers in the name of a group: whether that is tracked makes no difference.
+        let must = !seen.allowed.must.is_empty() && !destination(&seen.arrival.whole).is_group();
         if must && !entries.iter().any(|entry| is_same(policy, tuple, entry)) {
             differences.push(Difference::NotCommitted { tuple: Box::new(tuple.clone()) });
         }
     }
-    if world.switches.readmission == Readmission::AfterExpiry && seen.allowed.may.is_empty() {
+    // Where the tables were free to let it pass, they were free to mark.
+    let free = |leeway: &Leeway| matches!(leeway, Leeway::Infrastructure(_) | Leeway::Fragment);
+    if world.switches.readmission == Readmission::AfterExpiry && !seen.allowed.may.values().any(free) {
         for (tuple, connection) in world.history.connections() {
             let entry = entries.iter().find(|entry| is_same(policy, tuple, entry));
             if let Some(entry) = entry.filter(|entry| (entry.mark() != 0) != connection.revoked) {

@@ -10,6 +10,7 @@
 pub mod allowed;
 pub mod compare;
 pub mod frames;
+pub mod known;
 pub mod reason;
 pub mod report;
 pub mod run;

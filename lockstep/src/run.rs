@@ -180,9 +180,7 @@ impl Lockstep {
                 Ok(StepRun::Advance(*ms))
             }
             Event::Flush => {
-                self.switch.flush_fdb();
-                self.switch.tracker_mut().conntrack.flush(None);
-                self.world.history.clear();
+                self.flush();
                 Ok(StepRun::Flush)
             }
             Event::UpdatePort(id) => {
@@ -202,6 +200,13 @@ impl Lockstep {
                 Ok(StepRun::Tables(Arc::clone(self.switch.tables())))
             }
         }
+    }
+
+    /// Forgets all connections and all learned addresses, in both.
+    pub fn flush(&mut self) {
+        self.switch.flush_fdb();
+        self.switch.tracker_mut().conntrack.flush(None);
+        self.world.history.clear();
     }
 
     fn packet(&mut self, step: &Step, packet: &Packet) -> Result<Observation, RunError> {
