@@ -7,7 +7,7 @@
 //!
 //! | abstraction | why | kept out by |
 //! |---|---|---|
-//! | ties between flows of one priority | OpenFlow leaves the winner open; the trace says so | packets that meet one are not compared |
+//! | ties between flows of one priority | OpenFlow leaves the winner open; the trace says so | packets that meet one are not compared; if both do the same, either may be named |
 //! | order among the ports of a flood | the switch floods in the order of a hash table | outputs are compared port by port |
 //! | endless recirculation | `ofproto/trace` follows it for ever, the datapath stops | such packets are not traced, but sent |
 //! | the cleaner of fragments | a thread drops held fragments of 25 seconds, about once a minute | scenarios with fragments last 25 seconds |
