@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is decided here; a subcommand is its options, one call, and how the answer is shown.
 
+mod compile;
 mod completions;
 mod console;
 mod exit;
@@ -43,6 +44,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compile security groups into flow tables
+    Compile(compile::Options),
     /// Find what the author of a flow file may not have meant
     Lint(lint::Options),
     /// Prove or refute, for all packets and states, what the ports may send
@@ -59,6 +62,7 @@ enum Command {
 
 fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
     match &cli.command {
+        Command::Compile(options) => compile::run(options, console),
         Command::Lint(options) => lint::run(options, console),
         Command::Prove(options) => prove::run(options, console),
         Command::Run(options) => run::run(options, console),

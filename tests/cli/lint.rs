@@ -29,6 +29,24 @@ fn each_kind_of_finding_is_found_and_nothing_else() {
     check("in_port=1 actions=drop\npriority=7,in_port=1 actions=NORMAL\n", 0, &[]);
 }
 
+/// What no packet hits, what two flows claim, what never ends: each by hand, with a twin that is in order.
+#[test]
+fn what_cannot_be_reached_or_is_undefined_is_found() {
+    let halves = "priority=9,ip,nw_src=10.0.0.0/25 actions=1\npriority=9,ip,nw_src=10.0.0.128/25 actions=2\n";
+    check(&format!("{halves}priority=5,ip,nw_src=10.0.0.0/24 actions=3\n"), 1, &["dead"]);
+    check(&format!("{halves}priority=5,ip,nw_src=10.0.0.0/23 actions=3\n"), 0, &[]);
+    check("priority=5,tcp actions=1\npriority=5,ip,nw_dst=10.0.0.9 actions=2\n", 1, &["ambiguous"]);
+    check("priority=5,tcp actions=1\npriority=5,ip,nw_dst=10.0.0.9 actions=1\n", 0, &[]);
+    check("priority=5,tcp actions=1\npriority=5,udp,nw_dst=10.0.0.9 actions=2\n", 0, &[]);
+    let clauses =
+        "ip,nw_src=10.0.0.1 actions=conjunction(7,1/2)\nip,nw_dst=10.0.0.2 actions=conjunction(7,2/2)\n";
+    check(clauses, 1, &["orphaned"]);
+    check(&format!("{clauses}conj_id=7,ip actions=1\n"), 0, &[]);
+    check("table=5 actions=drop\nin_port=1 actions=drop\n", 0, &["unreached"]);
+    check("arp actions=resubmit(,5)\ntable=5 actions=resubmit(,5)\n", 1, &["endless"]);
+    check("arp actions=resubmit(,5)\ntable=5 actions=resubmit(,6)\ntable=6 actions=1\n", 0, &[]);
+}
+
 #[test]
 fn what_is_not_modelled_is_a_note_and_no_defect() {
     check("in_port=1 actions=learn(table=5,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[])\n", 0, &["opaque"]);

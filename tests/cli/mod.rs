@@ -1,8 +1,10 @@
 //! The command line as scripts see it: exit codes, streams, messages. Every check runs the real binary.
 
+mod compile;
 mod general;
 mod hostile;
 mod lint;
+mod prove;
 mod trace;
 
 use std::io::Write;

@@ -1,0 +1,213 @@
+//! `flowproof prove`.
+
+use super::{check_refused, example, run, run_with};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const DIAGRAM: [&str; 2] = ["--engine", "diagram"];
+
+fn report(arguments: &[&str]) -> Value {
+    let run = run(&[&["prove", "--format", "json"], arguments].concat());
+    serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}
+
+/// (property, verdict, datapaths) of every result.
+fn verdicts(report: &Value) -> BTreeSet<(String, String, usize)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let row = |row: &Value| {
+        (text(&row["property"]), text(&row["verdict"]), row["datapath"].as_array().unwrap().len())
+    };
+    report["results"].as_array().unwrap().iter().map(row).collect()
+}
+
+/// A host without a port says nothing about ports: inconclusive, unless that is allowed by name.
+#[test]
+fn tables_without_filtered_ports_do_not_open_the_gate() {
+    let flows = b"in_port=1 actions=NORMAL\n";
+    let run = run_with(&["prove", "-"], flows);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(run.out.contains("0 filtered ports"), "{}", run.out);
+    assert_eq!(run_with(&["prove", "-", "--allow-vacuous", "*"], flows).code, Some(0));
+    assert_eq!(run_with(&["prove", "-", "--allow-vacuous", "spoofed-mac"], flows).code, Some(3));
+}
+
+#[test]
+fn the_exit_code_says_what_was_found() {
+    let flows = example("flows.txt");
+    let code = |arguments: &[&str]| run(&[&["prove", &flows], DIAGRAM.as_slice(), arguments].concat()).code;
+    assert_eq!(code(&["--property", "spoofed-arp"]), Some(0));
+    assert_eq!(code(&["--property", "spoofed-*"]), Some(1));
+    assert_eq!(code(&["--property", "router-advertisement", "--datapath", "kernel"]), Some(0));
+    assert_eq!(code(&["--property", "router-advertisement", "--datapath", "kernel-2016"]), Some(1));
+}
+
+#[test]
+fn a_selection_selects() {
+    let flows = example("flows.txt");
+    let report = report(&[
+        &flows,
+        "--engine",
+        "diagram",
+        "--port",
+        "13",
+        "--property",
+        "dhcp*-server",
+        "--datapath",
+        "kernel",
+    ]);
+    let both = ["dhcp-server", "dhcpv6-server"].map(|name| (name.to_owned(), "proved".to_owned(), 1));
+    assert_eq!(verdicts(&report), BTreeSet::from(both));
+    assert_eq!(report["results"][0]["port"], 13);
+}
+
+#[test]
+fn what_cannot_be_selected_is_refused() {
+    let flows = example("flows.txt");
+    check_refused(
+        &run(&["prove", &flows, "--property", "spoofed-nothing"]),
+        &["`spoofed-nothing`", "spoofed-mac"],
+    );
+    check_refused(&run(&["prove", &flows, "--port", "14"]), &["14", "10, 13"]);
+    let run = run(&["prove", &flows, "--datapath", "kernel-2.6"]);
+    assert_eq!((run.code, run.out.as_str()), (Some(2), ""));
+    assert!(run.err.contains("userspace-3.1, kernel, kernel-2016 and all"), "{}", run.err);
+}
+
+/// The same input gives the same report, but for the time it took.
+#[test]
+fn reports_are_reproducible_byte_for_byte() {
+    let flows = example("flows.txt");
+    let text = || {
+        let out = run(&["prove", &flows, "--engine", "diagram", "--format", "json"]).out;
+        out.lines()
+            .filter(|line| !line.contains("\"seconds\""))
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
+    let first = text();
+    assert!(first.len() > 10_000, "{first}");
+    assert_eq!(first, text());
+}
+
+/// Every packet of a report can be sent again: `trace` takes its hex and ends where the report says.
+#[test]
+fn a_counterexample_replays_by_hand() {
+    let flows = example("flows.txt");
+    let report = report(&[&flows, "--engine", "diagram", "--port", "13", "--property", "spoofed-ipv4"]);
+    let story = &report["results"][0]["counterexample"];
+    let packet = &story["events"][0]["packet"];
+    assert_eq!(story["replayed"]["interpreter"], true);
+    let traced = run(&["trace", &flows, "--in-port", "13", "--hex", packet["hex"].as_str().unwrap()]);
+    assert_eq!(traced.code, Some(0), "{traced:?}");
+    assert!(traced.out.contains("NORMAL"), "{}", traced.out);
+    let lines: Vec<u64> =
+        story["path"].as_array().unwrap().iter().map(|hop| hop["line"].as_u64().unwrap()).collect();
+    for line in lines {
+        assert!(traced.out.contains(&format!("line {line}")), "line {line} in {}", traced.out);
+    }
+}
+
+fn scratch(name: &str) -> String {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    directory.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_known_is_written_and_read_back() {
+    let flows = example("flows.txt");
+    let known = scratch("known.jsonl");
+    let prove = |arguments: &[&str]| run(&[&["prove", &flows], DIAGRAM.as_slice(), arguments].concat());
+    assert_eq!(prove(&["--write-expect", &known]).code, Some(1));
+    assert_eq!(prove(&["--expect", &known]).code, Some(0));
+    assert_eq!(prove(&["--expect", &example("known.jsonl")]).code, Some(0));
+    let lines = std::fs::read_to_string(&known).unwrap();
+    let check = |edited: String, why: &str| {
+        let file = scratch("edited.jsonl");
+        std::fs::write(&file, edited).unwrap();
+        let run = prove(&["--expect", &file]);
+        assert_eq!(run.code, Some(1), "{why}");
+        assert!(run.out.contains(why), "no {why:?} in {}", run.out);
+    };
+    let without =
+        lines.lines().filter(|line| !line.contains("\"spoofed-nd\"")).collect::<Vec<_>>().join("\n");
+    check(without, "not listed: spoofed-nd is refuted on port 10 under userspace-3.1");
+    let hopeful = lines.replacen("\"verdict\":\"refuted\"", "\"verdict\":\"unknown\"", 1);
+    check(hopeful, "line 1 no longer holds: spoofed-mac is refuted");
+    let other = lines.replacen("\"port\":\"*\"", "\"port\":99", 1);
+    check(other, "line 1 speaks of nothing that was checked");
+    let over = lines.replacen("\"reason\"", "\"until\":\"2020-01-01\",\"reason\"", 1);
+    check(over, "line 1 was good until 2020-01-01");
+}
+
+#[test]
+fn expectations_that_mean_nothing_are_refused_with_their_line() {
+    let file = scratch("wrong.jsonl");
+    std::fs::write(&file, "\n{\"property\":\"spoofed-mac\"}\n").unwrap();
+    let run = run(&["prove", &example("flows.txt"), "--expect", &file]);
+    check_refused(&run, &["wrong.jsonl:2:", "missing field `port`"]);
+}
+
+#[test]
+fn queries_are_written_as_smt_lib() {
+    let directory = scratch("queries");
+    let flows = example("flows.txt");
+    let run = run(&[
+        "prove",
+        &flows,
+        "--port",
+        "13",
+        "--property",
+        "dhcp-server",
+        "--datapath",
+        "kernel",
+        "--smt2",
+        &directory,
+    ]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let query =
+        std::fs::read_to_string(format!("{directory}/dhcp-server-port13-kernel-whole-0.smt2")).unwrap();
+    assert!(query.contains("(declare-fun dl_type () (_ BitVec 16))"), "{query}");
+    assert!(query.contains("(check-sat)"), "{query}");
+}
+
+/// `--ports` replaces the assumption: the port of a trunk may send what no access port may.
+#[test]
+fn known_vlans_replace_the_assumption() {
+    let flows = example("flows.txt");
+    let ports = |tag: &str| {
+        let file = scratch(&format!("ports{}.json", tag.len()));
+        let text = format!(
+            r#"{{"data":[["a",{tag}],["b",1]],"headings":["name","tag"]}}{{"data":[["a",13],["b",10]],"headings":["name","ofport"]}}"#
+        );
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let normal = |file: &str| {
+        let report = report(&[
+            &flows,
+            "--ports",
+            file,
+            "--engine",
+            "diagram",
+            "--port",
+            "13",
+            "--property",
+            "vlan-escape",
+            "--datapath",
+            "kernel",
+        ]);
+        assert!(!report["assumptions"].to_string().contains("access ports"), "{}", report["assumptions"]);
+        verdicts(&report)
+    };
+    let refuted = BTreeSet::from([("vlan-escape".to_owned(), "refuted".to_owned(), 1)]);
+    assert_eq!(normal(&ports("1")), refuted);
+    assert_eq!(normal(&ports(r#"["set",[]]"#)), refuted);
+}
+
+#[test]
+fn the_text_fits_a_terminal() {
+    let run = run(&["prove", &example("flows.txt"), "--engine", "diagram"]);
+    let long: Vec<&str> = run.out.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(long.is_empty(), "{long:#?}");
+    assert!(run.out.lines().last().unwrap().starts_with("verdict: refuted"), "{}", run.out);
+}
