@@ -14,6 +14,7 @@ pub mod diagram;
 pub mod familiar;
 pub mod frames;
 pub mod hygiene;
+pub mod intent;
 pub mod ports;
 pub mod predicate;
 pub mod properties;

@@ -49,6 +49,12 @@ pub struct Row {
     pub verdict: &'static str,
     /// The port.
     pub port: PortNo,
+    /// For section D: `egress` from the port or `ingress` to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<&'static str>,
+    /// For section D: who is at the other end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<&'static str>,
     /// The datapaths.
     pub datapath: Vec<&'static str>,
     /// What each engine said.
@@ -136,20 +142,47 @@ pub struct Replayed {
     pub switch: Option<bool>,
 }
 
+/// Where the ports of a host are known from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// From its own tables.
+    #[default]
+    Derived,
+    /// From an intent.
+    Intent,
+}
+
+impl Source {
+    /// The word in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Derived => "derived",
+            Self::Intent => "intent",
+        }
+    }
+}
+
 /// The ports of a host.
 #[must_use]
 pub fn ports(host: &Host) -> Vec<PortRow> {
-    host.ports.iter().map(port_row).collect()
+    ports_from(host, Source::Derived)
 }
 
-fn port_row(port: &Port) -> PortRow {
+/// The ports of a host, and where they are known from.
+#[must_use]
+pub fn ports_from(host: &Host, source: Source) -> Vec<PortRow> {
+    host.ports.iter().map(|port| port_row(port, source)).collect()
+}
+
+fn port_row(port: &Port, source: Source) -> PortRow {
     PortRow {
         ofport: port.ofport,
         macs: port.macs.iter().map(ToString::to_string).collect(),
         pairs4: port.pairs4.iter().map(|pair| pair.text(false)).collect(),
         pairs6: port.pairs6.iter().map(|pair| pair.text(true)).collect(),
         network: port.network,
-        source: "derived",
+        source: source.name(),
         conflicts: port.conflicts.clone(),
     }
 }
@@ -157,10 +190,18 @@ fn port_row(port: &Port) -> PortRow {
 /// What the verdicts rest on.
 #[must_use]
 pub fn assumptions(host: &Host) -> Vec<String> {
-    let mut all = vec![
-        "verdicts are relative to the ports derived from the flows; section D needs an intent".to_owned(),
-    ];
-    if host.tags.is_empty() {
+    assumptions_from(Source::Derived, !host.tags.is_empty())
+}
+
+/// The same, for ports that are known from `source`, and whose VLANs are known from the switch if `tags_known`.
+#[must_use]
+pub fn assumptions_from(source: Source, tags_known: bool) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    if source == Source::Derived {
+        let relative = "verdicts are relative to the ports derived from the flows; section D needs an intent";
+        all.push(relative.to_owned());
+    }
+    if !tags_known {
         all.push(
             "filtered ports are access ports of their network's VLAN (Port.tag); other ports are trunks"
                 .to_owned(),
@@ -197,7 +238,13 @@ pub fn rows(task: &Task<'_>, findings: &Findings) -> Vec<Row> {
 fn row(task: &Task<'_>, group: &[&Finding]) -> Option<Row> {
     let first = group.first()?;
     let port = task.ports.get(first.port)?;
-    let host = task.host;
+    let row = frame(task.host, port, group)?;
+    Some(Row { explanation: explanation(task.host, port, first), ..row })
+}
+
+/// A row without its explanation.
+pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding]) -> Option<Row> {
+    let first = group.first()?;
     let (witness, counterexample) = match &first.judgement {
         Judgement::Proved(witness) => (Some(witness_row(host, witness)), None),
         Judgement::Refuted(replay) => (None, Some(story(host, replay))),
@@ -214,9 +261,11 @@ fn row(task: &Task<'_>, group: &[&Finding]) -> Option<Row> {
         property: first.property.name,
         verdict: first.judgement.name(),
         port: port.ofport,
+        direction: None,
+        peer: None,
         datapath: group.iter().map(|finding| finding.profile.name()).collect(),
         engines: engines(group),
-        explanation: explanation(host, port, first),
+        explanation: String::new(),
         witness,
         counterexample,
         reached: involved.then_some("packets"),
@@ -297,7 +346,7 @@ fn subject_name(field: Field) -> &'static str {
     common.iter().find(|(named, _)| *named == field).map_or(field.spec().name, |(_, name)| name)
 }
 
-fn destinations(replay: &Replay) -> String {
+pub(crate) fn destinations(replay: &Replay) -> String {
     let told = replay
         .events
         .iter()
@@ -330,6 +379,7 @@ fn subject(property: &Property, datagram: &[u8], port: &Port) -> String {
 fn outputs(effects: &[Effect]) -> Vec<String> {
     let name = |number: PortNo| match number {
         port::LOCAL => "LOCAL".to_owned(),
+        crate::intent::site::UPLINK => "an uplink".to_owned(),
         crate::replay::BYSTANDER => "any other port of the network".to_owned(),
         number => number.to_string(),
     };

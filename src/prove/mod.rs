@@ -1,6 +1,7 @@
 //! `flowproof prove`: every property that applies, on every filtered port, under every datapath.
 
 mod expect;
+mod intent;
 mod text;
 mod watch;
 
@@ -14,13 +15,16 @@ use expect::Mismatch;
 use flowproof_packet::PortNo;
 use flowproof_proofs::check::{self, Engines, Findings, Judgement, Task};
 use flowproof_proofs::diagram::Host;
+use flowproof_proofs::intent::{Ask, IntentFinding, NAMES, check as check_intent, rows};
 use flowproof_proofs::ports::{self, Port};
 use flowproof_proofs::properties::{Property, SENDER};
-use flowproof_proofs::report::{self, PortRow, Row};
+use flowproof_proofs::report::{self, PortRow, Row, Source};
 use flowproof_proofs::tables::Tables;
 use flowproof_switch::conntrack::Profile;
+use intent::{Intent, Outcome};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,6 +36,7 @@ use wildmatch::WildMatch;
 #[command(after_help = format!("Examples:
   flowproof prove examples/mitaka-2016/flows.txt
   ovs-ofctl dump-flows br-int | flowproof prove - --port 13
+  flowproof prove flows.txt --intent ports.json --intent groups.json
   flowproof prove flows.txt --property 'dhcp*' --datapath kernel --format json
   flowproof prove flows.txt --write-expect known.jsonl
   flowproof prove flows.txt --expect known.jsonl
@@ -45,6 +50,9 @@ Without it filtered ports are taken for access ports of their network."))]
 pub(crate) struct Options {
     #[command(flatten)]
     flows: FlowOptions,
+    /// What was asked for, as Neutron's API objects in JSON; several files are merged (repeatable)
+    #[arg(long, value_name = "FILE")]
+    intent: Vec<PathBuf>,
     /// Only properties of this name; `*` and `?` stand for any text and any letter (repeatable)
     #[arg(long, value_name = "NAME")]
     property: Vec<String>,
@@ -118,7 +126,17 @@ struct Report {
     partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     unexpected: Option<Vec<String>>,
-    results: Vec<Row>,
+    results: Vec<Outcome>,
+}
+
+impl Report {
+    /// The verdicts on ports.
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.results.iter().filter_map(|outcome| match outcome {
+            Outcome::Verdict(row) => Some(&**row),
+            Outcome::Listed(_) | Outcome::NotChecked(_) => None,
+        })
+    }
 }
 
 /// Reads, checks, prints.
@@ -126,8 +144,10 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let started = Instant::now();
     let expected = options.expect.as_deref().map(expect::read).transpose()?;
     let properties = properties(&options.property)?;
+    crate::input::only_one_stdin(options.intent.iter().chain([&options.flows.flows]))?;
     let flows = options.flows.read(console)?;
-    let host = host(&flows);
+    let intent = Intent::read(&options.intent, &flows.file.flows, console)?;
+    let host = host(&flows, intent.as_ref());
     let ports = senders(&host, &options.port)?;
     let progress = Progress::new();
     let task = Task {
@@ -143,11 +163,18 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
         keep_queries: options.smt2.is_some(),
         watch: &progress,
     };
-    let found = check::check(&task);
+    let found = if task.properties.is_empty() { Findings::default() } else { check::check(&task) };
+    let agreement = intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent));
     progress.clear();
+    let results = results(options, &task, &found, &agreement, intent.as_ref());
+    let (task, found) = everything(task, found, agreement);
     let mismatches = expected.map(|expected| expect::compare(&expected, &task, &found));
     let exit = exit(options, &task, &found, mismatches.as_deref(), progress.interrupted());
-    let report = report(&flows, &task, &found, exit, mismatches.as_deref(), &progress, started);
+    let report = Report {
+        verdict: verdict(&found, &results),
+        results,
+        ..report(&flows, intent.as_ref(), &host, mismatches.as_deref(), &progress, started)
+    };
     if let Some(directory) = &options.smt2 {
         write_queries(directory, &found)?;
     }
@@ -171,17 +198,71 @@ fn properties(patterns: &[String]) -> Result<Vec<&'static Property>, Failure> {
         let pattern = WildMatch::new(pattern);
         move |property: &&Property| pattern.matches(property.name)
     };
-    if let Some(unknown) = patterns.iter().find(|pattern| !SENDER.iter().any(|p| chosen(pattern)(&p))) {
-        let known = list(SENDER.iter().map(|property| property.name));
+    let of_intent = |pattern: &String| NAMES.iter().any(|name| WildMatch::new(pattern).matches(name));
+    let known = |pattern: &String| SENDER.iter().any(|p| chosen(pattern)(&p)) || of_intent(pattern);
+    if let Some(unknown) = patterns.iter().find(|pattern| !known(pattern)) {
+        let known = list(SENDER.iter().map(|property| property.name).chain(NAMES));
         return Err(Failure::input([format!("no property is called `{unknown}`; there are {known}")]));
     }
     let wanted = |property: &&Property| patterns.is_empty() || patterns.iter().any(|p| chosen(p)(property));
     Ok(SENDER.iter().filter(wanted).collect())
 }
 
-fn host(flows: &Flows) -> Host {
-    let tags = flows.ports.iter().flatten().map(|port| (port.ofport, port.tag)).collect();
-    let ports = ports::derive(&flows.file.flows);
+/// Whether the patterns select a property of this name; all without patterns.
+fn wanted(options: &Options) -> impl Fn(&str) -> bool {
+    |name| options.property.is_empty() || options.property.iter().any(|p| WildMatch::new(p).matches(name))
+}
+
+fn agreement(options: &Options, task: &Task<'_>, intent: &Intent) -> Vec<IntentFinding> {
+    let properties = intent::properties(wanted(options));
+    if properties.is_empty() {
+        return Vec::new();
+    }
+    check_intent(&Ask {
+        host: task.host,
+        site: &intent.site,
+        ports: task.ports.clone(),
+        properties,
+        profiles: task.profiles.clone(),
+        watch: task.watch,
+    })
+}
+
+fn results(
+    options: &Options,
+    task: &Task<'_>,
+    found: &Findings,
+    agreement: &[IntentFinding],
+    intent: Option<&Intent>,
+) -> Vec<Outcome> {
+    let rows = report::rows(task, found).into_iter().chain(rows::rows(task.host, &task.ports, agreement));
+    let verdicts = rows.map(|row| Outcome::Verdict(Box::new(row)));
+    verdicts.chain(intent::other_results(intent, wanted(options))).collect()
+}
+
+/// The findings of all sections as one, for exit codes and known verdicts.
+fn everything<'a>(
+    task: Task<'a>,
+    mut found: Findings,
+    agreement: Vec<IntentFinding>,
+) -> (Task<'a>, Findings) {
+    let mut properties = task.properties.clone();
+    for IntentFinding { finding, .. } in agreement {
+        if !properties.iter().any(|property| property.name == finding.property.name) {
+            properties.push(finding.property);
+        }
+        found.findings.push(finding);
+    }
+    (Task { properties, ..task }, found)
+}
+
+fn host(flows: &Flows, intent: Option<&Intent>) -> Host {
+    let mut tags = intent.map_or_else(BTreeMap::new, |intent| intent.site.tags());
+    tags.extend(flows.ports.iter().flatten().map(|port| (port.ofport, port.tag)));
+    let ports = match intent {
+        Some(intent) => intent.site.ports(&flows.file.flows),
+        None => ports::derive(&flows.file.flows),
+    };
     Host { tables: Tables::new(flows.file.flows.clone()), ports, tags }
 }
 
@@ -235,21 +316,26 @@ fn exit(
     }
 }
 
-fn verdict(found: &Findings) -> &'static str {
+fn verdict(found: &Findings, results: &[Outcome]) -> &'static str {
     let order = ["contradiction", "refuted", "unknown", "vacuous"];
     let has = |name: &&&str| found.findings.iter().any(|finding| finding.judgement.name() == **name);
     match order.iter().find(has) {
         Some(name) => name,
+        None if results.iter().all(|outcome| matches!(outcome, Outcome::NotChecked(_)))
+            && !results.is_empty() =>
+        {
+            "not-checked"
+        }
         None if found.findings.is_empty() => "vacuous",
         None => "proved",
     }
 }
 
+/// The report but for its results.
 fn report(
     flows: &Flows,
-    task: &Task<'_>,
-    found: &Findings,
-    exit: Exit,
+    intent: Option<&Intent>,
+    host: &Host,
     mismatches: Option<&[Mismatch]>,
     progress: &Progress,
     started: Instant,
@@ -258,18 +344,24 @@ fn report(
     if let Some(tool) = tool.as_object_mut() {
         tool.insert("z3".to_owned(), Value::from(flowproof_proofs::z3_version()));
     }
-    debug_assert_eq!(exit == Exit::Interrupted, progress.interrupted());
+    let mut inputs = serde_json::json!({"flows": flows.json()});
+    if let (Some(inputs), Some(intent)) = (inputs.as_object_mut(), intent) {
+        inputs.insert("intent".to_owned(), intent.json());
+    }
+    let source = if intent.is_some() { Source::Intent } else { Source::Derived };
+    let mut assumptions = report::assumptions_from(source, flows.ports.is_some());
+    assumptions.extend(intent.iter().flat_map(|intent| intent.assumptions()));
     Report {
         schema: 1,
         tool,
-        inputs: serde_json::json!({"flows": flows.json()}),
-        ports: report::ports(task.host),
-        assumptions: report::assumptions(task.host),
-        verdict: verdict(found),
+        inputs,
+        ports: report::ports_from(host, source),
+        assumptions,
+        verdict: "not-checked",
         seconds: started.elapsed().as_secs_f64(),
         partial: progress.interrupted(),
         unexpected: mismatches.map(|all| all.iter().map(ToString::to_string).collect()),
-        results: report::rows(task, found),
+        results: Vec::new(),
     }
 }
 

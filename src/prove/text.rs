@@ -1,16 +1,17 @@
 //! The verdicts for a person at a terminal of 80 columns.
 
 use super::Report;
+use super::intent::Outcome;
 use crate::console::{Console, Style};
 use crate::text::{count, cut, hanging, list};
 use flowproof_proofs::report::{Hop, PortRow, Row, Story};
 use flowproof_switch::conntrack::Profile;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Verdicts in the order in which a reader wants them.
 const ORDER: [&str; 5] = ["contradiction", "refuted", "unknown", "vacuous", "proved"];
-const NAME_WIDTH: usize = 31;
+const NAME_WIDTH: usize = 33;
 const FLOW_WIDTH: usize = 78;
 
 /// The whole report.
@@ -28,7 +29,7 @@ pub(super) fn render(report: &Report, console: &Console) -> String {
     }
     let as_expected = report.unexpected.as_ref().map(Vec::is_empty);
     let close = match as_expected {
-        Some(true) => format!("{}, exactly as expected", count(report.results.len(), "verdict")),
+        Some(true) => format!("{}, exactly as expected", count(report.rows().count(), "verdict")),
         Some(false) => "not as expected".to_owned(),
         None => format!("verdict: {}", report.verdict),
     };
@@ -57,10 +58,11 @@ fn inputs(out: &mut String, report: &Report, style: Style) {
 const SHOWN: usize = 6;
 
 fn ports(out: &mut String, ports: &[PortRow], console: &Console) {
+    let source = ports.first().map_or("derived", |port| port.source);
     let _infallible = writeln!(
         out,
         "\n{}",
-        console.style.strong(&format!("{} (derived)", count(ports.len(), "filtered port")))
+        console.style.strong(&format!("{} ({source})", count(ports.len(), "filtered port")))
     );
     let shown = if console.verbose { ports.len() } else { SHOWN };
     for port in ports.iter().take(shown) {
@@ -90,13 +92,13 @@ fn ports(out: &mut String, ports: &[PortRow], console: &Console) {
 
 /// The explanations of one verdict: for each property the first port's, or all of them with `-v`.
 fn details(out: &mut String, report: &Report, verdict: &str, console: &Console) {
-    let mut last = None;
-    for row in report.results.iter().filter(|row| row.verdict == verdict) {
-        if last == Some(row.property) && !console.verbose {
+    let mut told = BTreeSet::new();
+    for row in report.rows().filter(|row| row.verdict == verdict) {
+        let subject = (row.property, row.direction, row.peer);
+        if !told.insert(subject) && !console.verbose {
             continue;
         }
-        last = Some(row.property);
-        let mark = mark(row.verdict, &format!("{} {}", row.verdict, row.property), console.style);
+        let mark = mark(row.verdict, &format!("{} {}", row.verdict, name(row)), console.style);
         let _infallible = writeln!(out, "\n{mark}  {}", console.style.faint(&datapaths(row)));
         out.push_str(&hanging("  ", &row.explanation));
         if let Some(story) = &row.counterexample {
@@ -148,6 +150,13 @@ fn hop_text(hop: &Hop, verbose: bool) -> String {
     if verbose { hanging(&label, flow) } else { format!("{}\n", cut(&format!("{label}{flow}"), FLOW_WIDTH)) }
 }
 
+/// The property, and in section D between whom: `intent-sound to remote`.
+fn name(row: &Row) -> String {
+    let (Some(direction), Some(peer)) = (row.direction, row.peer) else { return row.property.to_owned() };
+    let way = if direction == "egress" { "to" } else { "from" };
+    format!("{} {way} {}", row.property, peer.trim_start_matches("local-"))
+}
+
 fn mark(verdict: &str, text: &str, style: Style) -> String {
     match verdict {
         "proved" => style.good(text),
@@ -166,9 +175,9 @@ fn datapaths(row: &Row) -> String {
 /// One line for each property, verdict and set of datapaths, with the ports.
 fn table(out: &mut String, report: &Report, style: Style) {
     let mut lines: Vec<(&Row, Vec<u16>)> = Vec::new();
-    let mut known: BTreeMap<(&str, &str, &[&str]), usize> = BTreeMap::new();
-    for row in &report.results {
-        let key = (row.property, row.verdict, row.datapath.as_slice());
+    let mut known: BTreeMap<(String, &str, &[&str]), usize> = BTreeMap::new();
+    for row in report.rows() {
+        let key = (name(row), row.verdict, row.datapath.as_slice());
         let at = *known.entry(key).or_insert(lines.len());
         match lines.get_mut(at) {
             Some((_, ports)) => ports.push(row.port),
@@ -188,7 +197,14 @@ fn table(out: &mut String, report: &Report, style: Style) {
             cut(&list(ports.iter().map(ToString::to_string)), 11)
         };
         let verdict = mark(row.verdict, &format!("{:<9}", row.verdict), style);
-        let _infallible =
-            writeln!(out, "{:<NAME_WIDTH$}{verdict}{ports:<12}{}", row.property, datapaths(row));
+        let _infallible = writeln!(out, "{:<NAME_WIDTH$}{verdict}{ports:<12}{}", name(row), datapaths(row));
+    }
+    for outcome in &report.results {
+        let (name, verdict, why) = match outcome {
+            Outcome::Verdict(_) => continue,
+            Outcome::Listed(listed) => (listed.property, listed.verdict, &*listed.explanation),
+            Outcome::NotChecked(row) => (row.property, row.verdict, row.explanation),
+        };
+        out.push_str(&hanging(&format!("{name:<NAME_WIDTH$}{verdict} "), why));
     }
 }

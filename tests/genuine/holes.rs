@@ -101,7 +101,7 @@ const fn prohibition(
     theorem: &'static str,
     forms: &'static [Form],
     traits: &'static [Field],
-    forbidden: fn() -> Predicate,
+    forbidden: fn(&Port) -> Predicate,
 ) -> Property {
     Property { name, theorem, subject: &[], forms, judge: Judge::Prohibition { forbidden, traits } }
 }
@@ -182,7 +182,7 @@ pub(super) const HOLES: &[Hole] = &[
         closed: Some("20.0.0"),
     },
     Hole {
-        theorem: prohibition("RA", "no router advertisement", WHOLE, KIND, || icmpv6(&[134])),
+        theorem: prohibition("RA", "no router advertisement", WHOLE, KIND, |_| icmpv6(&[134])),
         report: "LP 1685237",
         closed: Some("9.4.1"),
     },
@@ -192,18 +192,18 @@ pub(super) const HOLES: &[Hole] = &[
             "no fragment of a router advertisement",
             FRAGMENTS,
             KIND,
-            || icmpv6(&[134]),
+            |_| icmpv6(&[134]),
         ),
         report: "",
         closed: None,
     },
     Hole {
-        theorem: prohibition("redirects", "no ICMPv6 redirect", WHOLE, KIND, || icmpv6(&[137])),
+        theorem: prohibition("redirects", "no ICMPv6 redirect", WHOLE, KIND, |_| icmpv6(&[137])),
         report: "",
         closed: Some("8.1.0"),
     },
     Hole {
-        theorem: prohibition("DHCPv4 answers", "no DHCPv4 answer, unfragmented", WHOLE, PORTS, || {
+        theorem: prohibition("DHCPv4 answers", "no DHCPv4 answer, unfragmented", WHOLE, PORTS, |_| {
             udp(IPV4, 67, 68)
         }),
         report: "",
@@ -215,7 +215,7 @@ pub(super) const HOLES: &[Hole] = &[
             "no fragment of a DHCPv4 answer",
             FRAGMENTS,
             PORTS,
-            || udp(IPV4, 67, 68),
+            |_| udp(IPV4, 67, 68),
         ),
         report: "",
         closed: None,
@@ -226,7 +226,7 @@ pub(super) const HOLES: &[Hole] = &[
             "no fragment of a DHCPv6 answer",
             FRAGMENTS,
             PORTS,
-            || udp(IPV6, 547, 546),
+            |_| udp(IPV6, 547, 546),
         ),
         report: "",
         closed: None,

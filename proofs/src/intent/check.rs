@@ -9,13 +9,14 @@ use super::{
 use crate::{
     check::{Finding, Judgement, Watch, Witness},
     diagram::{Exhausted, Host},
-    familiar::{self, REMOTE_MAC},
+    familiar::{self, Choice, REMOTE_MAC},
     ports::{self, Pair},
     predicate::Predicate,
     properties::Property,
+    replay::whole,
 };
 use flowproof_model::policy::Direction;
-use flowproof_packet::MacAddr;
+use flowproof_packet::{Field, MacAddr, summary::summary};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -157,13 +158,15 @@ impl<'a> Engines<'a> {
         };
         let case = Case { host, site, subject, way, theorem, profile, aim: Aim::Differ };
         if !violations.is_empty() {
-            let mut stateless = None;
+            let (mut stateless, mut assumed) = (None, None);
             for (choice, is_stateless) in engine.examples(violations, &wishes) {
                 if let Some(Shown { replay, says }) = replay::replay(&case, &choice) {
                     return (Judgement::Refuted(Box::new(replay)), Some(says));
                 }
-                if is_stateless && stateless.is_none() {
-                    stateless = Some(choice);
+                if is_stateless {
+                    stateless.get_or_insert(choice);
+                } else {
+                    assumed.get_or_insert(choice);
                 }
             }
             return match (stateless, opaque) {
@@ -172,7 +175,7 @@ impl<'a> Engines<'a> {
                     let text = format!("a counterexample does not replay: {:?}", choice.sent);
                     (Judgement::Contradiction(text), None)
                 }
-                (None, None) => unknown("state not shown reachable"),
+                (None, None) => unknown(not_reached(assumed.as_ref())),
             };
         }
         if let Some(why) = opaque {
@@ -186,6 +189,16 @@ impl<'a> Engines<'a> {
         }
         (Judgement::Vacuous("no frame that it speaks of is delivered".to_owned()), None)
     }
+}
+
+/// A state that no packets were found to lead to, and the frame that would violate the theorem in it.
+fn not_reached(choice: Option<&Choice>) -> String {
+    let Some(choice) = choice else { return "state not shown reachable".to_owned() };
+    let frame = summary(&whole(choice));
+    let answer = choice.answers.first();
+    let state = answer.map_or_else(|| "0x0/0xffffffff".to_owned(), |answer| format!("{:#x}", answer.state));
+    let mark = answer.map_or(0, |answer| answer.mark);
+    format!("state not shown reachable: {frame} with ct_state={state}, ct_mark={mark:#x}")
 }
 
 /// Somebody on another host; the address is from the documentation ranges (RFC 5737, RFC 3849).
@@ -213,5 +226,13 @@ fn wishes(host: &Host, subject: &ports::Port, way: &Way<'_>) -> Vec<Predicate> {
     others.extend(host.ports.iter().filter(|port| port.ofport != subject.ofport));
     others.dedup_by_key(|port| port.ofport);
     others.truncate(4);
-    familiar::wishes(sender, &others)
+    let mut wishes = vec![query()];
+    wishes.extend(familiar::wishes(sender, &others));
+    wishes
+}
+
+/// ICMP that opens a connection: echo, timestamp, information, address mask. Anything else of ICMP is part of one.
+fn query() -> Predicate {
+    let icmp = Predicate::is(Field::DlType, 0x0800u16).and(Predicate::is(Field::NwProto, 1u8));
+    icmp.negate().or(Predicate::one_of(Field::Icmpv4Type, [8u8, 13, 15, 17]))
 }

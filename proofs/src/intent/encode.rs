@@ -25,7 +25,6 @@ const IPV6: u16 = 0x86dd;
 const ARP: u16 = 0x0806;
 const RARP: u16 = 0x8035;
 const UDP: u8 = 17;
-const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -97,8 +96,7 @@ impl Words<'_> {
             return Admission::unfiltered();
         }
         let (must, may) = (self.sent_without_rule(port), may_be_sent_without_rule(port));
-        let ruled =
-            Predicate::All(vec![self.never_sent(port).negate(), self.by(port, Direction::Egress, standing)]);
+        let ruled = self.sent_by_rule(port, standing);
         let only_may = may.clone().and(must.clone().negate());
         Admission {
             must: must.clone().or(ruled.clone().and(only_may.negate())),
@@ -119,9 +117,21 @@ impl Words<'_> {
         let servers = DHCP.map(|(family, server, client)| udp(family, server, client));
         let mut must = vec![flooded, ethertype(ARP), self.permitted(), icmpv6(RECEIVED)];
         must.extend(servers);
-        must.push(self.by(port, Direction::Ingress, standing));
+        must.push(self.received_by_rule(port, standing));
         let must = Predicate::Any(must);
         Admission { may: must.clone().or(icmpv6(MAY_RECEIVE)), must }
+    }
+
+    /// What `port` may send by its rules, or as part of a connection.
+    #[must_use]
+    pub fn sent_by_rule(&self, port: &Port, standing: Standing) -> Predicate {
+        self.never_sent(port).negate().and(self.by(port, Direction::Egress, standing))
+    }
+
+    /// What `port` receives by its rules, or as part of a connection.
+    #[must_use]
+    pub fn received_by_rule(&self, port: &Port, standing: Standing) -> Predicate {
+        self.by(port, Direction::Ingress, standing)
     }
 
     /// What passes a port by its rules or as part of a connection.
@@ -174,9 +184,11 @@ impl Words<'_> {
             Protocol::Any | Protocol::Transport(_, None) | Protocol::Icmp(IcmpMatch::Any) => same,
             Protocol::Transport(transport, Some(range)) => same.and(self.ports(transport, range)),
             Protocol::Icmp(IcmpMatch::Type(kind)) => same.and(Predicate::is(Field::TcpSrc, kind)),
-            Protocol::Icmp(IcmpMatch::TypeCode(kind, code)) => {
-                Predicate::All(vec![same, Predicate::is(Field::TcpSrc, kind), Predicate::is(Field::TcpDst, code)])
-            }
+            Protocol::Icmp(IcmpMatch::TypeCode(kind, code)) => Predicate::All(vec![
+                same,
+                Predicate::is(Field::TcpSrc, kind),
+                Predicate::is(Field::TcpDst, code),
+            ]),
             Protocol::Other(number) => {
                 let header = rule.ethertype == Ethertype::Ipv6 && EXTENSION_HEADERS.contains(&number);
                 if header { Predicate::never() } else { same }
@@ -232,14 +244,16 @@ impl Words<'_> {
     }
 
     fn permitted(&self) -> Predicate {
-        let options = self.policy.host.iter().flat_map(|host| host.options.permitted_ethertypes.iter().copied());
+        let options =
+            self.policy.host.iter().flat_map(|host| host.options.permitted_ethertypes.iter().copied());
         Predicate::one_of(Field::DlType, options)
     }
 
     /// The MUST of egress.
     fn sent_without_rule(&self, port: &Port) -> Predicate {
         let pairs6 = || own_source(port, Ethertype::Ipv6);
-        let arp = Predicate::All(vec![ethertype(ARP), announced(), paired(port, Ethertype::Ipv4, Field::ArpSpa)]);
+        let arp =
+            Predicate::All(vec![ethertype(ARP), announced(), paired(port, Ethertype::Ipv4, Field::ArpSpa)]);
         let unaddressed = own_mac(port).and(Predicate::is(Field::NwSrc, 0u8));
         let dhcp = udp(IPV4, 68, 67).and(own_source(port, Ethertype::Ipv4).or(unaddressed));
         Predicate::Any(vec![
@@ -275,7 +289,8 @@ impl Words<'_> {
 
 /// The MAY of egress.
 fn may_be_sent_without_rule(port: &Port) -> Predicate {
-    let probe = Predicate::All(vec![ethertype(ARP), announced(), own_mac(port), Predicate::is(Field::ArpSpa, 0u8)]);
+    let probe =
+        Predicate::All(vec![ethertype(ARP), announced(), own_mac(port), Predicate::is(Field::ArpSpa, 0u8)]);
     let rarp = ethertype(RARP).and(one_of_its_macs(port, Field::DlSrc));
     let nobody_yet = own_mac(port).and(Predicate::is(Field::Ipv6Src, 0u8));
     let solicitation = own_neighbour(port).and(icmpv6([SOLICITATION]));
@@ -337,13 +352,6 @@ fn icmpv6(types: impl IntoIterator<Item = u8>) -> Predicate {
     ])
 }
 
-/// ICMP of either family.
-#[must_use]
-pub fn icmp() -> Predicate {
-    let v4 = ethertype(IPV4).and(Predicate::is(Field::NwProto, ICMP));
-    v4.or(ethertype(IPV6).and(Predicate::is(Field::NwProto, ICMPV6)))
-}
-
 fn announced() -> Predicate {
     Predicate::Same(Field::DlSrc, Field::ArpSha)
 }
@@ -358,9 +366,8 @@ fn one_of_its_macs(port: &Port, field: Field) -> Predicate {
 
 /// An address of the port in `field`, under the MAC that goes with it.
 fn paired(port: &Port, ethertype: Ethertype, field: Field) -> Predicate {
-    let pair = |pair: AddressPair| {
-        Predicate::is(Field::DlSrc, pair.mac.to_bits()).and(inside(field, &pair.prefix))
-    };
+    let pair =
+        |pair: AddressPair| Predicate::is(Field::DlSrc, pair.mac.to_bits()).and(inside(field, &pair.prefix));
     Predicate::Any(port.pairs(ethertype).map(pair).collect())
 }
 

@@ -30,8 +30,7 @@ use flowproof_switch::{
 const NODE_LIMIT: usize = 16_000_000;
 /// Ways out of the tables to try before a refutation counts as not shown reachable.
 const ATTEMPTS: usize = 48;
-const STANDINGS: [Standing; 4] =
-    [Standing::ByRule, Standing::Follows, Standing::Revoked, Standing::Invalid];
+const STANDINGS: [Standing; 4] = [Standing::ByRule, Standing::Follows, Standing::Revoked, Standing::Invalid];
 
 /// What a theorem comes to on one way, under one profile.
 #[derive(Debug)]
@@ -216,9 +215,8 @@ impl<'a> Judge<'a> {
             return if standing == Standing::ByRule { self.sets.all() } else { self.sets.none() };
         };
         let mut cube = |flags: &[(u32, bool)]| {
-            let bit = |flag: u32| {
-                vars::tracked(depth, Field::CtState).rev().nth(flag.trailing_zeros() as usize)
-            };
+            let bit =
+                |flag: u32| vars::tracked(depth, Field::CtState).rev().nth(flag.trailing_zeros() as usize);
             let literals: Vec<Literal> =
                 flags.iter().filter_map(|(flag, on)| Some((bit(*flag)?, *on))).collect();
             self.sets.cube(&literals)
@@ -244,13 +242,29 @@ impl<'a> Judge<'a> {
     fn arrives(&mut self, event: &Event<Bdd>, packets: Bdd, target: Target) -> Bdd {
         let none = self.sets.none();
         match (&event.emit, target) {
-            (Emit::Port(port), Target::Local(ofport, _)) => if *port == ofport { packets } else { none },
+            (Emit::Port(port), Target::Local(ofport, _)) => {
+                if *port == ofport {
+                    packets
+                } else {
+                    none
+                }
+            }
             (Emit::Port(port), Target::Remote) => {
-                if self.site.at(*port).is_none() { packets } else { none }
+                if self.site.at(*port).is_none() {
+                    packets
+                } else {
+                    none
+                }
             }
             (Emit::Normal, Target::Remote) => packets,
             (Emit::Normal, Target::Local(_, vlan)) => match self.entrance.access {
-                Some(access) => if access == vlan { packets } else { none },
+                Some(access) => {
+                    if access == vlan {
+                        packets
+                    } else {
+                        none
+                    }
+                }
                 None => {
                     let event = Event { packets, ..event.clone() };
                     select(&mut self.sets, &event, &tagged(vlan))
@@ -280,7 +294,8 @@ impl<'a> Judge<'a> {
         found.sort_by_key(|found| (found.form, found.event.recirculations));
         found.truncate(ATTEMPTS);
         let mut choices = Vec::new();
-        let same = |a: &Found, b: &Found| (a.form, a.event.recirculations) == (b.form, b.event.recirculations);
+        let same =
+            |a: &Found, b: &Found| (a.form, a.event.recirculations) == (b.form, b.event.recirculations);
         for group in found.chunk_by(same) {
             let Some(first) = group.first() else { continue };
             let packets =
@@ -296,9 +311,7 @@ impl<'a> Judge<'a> {
     fn example(&mut self, found: &Found, packets: Bdd, wishes: &[Predicate]) -> Option<(Choice, bool)> {
         let recirculations = found.event.recirculations;
         let choice = familiar::choose(&mut self.sets, packets, found.form, wishes, recirculations)?;
-        let connected = choice.answers.iter().any(|a| a.state & (state::EST | state::REL | state::INV) != 0);
-        let stateless = !connected && choice.answers.iter().all(|answer| answer.mark == 0);
-        Some((choice, stateless))
+        Some((choice, recirculations == 0))
     }
 }
 

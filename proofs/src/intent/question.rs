@@ -93,11 +93,7 @@ pub fn facets<'a>(site: &'a Site, port: &'a Port, binding: Binding, flows: &[Flo
         receiver: Some((port, binding)),
         target: Target::Local(binding.ofport, binding.vlan),
     };
-    let of = |wanted: Placement| {
-        neighbours
-            .iter()
-            .filter(move |(other, _)| placement(other) == wanted)
-    };
+    let of = |wanted: Placement| neighbours.iter().filter(move |(other, _)| placement(other) == wanted);
     let beyond =
         Way { entrance: site.entrance(binding), sender: Some(port), receiver: None, target: Target::Remote };
     let arrivals = site.arrivals(&port.network, binding.vlan, flows);
@@ -106,7 +102,11 @@ pub fn facets<'a>(site: &'a Site, port: &'a Port, binding: Binding, flows: &[Flo
     let all = vec![
         facet(Direction::Egress, Placement::Remote, vec![beyond]),
         facet(Direction::Egress, Placement::LocalFiltered, of(Placement::LocalFiltered).map(to).collect()),
-        facet(Direction::Egress, Placement::LocalUnfiltered, of(Placement::LocalUnfiltered).map(to).collect()),
+        facet(
+            Direction::Egress,
+            Placement::LocalUnfiltered,
+            of(Placement::LocalUnfiltered).map(to).collect(),
+        ),
         facet(
             Direction::Ingress,
             Placement::Remote,
@@ -130,14 +130,11 @@ fn obedient(subject: &ports::Port) -> Predicate {
     Predicate::All(judged.map(|property| properties::violation(property, subject).negate()).collect())
 }
 
-/// The frames that come in at the beginning of a way, to whomever.
+/// The frames that come in at the beginning of a way, to whomever. Neighbour discovery whose code is not 0 is left out:
+/// receivers ignore it (RFC 4861), and neither switch nor [`properties`] look into it.
 #[must_use]
 pub fn entering(way: &Way<'_>, subject: &ports::Port) -> Predicate {
-    let read = unread_discovery().negate().or(Predicate::All(vec![
-        Predicate::is(flowproof_packet::Field::NdTarget, 0u8),
-        Predicate::is(flowproof_packet::Field::ArpSha, 0u8),
-        Predicate::is(flowproof_packet::Field::ArpTha, 0u8),
-    ]));
+    let read = unread_discovery().negate();
     let mut parts = vec![way.entrance.frames.clone(), group_addressed().negate(), read];
     if way.sender.is_some_and(Port::is_filtered) {
         parts.push(obedient(subject));
@@ -159,7 +156,8 @@ pub fn addressed(site: &Site, way: &Way<'_>, alone: bool) -> Predicate {
 #[must_use]
 pub fn admissions(words: Words<'_>, way: &Way<'_>, standing: Standing) -> (Admission, Admission) {
     let sends = way.sender.map_or_else(Admission::unfiltered, |port| words.sends(port, standing));
-    let receives = way.receiver.map_or_else(Admission::unfiltered, |(port, _)| words.receives(port, standing));
+    let receives =
+        way.receiver.map_or_else(Admission::unfiltered, |(port, _)| words.receives(port, standing));
     (sends, receives)
 }
 
@@ -167,26 +165,32 @@ pub fn admissions(words: Words<'_>, way: &Way<'_>, standing: Standing) -> (Admis
 /// messages fit a frame, and fragmented neighbour discovery is void (RFC 6980). Where fragments are not reassembled,
 /// rules that need ports cannot be held against them.
 #[must_use]
-pub fn required(words: Words<'_>, way: &Way<'_>, standing: Standing, form: Form, profile: Profile) -> Predicate {
+pub fn required(
+    words: Words<'_>,
+    way: &Way<'_>,
+    standing: Standing,
+    form: Form,
+    profile: Profile,
+) -> Predicate {
     let (sends, receives) = admissions(words, way, standing);
     let must = sends.must.and(receives.must);
     if form == Form::Whole {
         return must;
     }
-    let by_rule = |port: Option<&Port>, direction| {
-        let port = port.filter(|port| port.is_filtered());
-        port.map_or_else(Predicate::always, |port| match (standing, profile.reassembles()) {
-            (Standing::ByRule, true) => words.rules(port, direction),
-            (Standing::ByRule, false) => words.rules_without_ports(port, direction),
-            (Standing::Follows, _) => super::encode::ip(),
-            (Standing::Revoked | Standing::Invalid, _) => Predicate::never(),
-        })
+    let seen = |port: &Port, direction| match (standing, profile.reassembles()) {
+        (Standing::ByRule, false) => words.rules_without_ports(port, direction),
+        _ => Predicate::always(),
     };
-    Predicate::All(vec![
-        must,
-        by_rule(way.sender, Direction::Egress),
-        by_rule(way.receiver.map(|(port, _)| port), Direction::Ingress),
-    ])
+    let sent = way
+        .sender
+        .filter(|port| port.is_filtered())
+        .map(|port| words.sent_by_rule(port, standing).and(seen(port, Direction::Egress)));
+    let received = way
+        .receiver
+        .map(|(port, _)| port)
+        .filter(|port| port.is_filtered())
+        .map(|port| words.received_by_rule(port, standing).and(seen(port, Direction::Ingress)));
+    Predicate::All([Some(must), sent, received].into_iter().flatten().collect())
 }
 
 /// ICMPv6 of neighbour and listener discovery, which connection tracking takes no part in.

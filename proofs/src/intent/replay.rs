@@ -21,7 +21,10 @@ use flowproof_model::{
     verdict::{Level, Verdict},
     world::{Event, Origin, World},
 };
-use flowproof_packet::{Field, PortNo, build::{ComposeOptions, compose}};
+use flowproof_packet::{
+    Field, PortNo,
+    build::{ComposeOptions, compose},
+};
 use flowproof_switch::{
     conntrack::{Profile, state},
     pipeline::{Switch, SwitchConfig},
@@ -89,8 +92,7 @@ fn attempt(
     (frames, datagram): (&[Vec<u8>], &[u8]),
     choice: &Choice,
 ) -> Option<Shown> {
-    let config =
-        SwitchConfig { ports: switch_ports(case.host, case.subject), profile: case.profile, tie };
+    let config = SwitchConfig { ports: switch_ports(case.host, case.subject), profile: case.profile, tie };
     let mut switch = Switch::new(case.host.tables.switch().clone(), config);
     let mut world = World::new(case.site.policy.clone(), case.site.switches);
     let mut events = Vec::new();

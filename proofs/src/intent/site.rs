@@ -14,11 +14,14 @@ use flowproof_model::{
 };
 use flowproof_packet::{Field, MacAddr, PortNo};
 use flowproof_switch::flow::{Action, Flow};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// VLAN tag present, with its id.
 const TAG: u128 = 0x1fff;
 const PRESENT: u128 = 0x1000;
+
+/// Where frames of other hosts come in if the intent names no uplink: a trunk that brings them under local VLANs.
+pub const UPLINK: PortNo = 0xfefe;
 
 /// A policy, bound to a host.
 #[derive(Clone, Debug)]
@@ -125,18 +128,29 @@ impl Site {
     /// Where frames of `network` come in from other hosts.
     #[must_use]
     pub fn arrivals(&self, network: &NetworkId, vlan: u16, flows: &[Flow]) -> Vec<Entrance> {
+        if self.uplinks().is_empty() {
+            return vec![trunk(UPLINK, Some(vlan))];
+        }
         let segment = self.policy.networks.get(network).map(|network| &network.segment);
         let of = |uplink: &Uplink| {
             let tags = segment.map_or_else(Vec::new, |segment| tags(segment, uplink, vlan, flows));
             let ofport = uplink.ofport;
-            tags.into_iter().map(move |tag| {
-                let frames = tag.map_or(Predicate::Is(Field::VlanTci, 0, 0x0fff), |vid| {
-                    Predicate::Is(Field::VlanTci, PRESENT | u128::from(vid), TAG)
-                });
-                Entrance { ofport, access: None, frames, tag }
-            })
+            tags.into_iter().map(move |tag| trunk(ofport, tag))
         };
         self.uplinks().iter().flat_map(of).collect()
+    }
+
+    /// What is known of the VLANs of ports that the flows need not name: unfiltered ones are access ports, uplinks trunks.
+    #[must_use]
+    pub fn tags(&self) -> BTreeMap<PortNo, Option<u16>> {
+        let unfiltered = self.local().into_iter().filter(|(port, _)| !port.is_filtered());
+        let mut tags: BTreeMap<PortNo, Option<u16>> =
+            unfiltered.map(|(_, binding)| (binding.ofport, Some(binding.vlan))).collect();
+        tags.extend(self.uplinks().iter().map(|uplink| (uplink.ofport, None)));
+        if self.uplinks().is_empty() {
+            tags.insert(UPLINK, None);
+        }
+        tags
     }
 
     /// The filtered ports, as the other properties know them. Where the flows put a port into another network than the
@@ -172,6 +186,14 @@ impl Site {
     }
 }
 
+/// Frames that come in on a trunk under a tag, or without.
+fn trunk(ofport: PortNo, tag: Option<u16>) -> Entrance {
+    let frames = tag.map_or(Predicate::Is(Field::VlanTci, 0, 0x0fff), |vid| {
+        Predicate::Is(Field::VlanTci, PRESENT | u128::from(vid), TAG)
+    });
+    Entrance { ofport, access: None, frames, tag }
+}
+
 fn pairs(port: &Port, ethertype: Ethertype) -> BTreeSet<Pair> {
     let bits = |prefix: &IpNet| match prefix {
         IpNet::V4(net) => (u128::from(net.network().to_bits()), u128::from(net.netmask().to_bits())),
@@ -201,7 +223,9 @@ fn tags(segment: &Segment, uplink: &Uplink, vlan: u16, flows: &[Flow]) -> Vec<Op
         (Segment::Unspecified, UplinkKind::Provider) => {
             flows.iter().filter_map(|flow| translated(flow, uplink.ofport, vlan)).map(Some).collect()
         }
-        (Segment::Local | Segment::Flat { .. } | Segment::Vlan { .. } | Segment::Tunnel { .. }, _) => Vec::new(),
+        (Segment::Local | Segment::Flat { .. } | Segment::Vlan { .. } | Segment::Tunnel { .. }, _) => {
+            Vec::new()
+        }
     }
 }
 
