@@ -10,6 +10,8 @@
 //! | ties between flows of one priority | OpenFlow leaves the winner open; the trace says so | packets that meet one are not compared; if both do the same, either may be named |
 //! | order among the ports of a flood | the switch floods in the order of a hash table | outputs are compared port by port |
 //! | endless recirculation | `ofproto/trace` follows it for ever, the datapath stops | such packets are not traced, but sent |
+//! | overlapping fragments in several `ct()` of one pass | each `ct()` keeps trains of its own, in an order that is not modelled | in random tables fragments neither repeat nor overlap |
+//! | DEI behind a flood | a port that the flood reaches behind an access port gets a new tag, without the bit | frames have no DEI |
 //! | the cleaner of fragments | a thread drops held fragments of 25 seconds, about once a minute | scenarios with fragments last 25 seconds |
 
 mod packets;

@@ -82,6 +82,7 @@ fn draft_between(world: &World, from: &Host, to: &Host, rng: &mut Rng) -> Draft 
     let mut options = ComposeOptions {
         payload_len: rng.below(12),
         icmp_id: 1 + rng.below(3) as u16,
+        id: rng.next() as u32,
         ..ComposeOptions::default()
     };
     options.min_frame_len = *rng.pick(&[0, 60, 60, 70]);
@@ -237,9 +238,17 @@ pub(super) fn packet(world: &World, rng: &mut Rng) -> Packet {
     if rng.chance(6) {
         damage(&mut packet.frame, rng);
     }
+    clear_drop_eligible(&mut packet.frame);
     // The harness's own sentinel has this type.
     if packet.frame.get(12..14) == Some(&[0x88, 0xb5]) {
         packet.frame[13] = 0xb6;
     }
     packet
+}
+
+/// Clears the DEI bit of the outer tag. Ports that a flood reaches behind an access port get a new tag, without it.
+pub(super) fn clear_drop_eligible(frame: &mut [u8]) {
+    if frame.get(12..14) == Some(&[0x81, 0x00]) {
+        frame.iter_mut().skip(14).take(1).for_each(|byte| *byte &= !0x10);
+    }
 }

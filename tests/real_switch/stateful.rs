@@ -63,11 +63,17 @@ impl<'w, 'r> Author<'w, 'r> {
         Self { world, rng, fragments, patience, talks: Vec::new(), past: Vec::new(), steps: Vec::new() }
     }
 
-    fn send(&mut self, packet: Packet) {
+    fn send(&mut self, mut packet: Packet) {
+        packets::clear_drop_eligible(&mut packet.frame);
         if self.fragments || !is_fragment(&packet.frame) {
             self.past.push(packet.clone());
             self.steps.push(Step::Frame(packet.in_port, packet.frame));
         }
+    }
+
+    /// Whether fragments may repeat or overlap others; random tables send them through several `ct()` in one pass.
+    fn overlaps(&self) -> bool {
+        !self.world.is_random
     }
 
     fn wait(&mut self) {
@@ -92,7 +98,9 @@ impl<'w, 'r> Author<'w, 'r> {
                 82..88 if self.fragments => self.split(),
                 88..92 if !self.past.is_empty() => {
                     let again = self.rng.pick(&self.past).clone();
-                    self.send(again);
+                    if self.overlaps() || !is_fragment(&again.frame) {
+                        self.send(again);
+                    }
                 }
                 92..96 => self.wait(),
                 96 => {
@@ -219,14 +227,14 @@ impl<'w, 'r> Author<'w, 'r> {
             false => self.rng.pick(&self.talks).there.clone(),
         };
         draft.options.payload_len = *self.rng.pick(&[1400, 1800, 3000]);
-        draft.options.id = self.rng.below(4) as u32;
+        draft.options.id = if self.overlaps() { self.rng.below(4) as u32 } else { self.rng.next() as u32 };
         let first = *self.rng.pick(&[1240, 1280, 1280, 1400, 600, 1232]);
         let packet = draft.packet();
         let Some(mut pieces) = fragment(&packet.frame, first) else { return };
         if self.rng.chance(30) {
             pieces.reverse();
         }
-        if self.rng.chance(20) {
+        if self.overlaps() && self.rng.chance(20) {
             let again = self.rng.pick(&pieces).clone();
             pieces.push(again);
         }

@@ -30,6 +30,8 @@ pub(super) struct Host {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) name: String,
+    /// Whether chance wrote the flows.
+    pub(super) is_random: bool,
     pub(super) ports: Vec<PortConfig>,
     /// The flows; then the same with some missing, for changes under way. Cookies count the flows from 1.
     pub(super) variants: Vec<Arc<Tables>>,
@@ -65,7 +67,7 @@ impl World {
         let values = values(&flows);
         let ports = ports(&flows, &values);
         let hosts = hosts(&flows, &values, &ports);
-        Self { name, ports, variants, hosts, values }
+        Self { name, is_random: false, ports, variants, hosts, values }
     }
 
     pub(super) fn flows(&self) -> &[Flow] {
@@ -197,6 +199,7 @@ pub(super) fn random(seed: u64) -> World {
         ipv6: vec![0xfd00 << 112 | u128::from(number), 0xfe80 << 112 | u128::from(number)],
         vlans: vec![5],
     };
+    world.is_random = true;
     world.ports = (1..=4)
         .map(|number| if number == 4 { PortConfig::access(4, 5) } else { PortConfig::trunk(number) })
         .collect();

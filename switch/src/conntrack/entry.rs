@@ -4,6 +4,7 @@ use super::{
     table::{Conn, Tracker},
     tuple::{Endpoint, Key},
 };
+use crate::flow::print::address_text;
 use flowproof_packet::wire::proto;
 use std::{
     fmt,
@@ -98,7 +99,8 @@ impl fmt::Display for Side<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, from, to } = self;
         if key.ipv6 {
-            write!(f, "src={},dst={}", Ipv6Addr::from(from.addr), Ipv6Addr::from(to.addr))?;
+            let v6 = |addr: u128| address_text(Ipv6Addr::from(addr));
+            write!(f, "src={},dst={}", v6(from.addr), v6(to.addr))?;
         } else {
             let v4 = |addr: u128| Ipv4Addr::from(addr as u32);
             write!(f, "src={},dst={}", v4(from.addr), v4(to.addr))?;
@@ -134,5 +136,35 @@ impl fmt::Display for Entry {
             Some(state) => write!(f, ",protoinfo=(state={state})"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::conntrack::{Conntrack, CtRequest, Profile};
+    use flowproof_packet::{
+        Field, FlowKey,
+        build::{ComposeOptions, compose},
+    };
+
+    #[test]
+    fn addresses_behind_96_zero_bits_are_dotted_as_the_switch_prints_them() {
+        let mut key = FlowKey::default();
+        let fields = [
+            (Field::DlType, 0x86dd),
+            (Field::Ipv6Src, 0xfe80 << 112 | 5),
+            (Field::Ipv6Dst, 0x1390_46b8),
+            (Field::NwProto, 17),
+            (Field::UdpSrc, 443),
+            (Field::UdpDst, 53),
+        ];
+        fields.into_iter().for_each(|(field, value)| key.set(field, value));
+        let mut tracker = Conntrack::new(Profile::Userspace31);
+        let commit = CtRequest { commit: true, zone: 1, ..CtRequest::default() };
+        tracker.execute(&compose(&key, &ComposeOptions::default()), &commit);
+        let lines: Vec<String> = tracker.entries().map(|entry| entry.to_string()).collect();
+        let expected = "udp,orig=(src=fe80::5,dst=::19.144.70.184,sport=443,dport=53),\
+                        reply=(src=::19.144.70.184,dst=fe80::5,sport=53,dport=443),zone=1";
+        assert_eq!(lines, [expected]);
     }
 }
