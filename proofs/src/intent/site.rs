@@ -234,12 +234,11 @@ fn translated(flow: &Flow, uplink: PortNo, vlan: u16) -> Option<u16> {
     if flow.matching.exact(Field::InPort) != Some(u128::from(uplink)) {
         return None;
     }
-    let local = flow.actions.iter().any(|action| match action {
-        Action::ModVlanVid(vid) => *vid == vlan,
-        Action::Set { field: Field::VlanVid | Field::VlanVidOxm | Field::VlanTci, value, .. } => {
-            value & 0x0fff == u128::from(vlan)
-        }
-        _ => false,
+    let local = flow.actions.iter().any(|action| {
+        let tags = [Field::VlanVid, Field::VlanVidOxm, Field::VlanTci];
+        let set = matches!(action, Action::Set { field, value, .. }
+            if tags.contains(field) && value & 0x0fff == u128::from(vlan));
+        set || *action == Action::ModVlanVid(vlan)
     });
     provider_vlan(flow).filter(|_| local)
 }
