@@ -118,13 +118,12 @@ fn theorems() -> String {
 
 /// The document with its made parts replaced.
 fn remade(old: &str) -> String {
-    let parts: [(&str, fn() -> String); 3] =
-        [("properties", properties_table), ("holes", holes_table), ("theorems", theorems)];
-    parts.into_iter().fold(old.to_owned(), |text, (name, make)| {
+    let parts = [("properties", properties_table()), ("holes", holes_table()), ("theorems", theorems())];
+    parts.into_iter().fold(old.to_owned(), |text, (name, made)| {
         let begin = format!("{BEGIN}{name} -->\n");
         let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("no part `{name}`"));
         let (_, after) = rest.split_once(END).unwrap();
-        format!("{before}{begin}\n{}\n{END}{after}", make())
+        format!("{before}{begin}\n{made}\n{END}{after}")
     })
 }
 
