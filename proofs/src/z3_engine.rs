@@ -1,6 +1,6 @@
 //! Z3: the same question as one formula, built backwards.
 //!
-//! [`Encoder::reach`] is true of exactly those packets that, looked up in a table with a given key, go on to leave in a
+//! `Encoder::reach` is true of exactly those packets that, looked up in a table with a given key, go on to leave in a
 //! way that counts. It is a chain over the priorities of the table, from the lowest to the highest, in which each flow stands
 //! for what its actions lead to. The diagram engine goes the other way, from the sender, and carries sets along;
 //! the two share the key's algebra ([`SymKey`]) and the predicates, nothing else.
