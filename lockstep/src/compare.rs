@@ -239,6 +239,8 @@ fn deliveries(lockstep: &Lockstep, seen: &Observation) -> Vec<Difference> {
     for (to, there) in &arrived {
         if !seen.allowed.permits(to, there.normal) {
             differences.push(Difference::OverPermitted { to: to.clone(), normal: there.normal });
+        } else if seen.allowed.may.get(to) == Some(&Leeway::Transit) {
+            // How others are told their networks is not this host's firewall.
         } else if let Some(frame) = altered(lockstep, seen, to, &there.frames) {
             differences.push(Difference::Altered { to: to.clone(), frame });
         }
@@ -270,8 +272,11 @@ fn connections(
     let (policy, world) = (&lockstep.world().policy, lockstep.world());
     let mut differences = Vec::new();
     let known = |entry: &Entry| world.history.connections().any(|(tuple, _)| is_same(policy, tuple, entry));
+    // Where the tables are free to let it pass, they are free to track and to mark.
+    let is_free = |leeway: &Leeway| matches!(leeway, Leeway::Infrastructure(_));
+    let free = seen.allowed.may.values().any(is_free);
     for entry in lockstep.gained(before) {
-        if !known(&entry) {
+        if !known(&entry) && !free {
             differences.push(Difference::Committed { entry: entry.to_string() });
         }
     }
@@ -283,9 +288,7 @@ fn connections(
             differences.push(Difference::NotCommitted { tuple: Box::new(tuple.clone()) });
         }
     }
-    // Where the tables were free to let it pass, they were free to mark.
-    let free = |leeway: &Leeway| matches!(leeway, Leeway::Infrastructure(_) | Leeway::Fragment);
-    if world.switches.readmission == Readmission::AfterExpiry && !seen.allowed.may.values().any(free) {
+    if world.switches.readmission == Readmission::AfterExpiry && !free {
         for (tuple, connection) in world.history.connections() {
             let entry = entries.iter().find(|entry| is_same(policy, tuple, entry));
             if let Some(entry) = entry.filter(|entry| (entry.mark() != 0) != connection.revoked) {

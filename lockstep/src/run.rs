@@ -13,7 +13,7 @@ use crate::watch::{Answer, Watch, is_invalid, is_same};
 use crate::{scenario::Contents, watch};
 use flowproof_compiler::{Layout, Options, compile};
 use flowproof_model::frame::Frame;
-use flowproof_model::history::{Delivery, Tracking, Tuple};
+use flowproof_model::history::{Delivery, Ends, Tracking, Tuple};
 use flowproof_model::policy::{Host, Policy};
 use flowproof_model::world::{Event as Happening, Origin, World};
 use flowproof_packet::PortNo;
@@ -273,8 +273,9 @@ impl Lockstep {
             if known(&tuple).is_some_and(reopened) {
                 over.push(tuple.clone());
             }
+            // Both sides may ask each other the same by ICMP; other protocols have one connection of two ends.
             let reversed = tuple.reversed();
-            if known(&reversed).is_some() {
+            if known(&reversed).is_some() && !matches!(reversed.ends, Ends::Query(..)) {
                 over.push(reversed);
             }
         }

@@ -5,7 +5,7 @@
 
 use flowproof_compiler::Layout;
 use flowproof_model::policy::{AddressGroupId, Binding, GroupId, IpNet, Policy, Port, PortId, Rule, RuleId};
-use flowproof_model::switches::{DhcpServer, Replies, Revocation, StatelessGroups, Switches};
+use flowproof_model::switches::{DhcpServer, Revocation, StatelessGroups, Switches};
 use flowproof_packet::PortNo;
 use flowproof_switch::conntrack::Profile;
 
@@ -209,13 +209,11 @@ pub fn switches_of(layout: Option<Layout>) -> Switches {
     }
 }
 
-/// What our own layout does otherwise than the words of the API say: more strictly where it can, and as connection
-/// tracking has it where that does not tell who answers.
+/// What our own layout does otherwise than the words of the API say, for the better where it can.
 fn strict() -> Switches {
     Switches {
         dhcp_server: DhcpServer::Strict,
         revocation: Revocation::AtOnce,
-        replies: Replies::FromAnyone,
         stateless: StatelessGroups::TreatedAsStateful,
         ..Switches::default()
     }

@@ -57,9 +57,10 @@ impl Watch {
     }
 }
 
-/// Whether it was called invalid.
+/// Whether it was called invalid where somebody looked; what a commit says nobody hears.
 pub(crate) fn is_invalid(answers: &[Answer]) -> bool {
-    answers.iter().flat_map(|answer| &answer.infos).any(|info| info.state & state::INV != 0)
+    let lookups = answers.iter().filter(|answer| !answer.commit);
+    lookups.flat_map(|answer| &answer.infos).any(|info| info.state & state::INV != 0)
 }
 
 /// What makes an entry the one it is: its zone and what stands before the reply's direction.

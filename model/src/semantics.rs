@@ -186,9 +186,11 @@ fn may_use(port: &Port, frame: &Frame, ip: IpAddr) -> bool {
     port.pairs(Ethertype::of(&ip)).any(|pair| pair.mac == frame.src && pair.prefix.contains(&ip))
 }
 
-/// Neighbour discovery names only MACs of the port, and an advertisement only its addresses.
+/// Neighbour discovery names only MACs of the port, and an advertisement only its addresses. With a code other than 0
+/// it is none (RFC 4861, section 7.1), and nobody looks at what it names.
 fn announces_itself(port: &Port, datagram: &Datagram) -> bool {
-    let Upper::Icmp(Icmp { kind, neighbour: Some(Neighbour { target, link_layer }), .. }) = &datagram.upper
+    let Upper::Icmp(Icmp { kind, code: 0, neighbour: Some(Neighbour { target, link_layer }), .. }) =
+        &datagram.upper
     else {
         return false;
     };

@@ -1,0 +1,171 @@
+//! Random policies and packets: the compiled tables do what the model says, but for known divergences.
+
+use super::generate::scenario;
+use flowproof_compiler::Layout;
+use flowproof_lockstep::known::classify;
+use flowproof_lockstep::{Lockstep, Observation, Scenario, StepRun, reason, report::explain, shrink};
+use flowproof_switch::flow::{Action, Flow};
+use flowproof_packet::Field;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Cases of one property; `FLOWPROOF_SOAK` is for thorough runs.
+fn cases() -> u32 {
+    if std::env::var_os("FLOWPROOF_SOAK").is_some() { 10_000 } else { 150 }
+}
+
+const EVENTS: usize = 20;
+const BYTES: usize = 700;
+
+/// Plays a scenario to its end. After a known divergence both begin anew; `visit` sees every packet.
+/// The place of the first divergence that nobody knows.
+fn play(scenario: &Scenario, layout: Layout, mut visit: impl FnMut(&Observation)) -> Option<(usize, Observation)> {
+    let mut lockstep = Lockstep::new(scenario, Some(layout)).ok()?;
+    for (at, step) in scenario.steps.iter().enumerate() {
+        let StepRun::Packet(seen) = lockstep.step(step).ok()? else { continue };
+        visit(&seen);
+        if seen.differences.is_empty() {
+            continue;
+        }
+        if classify(layout, &seen).is_none() {
+            return Some((at, *seen));
+        }
+        lockstep.flush();
+    }
+    None
+}
+
+/// Fails with the smallest scenario that can be found.
+fn check(bytes: &[u8], layout: Layout) {
+    let scenario = scenario(bytes, &[layout], EVENTS);
+    if play(&scenario, layout, |_| {}).is_some() {
+        let small = shrink(&scenario, |small| play(small, layout, |_| {}).is_some());
+        let (at, seen) = play(&small, layout, |_| {}).unwrap();
+        panic!("nobody knows this divergence:\n{small:?}\n{}", explain(&small, at, &seen));
+    }
+}
+
+fn config() -> ProptestConfig {
+    // Failures are made small as scenarios, not as bytes.
+    ProptestConfig { cases: cases(), max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn mitaka_does_what_the_model_says_but_for_known_defects(bytes in prop::collection::vec(any::<u8>(), BYTES)) {
+        check(&bytes, Layout::Mitaka);
+    }
+
+    #[test]
+    fn neutron_does_what_the_model_says_but_for_known_defects(bytes in prop::collection::vec(any::<u8>(), BYTES)) {
+        check(&bytes, Layout::Neutron);
+    }
+
+    #[test]
+    fn strict_does_what_the_model_says_but_for_known_limits(bytes in prop::collection::vec(any::<u8>(), BYTES)) {
+        check(&bytes, Layout::Strict);
+    }
+
+    #[test]
+    fn any_bytes_give_a_scenario_that_reads_back(bytes in prop::collection::vec(any::<u8>(), 0..BYTES)) {
+        let scenario = scenario(&bytes, &[Layout::Neutron], EVENTS);
+        let printed = scenario.to_string();
+        let again = flowproof_lockstep::parse(&printed).map_err(|error| TestCaseError::fail(format!("{error}\n{printed}")))?;
+        prop_assert_eq!(again, scenario);
+    }
+}
+
+/// Bytes that are the same in every run.
+fn seeded(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..BYTES).map(|_| next()).collect()
+}
+
+/// What makes two flows come from one template: table, priority, fields, actions.
+fn template(flow: &Flow) -> String {
+    let fields: Vec<_> = Field::all().filter(|field| flow.matching.looks_at(*field)).map(|field| field.spec().name).collect();
+    let actions: Vec<_> = flow.actions.iter().map(|action| format!("{action:?}")).collect();
+    let kinds: Vec<_> = actions.iter().map(|text| text.split(['(', ' ', '{']).next().unwrap()).collect();
+    format!("table {}, priority {}: {} → {}", flow.table, flow.priority, fields.join(" "), kinds.join(" "))
+}
+
+/// Flows that no packet ends in: clauses of conjunctions, and tables that nothing leads to.
+fn leads_nowhere(flow: &Flow) -> bool {
+    flow.actions.iter().any(|action| matches!(action, Action::Conjunction(_))) || matches!(flow.table, 23 | 24)
+}
+
+#[derive(Default)]
+struct Statistics {
+    packets: usize,
+    by_rule: usize,
+    reasons: BTreeSet<&'static str>,
+    hit: BTreeSet<String>,
+    there: BTreeMap<String, String>,
+    divergences: BTreeMap<&'static str, usize>,
+}
+
+fn statistics(layout: Layout) -> Statistics {
+    let mut all = Statistics::default();
+    for seed in 0..400 {
+        play(&scenario(&seeded(seed), &[layout], EVENTS), layout, |seen| {
+            all.packets += 1;
+            let by_rule = |one: &flowproof_model::history::Delivery| {
+                one.outcome.is_delivered() && (one.outcome.egress.is_by_rule() || one.outcome.ingress.is_by_rule())
+            };
+            all.by_rule += usize::from(seen.model.iter().any(by_rule));
+            let verdicts = seen.model.iter().flat_map(|one| [&one.outcome.egress, &one.outcome.ingress]);
+            all.reasons.extend(verdicts.map(reason::name));
+            for flow in seen.tables.flows().iter().filter(|flow| !leads_nowhere(flow)) {
+                all.there.entry(template(flow)).or_insert_with(|| flow.to_string());
+            }
+            let paths = seen.outcomes.iter().filter_map(|outcome| outcome.trace.as_ref()).flat_map(|trace| trace.path());
+            all.hit.extend(paths.filter_map(|(_, id)| seen.tables.flow(id)).map(template));
+            if let Some(known) = classify(layout, seen).filter(|_| !seen.differences.is_empty()) {
+                *all.divergences.entry(known.name).or_default() += 1;
+            }
+        });
+    }
+    all
+}
+
+/// Templates that these scenarios have no packet for, by table and priority, and why.
+const UNREACHED: &[(&str, u8, u16, &str)] = &[];
+
+#[track_caller]
+fn check_statistics(layout: Layout, never: &[&str]) {
+    let all = statistics(layout);
+    assert!(all.by_rule * 100 >= all.packets * 30, "{} of {} packets by rule", all.by_rule, all.packets);
+    let missed: Vec<_> = reason::NAMES.iter().filter(|name| !all.reasons.contains(**name)).collect();
+    assert_eq!(missed, never.iter().collect::<Vec<_>>(), "reasons that nothing reaches");
+    let excused = |flow: &str| {
+        UNREACHED.iter().any(|(of, table, priority, _)| {
+            *of == layout.name() && flow.starts_with(&format!("table {table}, priority {priority}:"))
+        })
+    };
+    let missed: Vec<_> = all.there.iter().filter(|(template, _)| !all.hit.contains(*template) && !excused(template)).collect();
+    assert!(missed.is_empty(), "templates that nothing reaches: {missed:#?}");
+}
+
+// Nobody is a receiver of what he sends himself, so no hairpin is judged.
+#[test]
+fn the_generator_reaches_every_reason_and_template_of_mitaka() {
+    check_statistics(Layout::Mitaka, &["hairpin"]);
+}
+
+#[test]
+fn the_generator_reaches_every_reason_and_template_of_neutron() {
+    check_statistics(Layout::Neutron, &["hairpin"]);
+}
+
+#[test]
+fn the_generator_reaches_every_reason_and_template_of_strict() {
+    check_statistics(Layout::Strict, &["flooded", "hairpin"]);
+}
