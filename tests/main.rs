@@ -7,6 +7,8 @@ mod cli;
 #[cfg(test)]
 mod genuine;
 #[cfg(test)]
+mod intent;
+#[cfg(test)]
 mod real_switch;
 #[cfg(test)]
 mod tidy;

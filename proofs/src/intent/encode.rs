@@ -331,6 +331,12 @@ pub fn unread_discovery() -> Predicate {
     icmpv6([SOLICITATION, ADVERTISEMENT]).and(Predicate::is(Field::TcpDst, 0u8).negate())
 }
 
+/// What no well-formed datagram is: IPv6 with an extension header for its protocol.
+#[must_use]
+pub fn headless() -> Predicate {
+    ethertype(IPV6).and(Predicate::one_of(Field::NwProto, EXTENSION_HEADERS))
+}
+
 fn ethertype(value: u16) -> Predicate {
     Predicate::is(Field::DlType, value)
 }
@@ -377,14 +383,15 @@ fn own_source(port: &Port, of: Ethertype) -> Predicate {
     ethertype(family(of)).and(paired(port, of, field))
 }
 
-/// Neighbour discovery that names no MAC but the port's, and announces no address but the port's.
+/// Neighbour discovery that names no MAC but the port's, and announces no address but the port's. With a code other than
+/// 0 it is none (RFC 4861).
 fn own_neighbour(port: &Port) -> Predicate {
     let link_layer = |field| one_of_its_macs(port, field).or(Predicate::is(field, 0u8));
     let targets = port.pairs(Ethertype::Ipv6).map(|pair| inside(Field::NdTarget, &pair.prefix)).collect();
     let solicitation = icmpv6([SOLICITATION]).and(link_layer(Field::NdSll));
     let advertisement =
         Predicate::All(vec![icmpv6([ADVERTISEMENT]), link_layer(Field::NdTll), Predicate::Any(targets)]);
-    solicitation.or(advertisement)
+    solicitation.or(advertisement).and(Predicate::is(Field::TcpDst, 0u8))
 }
 
 fn member(address: Field, by_mac: Field, pair: &AddressPair) -> Predicate {

@@ -6,7 +6,7 @@
 //! isolation.
 
 use super::{
-    encode::{Admission, Standing, Words, group_addressed, unread_discovery},
+    encode::{Admission, Standing, Words, group_addressed, headless, unread_discovery},
     site::{Entrance, Site, Target},
 };
 use crate::{frames, ports, predicate::Predicate, properties, symkey::Form};
@@ -131,10 +131,11 @@ fn obedient(subject: &ports::Port) -> Predicate {
 }
 
 /// The frames that come in at the beginning of a way, to whomever. Neighbour discovery whose code is not 0 is left out:
-/// receivers ignore it (RFC 4861), and neither switch nor [`properties`] look into it.
+/// receivers ignore it (RFC 4861), and neither switch nor [`properties`] look into it; so are datagrams that end within
+/// their headers.
 #[must_use]
 pub fn entering(way: &Way<'_>, subject: &ports::Port) -> Predicate {
-    let read = unread_discovery().negate();
+    let read = unread_discovery().or(headless()).negate();
     let mut parts = vec![way.entrance.frames.clone(), group_addressed().negate(), read];
     if way.sender.is_some_and(Port::is_filtered) {
         parts.push(obedient(subject));

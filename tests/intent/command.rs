@@ -1,0 +1,76 @@
+//! `flowproof prove --intent`.
+
+use super::support::read;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::process::{Command, Output};
+
+const FLOWS: &str = "examples/mitaka-2016/flows.txt";
+const INTENT: &str = "tests/fixtures/intents/01_seed_scenario.json";
+
+fn prove(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_flowproof"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["prove", FLOWS, "--engine", "diagram", "--datapath", "kernel"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn report(arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = prove(&[arguments, &["--format", "json"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+}
+
+fn file(name: &str, text: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_intent_is_named_hashed_and_the_source_of_the_ports() {
+    let (code, report) = report(&["--intent", INTENT, "--property", "intent-sound"]);
+    assert_eq!((code, &report["verdict"]), (Some(0), &Value::from("proved")));
+    let hash: String = Sha256::digest(read(INTENT)).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(report["inputs"]["intent"], serde_json::json!({"file": INTENT, "sha256": hash}));
+    assert!(report["ports"].as_array().unwrap().iter().all(|port| port["source"] == "intent"));
+    let row = &report["results"][0];
+    assert_eq!((&row["direction"], &row["peer"]), (&Value::from("egress"), &Value::from("remote")));
+    assert_eq!(row["witness"]["escapes"]["replayed"]["model"], true);
+}
+
+#[test]
+fn without_an_intent_section_d_is_not_checked_and_changes_no_exit_code() {
+    let (code, report) = report(&["--property", "intent-*", "--property", "spoofed-arp"]);
+    assert_eq!((code, &report["verdict"]), (Some(0), &Value::from("proved")));
+    let rows = report["results"].as_array().unwrap();
+    let not_checked: Vec<&Value> = rows.iter().filter(|row| row["verdict"] == "not-checked").collect();
+    assert_eq!(not_checked.len(), 2, "{rows:#?}");
+}
+
+#[test]
+fn several_files_are_one_intent() {
+    let whole: Value = serde_json::from_str(&read(INTENT)).unwrap();
+    let part = |keys: &[&str]| {
+        let chosen = whole.as_object().unwrap().iter().filter(|(key, _)| keys.contains(&key.as_str()));
+        Value::Object(chosen.map(|(key, value)| (key.clone(), value.clone())).collect()).to_string()
+    };
+    let groups = file("groups.json", &part(&["security_groups", "address_groups"]));
+    let ports = file("ports.json", &part(&["networks", "ports", "host"]));
+    let (code, report) = report(&["--intent", &groups, "--intent", &ports, "--property", "intent-sound"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(report["inputs"]["intent"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_faulty_intent_is_refused_by_object_field_and_value() {
+    let faulty = file("faulty.json", &read(INTENT).replace("fa:16:3e:e9:f9:c8", "fa:16:3e:e9:f9"));
+    let output = prove(&["--intent", &faulty]);
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{complaint}");
+    for part in ["p13-seed-port", "mac_address", "fa:16:3e:e9:f9"] {
+        assert!(complaint.contains(part), "no {part} in {complaint}");
+    }
+}
