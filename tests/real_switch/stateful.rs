@@ -11,7 +11,7 @@ use super::{
 use flowproof_ovs::RealSwitch;
 use flowproof_packet::{
     Field, PortNo,
-    build::{BadChecksum, IcmpError, fragment, icmp_error},
+    build::{BadChecksum, FragmentOptions, IcmpError, fragment_with, icmp_error},
     wire::{self, ethertype, proto},
 };
 use flowproof_switch::{conntrack::Profile, pipeline::SwitchConfig};
@@ -230,7 +230,10 @@ impl<'w, 'r> Author<'w, 'r> {
         draft.options.id = if self.overlaps() { self.rng.below(4) as u32 } else { self.rng.next() as u32 };
         let first = *self.rng.pick(&[1240, 1280, 1280, 1400, 600, 1232]);
         let packet = draft.packet();
-        let Some(mut pieces) = fragment(&packet.frame, first) else { return };
+        // More than two pieces now and then.
+        let next_payload = self.rng.chance(30).then_some(1280);
+        let options = FragmentOptions { id: draft.options.id, next_payload, ..FragmentOptions::two(first) };
+        let Some(mut pieces) = fragment_with(&packet.frame, &options) else { return };
         if self.rng.chance(30) {
             pieces.reverse();
         }
