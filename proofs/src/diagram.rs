@@ -17,7 +17,7 @@ use crate::{
     vars,
 };
 use flowproof_packet::{Field, PortNo};
-use flowproof_switch::{conntrack::Profile, table::FlowId};
+use flowproof_switch::{conntrack::Profile, flow::Action, table::FlowId};
 use std::collections::BTreeMap;
 
 /// Nodes one port's manager may hold: about 1 GiB with its tables.
@@ -162,7 +162,13 @@ impl<'a> Diagram<'a> {
                 // What is not modelled may treat a fragment differently.
                 Judge::FragmentsLikeWholes if !event.emit.is_modelled() => {}
                 Judge::FragmentsLikeWholes => {
+                    // What the whole is told, where the fragment did not ask.
                     let mut packets = event.packets;
+                    let deepest = wholes.iter().map(|whole| whole.event.recirculations).max().unwrap_or(0);
+                    for depth in event.recirculations..deepest {
+                        let legal = symbolic::legal_answers(&mut self.sets, profile, Form::Whole, depth);
+                        packets = self.sets.and(packets, legal);
+                    }
                     for whole in wholes.iter().filter(|whole| exit(&whole.event) == exit(event)) {
                         packets = self.sets.minus(packets, whole.event.packets);
                     }
@@ -214,11 +220,20 @@ impl<'a> Diagram<'a> {
         let trunk = event.emit == Emit::Normal && !self.host.is_access(self.port.ofport);
         if !event.emit.is_modelled() || trunk || limited() {
             Depends::Precision
-        } else if event.recirculations > 0 {
+        } else if event.recirculations > 0 || self.may_be_held(found) {
             Depends::State
         } else {
             Depends::Nothing
         }
+    }
+
+    /// Whether connection tracking may keep a fragment until its datagram is complete.
+    fn may_be_held(&self, found: &Found) -> bool {
+        let tracks = |id: &FlowId| {
+            let actions = self.host.tables.flow(*id).map(|flow| flow.actions.as_slice());
+            actions.unwrap_or_default().iter().any(|action| matches!(action, Action::Ct(_)))
+        };
+        found.form != Form::Whole && symbolic::flows_of(&found.event.path).iter().any(tracks)
     }
 
     /// The most familiar packet of what was found.

@@ -126,7 +126,7 @@ pub fn wishes(port: &Port, others: &[&Port]) -> Vec<Predicate> {
     let arp = || Predicate::is(Field::DlType, 0x0806u16);
     wishes.push(when(arp(), Predicate::is(Field::ArpOp, 2u8)));
     transport(&mut wishes);
-    destination(&mut wishes, others);
+    destination(&mut wishes, port, others);
     let own4 = port.pairs4.iter();
     addresses(&mut wishes, Field::NwSrc, ips(own4, others, |p| &p.pairs4).chain([u128::from(NOBODY_IPV4)]));
     addresses(
@@ -230,7 +230,17 @@ fn transport(wishes: &mut Vec<Predicate>) {
     wishes.push(when(icmpv6_any().or(proto(1)), Predicate::is(Field::TcpDst, 0u8)));
 }
 
-fn destination(wishes: &mut Vec<Predicate>, others: &[&Port]) {
+/// A MAC that is no port's, and so not the source either: what goes to its own source `NORMAL` never delivers.
+fn remote_mac(port: &Port, others: &[&Port]) -> u64 {
+    let local = |mac: &u64| {
+        let mac = MacAddr::from_bits(*mac);
+        port.macs.contains(&mac) || others.iter().any(|other| other.macs.contains(&mac))
+    };
+    (REMOTE_MAC..NOBODY_MAC).find(|mac| !local(mac)).unwrap_or(REMOTE_MAC)
+}
+
+fn destination(wishes: &mut Vec<Predicate>, port: &Port, others: &[&Port]) {
+    let remote = remote_mac(port, others);
     let dhcp = Predicate::one_of(Field::UdpDst, [67u16, 68]).and(Predicate::is(Field::NwProto, 17u8));
     let dhcp = dhcp.and(Predicate::is(Field::DlType, 0x0800u16));
     let everyone = dhcp.or(Predicate::one_of(Field::DlType, [0x0806u16, 0x8035]));
@@ -238,10 +248,10 @@ fn destination(wishes: &mut Vec<Predicate>, others: &[&Port]) {
     let neither = everyone.clone().or(multicast.clone()).negate();
     wishes.push(when(everyone, Predicate::is(Field::DlDst, BROADCAST)));
     wishes.push(when(multicast, Predicate::is(Field::DlDst, ALL_NODES_MAC)));
-    wishes.push(when(neither, Predicate::is(Field::DlDst, REMOTE_MAC)));
+    wishes.push(when(neither, Predicate::is(Field::DlDst, remote)));
     let local: Vec<u64> =
         others.iter().flat_map(|port| port.macs.iter()).map(|mac| mac.to_bits()).take(4).collect();
-    addresses(wishes, Field::DlDst, [REMOTE_MAC, BROADCAST, ALL_NODES_MAC].into_iter().chain(local));
+    addresses(wishes, Field::DlDst, [remote, BROADCAST, ALL_NODES_MAC].into_iter().chain(local));
     for other in others.iter().take(4) {
         for pair in other.pairs4.iter().take(1) {
             wishes.push(when(

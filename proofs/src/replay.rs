@@ -247,7 +247,10 @@ pub(crate) fn frames(choice: &Choice) -> Option<Vec<Vec<u8>>> {
         43 => Some(FragmentExtension::Routing),
         _ => None,
     };
-    fragment_with(&whole, &FragmentOptions { extension, ..FragmentOptions::two(FIRST_FRAGMENT) })
+    // Neighbour discovery and SCTP are composed without payload, so that there is less to divide.
+    let divided =
+        |first| fragment_with(&whole, &FragmentOptions { extension, ..FragmentOptions::two(first) });
+    [FIRST_FRAGMENT, 24, 8].into_iter().find_map(divided)
 }
 
 /// Ways to bring about the connection a choice assumes: none for a new one; else the packet itself, its answer, or a

@@ -472,6 +472,8 @@ pub(crate) fn emitted(action: &Action, key: &SymKey) -> Option<Emit> {
     let in_port = key.constant(Subfield::whole(Field::InPort));
     match port {
         Some(port::NONE) => None,
+        // Numbers that no port has (ovs-vswitchd.conf.db(5), `ofport_request`).
+        Some(0 | 0xff00..port::IN_PORT) => None,
         Some(port) if in_port == Some(u128::from(port)) => None,
         Some(port::IN_PORT) => Some(Emit::InPort),
         Some(port::NORMAL) => Some(Emit::Normal),

@@ -266,8 +266,8 @@ impl<'a> Encoder<'a> {
         all(&[well_formed, any(&[all(&[ipv4, same]), all(&[ipv6, shows])])])
     }
 
-    /// What connection tracking may answer at a nesting depth.
-    fn legal(&mut self, depth: u16) -> Bool {
+    /// What connection tracking may answer to frames of `form` at a nesting depth.
+    fn legal(&mut self, form: Form, depth: u16) -> Bool {
         let answer = self.term(Term::Tracked(depth, Field::CtState));
         let has = |flag: u32| {
             let bit = flag.trailing_zeros();
@@ -297,7 +297,7 @@ impl<'a> Encoder<'a> {
             rules.push(inv.implies(&unmarked));
         }
         let legal = all(&rules);
-        if !may_be_overdue(self.profile, self.form) {
+        if !may_be_overdue(self.profile, form) {
             return legal;
         }
         any(&[legal, all(&[trk.not(), inv, one_kind, reply])])
@@ -340,7 +340,7 @@ impl<'a> Encoder<'a> {
             let leads_out = if flow.opaque_match.is_empty() {
                 self.actions(&flow.actions, at.clone())
             } else {
-                self.leaves(Emit::Opaque(flow.opaque_match.join(",")), &at.key)
+                self.leaves(Emit::Opaque(flow.opaque_match.join(",")), &at.key, at.recirculations)
             };
             leads.push(all(&[hit.clone(), leads_out]));
             hits.push(hit);
@@ -408,7 +408,7 @@ impl<'a> Encoder<'a> {
                 | Action::Opaque(_)
                 | Action::Resubmit { ct: true, .. } => {
                     if let Some(emit) = emitted(action, &at.key) {
-                        leads.push(self.leaves(emit, &at.key));
+                        leads.push(self.leaves(emit, &at.key, at.recirculations));
                     }
                 }
                 Action::Resubmit { port, table, ct: false } => {
@@ -452,7 +452,11 @@ impl<'a> Encoder<'a> {
     fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Bool {
         let mut leads = Vec::new();
         if ct.nat.is_some() || !ct.other.is_empty() {
-            leads.push(self.leaves(Emit::Opaque("ct() with nat or alg".to_owned()), &at.key));
+            leads.push(self.leaves(
+                Emit::Opaque("ct() with nat or alg".to_owned()),
+                &at.key,
+                at.recirculations,
+            ));
         }
         if let Some(table) = ct.table.filter(|_| at.recirculations < u16::from(self.profile.recirculations()))
         {
@@ -464,18 +468,20 @@ impl<'a> Encoder<'a> {
             key.track(at.recirculations, may_be_overdue(self.profile, self.form));
             match zone {
                 Some(zone) => key.set(Field::CtZone, zone, u128::MAX),
-                None => leads
-                    .push(self.leaves(Emit::Opaque("ct() in a zone taken from the packet".to_owned()), &key)),
+                None => {
+                    let emit = Emit::Opaque("ct() in a zone taken from the packet".to_owned());
+                    leads.push(self.leaves(emit, &key, at.recirculations));
+                }
             }
             if self.form != Form::Whole && self.profile.reassembles() {
                 key.reassemble();
             }
-            let legal = self.legal(at.recirculations);
+            let legal = self.legal(self.form, at.recirculations);
             let double = match key.second_tag() {
                 Bit::Known(on) => Bool::from_bool(on),
                 Bit::Free(var) => self.literals(&[(var, true)]),
             };
-            let unread = self.leaves(Emit::Opaque(SECOND_TAG.to_owned()), &key);
+            let unread = self.leaves(Emit::Opaque(SECOND_TAG.to_owned()), &key, at.recirculations + 1);
             let copy = At { table, key, recirculations: at.recirculations + 1, depth: 0, then: None };
             let goes_on = self.reach(None, &copy);
             leads.push(all(&[legal, any(&[all(&[double.clone(), unread]), all(&[double.not(), goes_on])])]));
@@ -530,7 +536,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// The packets for which leaving like this counts.
-    fn leaves(&mut self, emit: Emit, key: &SymKey) -> Bool {
+    fn leaves(&mut self, emit: Emit, key: &SymKey, recirculations: u16) -> Bool {
         let vlan = Field::VlanTci.spec();
         let exit = (emit, (vlan.offset..vlan.offset + vlan.width).map(|bit| key.bit(bit)).collect());
         if !self.exits.contains(&exit) {
@@ -545,7 +551,13 @@ impl<'a> Encoder<'a> {
         }
         match &self.counts {
             Counts::Escape => {}
-            Counts::Exit(wanted) if **wanted == exit => {}
+            Counts::Exit(wanted) if **wanted == exit => {
+                // What the whole is told, where the fragment did not ask.
+                if self.form != Form::Whole {
+                    let levels = recirculations..u16::from(self.profile.recirculations());
+                    parts.extend(levels.map(|depth| self.legal(Form::Whole, depth)));
+                }
+            }
             Counts::Exit(_) => return Bool::from_bool(false),
             Counts::LeavesNetwork { network, members } => {
                 let inside = match frames::inside_network(&exit.0, *network, members) {

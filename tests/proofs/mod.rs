@@ -2,6 +2,7 @@
 //! be caught.
 
 mod agreement;
+mod engines;
 mod hosts;
 mod mutants;
 mod random_flows;

@@ -128,7 +128,9 @@ pub(super) fn frame(rng: &mut Rng, pool: &Pool, form: Form, in_port: PortNo) -> 
         1 => Some(FragmentExtension::Routing),
         _ => None,
     };
-    let fragments = || fragment_with(&whole, &FragmentOptions { extension, ..FragmentOptions::two(1400) });
+    // Neighbour discovery and SCTP are short.
+    let two = |first| fragment_with(&whole, &FragmentOptions { extension, ..FragmentOptions::two(first) });
+    let fragments = || [1400, 24, 8].into_iter().find_map(two);
     let bytes = match form {
         Form::Whole => whole.clone(),
         Form::First => fragments()?.swap_remove(0),
