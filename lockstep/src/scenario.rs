@@ -1,7 +1,7 @@
 //! Scenarios as data: a policy, how it is realised, what happens, what is expected.
 //!
 //! Invariant: a scenario says everything that its run depends on (but the files it names). Deliberately absent: what
-//! becomes of anything in it; that is for [`run`](crate::run). `Debug` of a scenario is its text.
+//! becomes of anything in it; that is for `run`. `Debug` of a scenario is its text.
 
 use flowproof_compiler::Layout;
 use flowproof_model::policy::{AddressGroupId, Binding, GroupId, IpNet, Policy, Port, PortId, Rule, RuleId};
