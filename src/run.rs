@@ -119,9 +119,8 @@ fn play(
     let complaint =
         |error: &dyn ToString| Failure::input([format!("{file}:{}", input::printable(&error.to_string()))]);
     let run = replay(scenario, layout).map_err(|error| complaint(&error))?;
-    let differs = |scenario: &Scenario| {
-        replay(scenario, layout).is_ok_and(|run| run.first_divergence().is_some())
-    };
+    let differs =
+        |scenario: &Scenario| replay(scenario, layout).is_ok_and(|run| run.first_divergence().is_some());
     let small = (options.minimise && run.first_divergence().is_some()).then(|| shrink(scenario, differs));
     let real = match (options.ovs, scenario.datapath) {
         (false, _) => Real::NotAsked,
@@ -200,7 +199,8 @@ fn forget_marked(switch: &mut RealSwitch, zone: u16) -> Result<(), EnvError> {
         }
         let name = line.split(',').next().unwrap_or_default();
         let number = PROTOCOLS.iter().find(|(known, _)| *known == name).map_or(name, |(_, number)| *number);
-        let (a, b) = if src.contains(':') { ("ct_ipv6_src", "ct_ipv6_dst") } else { ("ct_nw_src", "ct_nw_dst") };
+        let (a, b) =
+            if src.contains(':') { ("ct_ipv6_src", "ct_ipv6_dst") } else { ("ct_nw_src", "ct_nw_dst") };
         let mut tuple = format!("{a}={src},{b}={dst},ct_nw_proto={number}");
         for (key, to) in [
             ("sport", "ct_tp_src"),

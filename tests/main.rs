@@ -9,6 +9,10 @@ mod genuine;
 #[cfg(test)]
 mod intent;
 #[cfg(test)]
+mod lockstep;
+#[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod real_switch;
 #[cfg(test)]
 mod tidy;

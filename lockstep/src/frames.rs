@@ -97,7 +97,7 @@ fn entrance<'p>(policy: &'p Policy, sender: &Sender) -> Result<Entrance<'p>, Bad
 }
 
 /// The uplink by which frames of a network come in, and their tag there.
-fn way_in(policy: &Policy, network: &NetworkId) -> Option<(PortNo, Option<u16>)> {
+pub(crate) fn way_in(policy: &Policy, network: &NetworkId) -> Option<(PortNo, Option<u16>)> {
     let segment = &policy.networks.get(network)?.segment;
     let uplinks = policy.host.as_ref()?.uplinks.iter();
     let tag = |uplink: &Uplink| match (uplink.kind, segment) {

@@ -207,14 +207,12 @@ pub const KNOWN: &[Known] = &[
     ),
     known(
         "service-in-fragments",
-        DRIVERS,
+        ALL,
         |case| {
             let committed = |one: &Difference| matches!(one, Difference::Committed { .. });
-            case.in_fragments()
-                && case.egress_without_rule()
-                && case.seen.differences.iter().all(committed)
+            case.in_fragments() && case.is_without_rule() && case.seen.differences.iter().all(committed)
         },
-        "a DHCP request in fragments passes by rule, as a connection that is tracked",
+        "DHCP in fragments passes by rule, as a connection that is tracked",
     ),
     known(
         "fragment-marks",
@@ -251,7 +249,7 @@ pub const KNOWN: &[Known] = &[
     known(
         "error-of-a-stranger",
         STRICT,
-        |case| case.has_state(state::REL) && case.sender.is_some() && case.blocked(),
+        |case| case.has_state(state::REL) && case.sender.is_some(),
         "an error is judged by what its sender's rules say of the connection, not by the way it takes",
     ),
     known(
@@ -324,9 +322,7 @@ impl<'s> Case<'s> {
             Target::Elsewhere => false,
         };
         let addressed = self.any_port(|port| port.macs().contains(&self.frame.dst) && is(port));
-        self.sender.is_some_and(&is)
-            || addressed
-            || self.seen.model.iter().any(|one| named(&target(&one.to)))
+        self.sender.is_some_and(&is) || addressed || self.seen.model.iter().any(|one| named(&target(&one.to)))
     }
 
     fn rule_involved(&self, is: impl Fn(&Rule) -> bool) -> bool {
@@ -364,6 +360,12 @@ impl<'s> Case<'s> {
         self.seen.model.iter().any(|one| is(&one.outcome.egress))
     }
 
+    /// Whether it passes one end without a rule.
+    fn is_without_rule(&self) -> bool {
+        let is = |verdict: &Verdict| matches!(verdict, Verdict::Admit(Reason::Infrastructure(_)));
+        self.seen.model.iter().any(|one| is(&one.outcome.egress) || is(&one.outcome.ingress))
+    }
+
     fn in_fragments(&self) -> bool {
         self.seen.arrival.frames.len() > 1
     }
@@ -385,7 +387,9 @@ impl<'s> Case<'s> {
         let portless = |datagram: &Datagram| matches!(datagram.protocol, 33 | 132 | 136);
         self.frame.datagram().is_some_and(|datagram| match &datagram.upper {
             Upper::Icmp(Icmp { quoted: Some(quoted), .. }) => portless(quoted),
-            Upper::Icmp(Icmp { quoted: None, .. }) | Upper::Ports { .. } | Upper::Unseen => portless(datagram),
+            Upper::Icmp(Icmp { quoted: None, .. }) | Upper::Ports { .. } | Upper::Unseen => {
+                portless(datagram)
+            }
         })
     }
 

@@ -6,7 +6,7 @@
 
 use crate::allowed::{Allowed, Circumstances, target};
 use crate::compare::{Difference, compare};
-use crate::frames::{Arrival, arrival, destination, untagged};
+use crate::frames::{Arrival, arrival, destination, untagged, way_in};
 use crate::scenario::{Event, Packet, Scenario, Step, Tables, Target, switches_of};
 use crate::text::RunError;
 use crate::watch::{Answer, Watch, is_invalid, is_same};
@@ -294,7 +294,8 @@ impl Lockstep {
             Origin::Unprovisioned => None,
         };
         let mut flooding = BTreeSet::new();
-        if !destination.is_group() && may_flood(self.layout) {
+        let knows_the_way = network.is_some_and(|network| way_in(policy, network).is_some());
+        if !destination.is_group() && (may_flood(self.layout) || !knows_the_way) {
             let ports = policy.local_ports().filter(|(port, _)| Some(&port.network) == network);
             flooding.extend(ports.map(|(port, _)| Target::Port(port.id.clone())));
             flooding.insert(Target::Elsewhere);
@@ -332,7 +333,7 @@ impl Lockstep {
 /// States of an entry whose connection has only begun: its first packet may come again.
 const STARTING: [&str; 3] = ["SYN_SENT", "SYN_SENT2", "SYN_RECV"];
 
-/// Whether a layout leaves unicast to `NORMAL`.
+/// Whether a layout leaves unicast to `NORMAL` even where it knows the way out.
 fn may_flood(layout: Option<Layout>) -> bool {
     layout.is_none_or(|layout| layout.name() != "strict")
 }

@@ -206,7 +206,8 @@ fn simpler_packets(packet: &Packet) -> Vec<Packet> {
         all.push(Packet { extras, ..packet.clone() });
     }
     let Contents::Flow(items) = &packet.contents else { return all };
-    let with = |items: Vec<(String, Option<String>)>| Packet { contents: Contents::Flow(items), ..packet.clone() };
+    let with =
+        |items: Vec<(String, Option<String>)>| Packet { contents: Contents::Flow(items), ..packet.clone() };
     for at in 0..items.len() {
         let mut fewer = items.clone();
         fewer.remove(at);

@@ -5,13 +5,19 @@ use serde_json::Value;
 use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_flowproof")).arg("run").args(arguments).current_dir(directory()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_flowproof"))
+        .arg("run")
+        .args(arguments)
+        .current_dir(directory())
+        .output()
+        .unwrap()
 }
 
 /// A scenario that diverges, in a directory of its own.
 fn diverging() -> tempfile_like::File {
     let text = std::fs::read_to_string(directory().join("even-port.scn")).unwrap();
-    let text: String = text.lines().filter(|line| !line.contains("divergence")).map(|line| format!("{line}\n")).collect();
+    let text: String =
+        text.lines().filter(|line| !line.contains("divergence")).map(|line| format!("{line}\n")).collect();
     tempfile_like::File::new(&text)
 }
 
@@ -26,7 +32,8 @@ mod tempfile_like {
         pub(super) fn new(text: &str) -> Self {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("flowproof-run-{}-{number}.scn", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("flowproof-run-{}-{number}.scn", std::process::id()));
             std::fs::write(&path, text).unwrap();
             Self(path)
         }
@@ -56,7 +63,14 @@ fn what_diverges_exits_one_and_shows_both_sides() {
     let output = run(&[file.0.to_str().unwrap(), "--minimise"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in [", mitaka: diverges at line 12", "differs: `vm` gets it and must not", "ingress drop: NoRule", "tp_dst=0x16/0xfffe", "as small as it can be:\nlayout mitaka\n", ", neutron: holds"] {
+    for part in [
+        ", mitaka: diverges at line 12",
+        "differs: `vm` gets it and must not",
+        "ingress drop: NoRule",
+        "tp_dst=0x16/0xfffe",
+        "as small as it can be:\nlayout mitaka\n",
+        ", neutron: holds",
+    ] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
     }
 }
@@ -69,7 +83,12 @@ fn json_says_the_same() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["schema"], 1);
     assert_eq!(report["verdict"], "diverges");
-    let verdicts: Vec<_> = report["results"].as_array().unwrap().iter().map(|one| (one["layout"].as_str().unwrap(), one["verdict"].as_str().unwrap())).collect();
+    let verdicts: Vec<_> = report["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["layout"].as_str().unwrap(), one["verdict"].as_str().unwrap()))
+        .collect();
     assert_eq!(verdicts, [("mitaka", "diverges"), ("neutron", "holds"), ("strict", "holds")]);
     assert_eq!(report["results"][0]["divergence"]["event"], 2);
 }

@@ -5,9 +5,11 @@
 
 use flowproof_compiler::Layout;
 use flowproof_lockstep::frames::arrival;
-use flowproof_lockstep::scenario::{Contents, Event, Extras, Packet, Scenario, Sender, Step};
 use flowproof_lockstep::parse;
-use flowproof_model::policy::{Ethertype, IcmpMatch, Policy, Port, PortId, Protocol, Rule, RulePeer, Transport};
+use flowproof_lockstep::scenario::{Contents, Event, Extras, Packet, Scenario, Sender, Step};
+use flowproof_model::policy::{
+    Ethertype, IcmpMatch, Policy, Port, PortId, Protocol, Rule, RulePeer, Transport,
+};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -47,14 +49,52 @@ impl<'b> Choices<'b> {
 }
 
 const PROTOCOLS_V4: &[&str] = &[
-    "any", "any", "tcp", "tcp 22", "tcp 23", "tcp 80", "tcp 22-25", "tcp 80-88", "tcp 1-65535", "udp", "udp 53", "udp 53-60",
-    "udp 67-69", "icmp", "icmp 8", "icmp 8/0", "icmp 13", "sctp 80", "sctp", "vrrp", "6 22", "17", "dccp 5-6", "udplite 7", "1",
+    "any",
+    "any",
+    "tcp",
+    "tcp 22",
+    "tcp 23",
+    "tcp 80",
+    "tcp 22-25",
+    "tcp 80-88",
+    "tcp 1-65535",
+    "udp",
+    "udp 53",
+    "udp 53-60",
+    "udp 67-69",
+    "icmp",
+    "icmp 8",
+    "icmp 8/0",
+    "icmp 13",
+    "sctp 80",
+    "sctp",
+    "vrrp",
+    "6 22",
+    "17",
+    "dccp 5-6",
+    "udplite 7",
+    "1",
 ];
 const PROTOCOLS_V6: &[&str] = &[
-    "any", "any", "tcp", "tcp 22", "tcp 80-88", "udp", "udp 53", "udp 546-547", "icmp", "icmpv6 128", "ipv6-icmp 128/0", "58",
-    "sctp 80", "ipv6-route", "112", "ipv6-icmp 134",
+    "any",
+    "any",
+    "tcp",
+    "tcp 22",
+    "tcp 80-88",
+    "udp",
+    "udp 53",
+    "udp 546-547",
+    "icmp",
+    "icmpv6 128",
+    "ipv6-icmp 128/0",
+    "58",
+    "sctp 80",
+    "ipv6-route",
+    "112",
+    "ipv6-icmp 134",
 ];
-const PREFIXES_V4: &[&str] = &["10.0.0.0/24", "10.0.0.1/32", "10.0.0.2/32", "10.0.0.16/28", "0.0.0.0/0", "8.8.8.8/32"];
+const PREFIXES_V4: &[&str] =
+    &["10.0.0.0/24", "10.0.0.1/32", "10.0.0.2/32", "10.0.0.16/28", "0.0.0.0/0", "8.8.8.8/32"];
 const PREFIXES_V6: &[&str] = &["fd00::/64", "fd00::1/128", "::/0", "fe80::/10"];
 const GROUPS: [&str; 3] = ["g0", "g1", "g2"];
 /// Ports that packets have besides those of rules.
@@ -92,8 +132,12 @@ fn port_line(choices: &mut Choices<'_>, number: usize, local: bool, two: bool) -
     let kind = choices.below(100);
     if kind >= 14 && choices.chance(20) {
         let mac = if choices.chance(50) { number } else { 16 + number };
-        let prefixes =
-            [format!("10.0.0.{}", 16 + number), format!("fd00::{:x}", 16 + number), "10.0.9.0/24".into(), "0.0.0.0/0".into()];
+        let prefixes = [
+            format!("10.0.0.{}", 16 + number),
+            format!("fd00::{:x}", 16 + number),
+            "10.0.9.0/24".into(),
+            "0.0.0.0/0".into(),
+        ];
         let _ = write!(line, " pair fa:16:3e:00:00:{mac:02x} {}", choices.pick(&prefixes));
     }
     for group in GROUPS {
@@ -115,7 +159,11 @@ fn policy_text(choices: &mut Choices<'_>) -> String {
     let mut text = "layout mitaka\nnetwork a vlan 1053 physnet1\nuplink 1 provider physnet1\n".to_owned();
     if two {
         let tunnel = choices.chance(50);
-        text.push_str(if tunnel { "network b vxlan 7\nuplink 2 tunnel\n" } else { "network b vlan 1054 physnet1\n" });
+        text.push_str(if tunnel {
+            "network b vxlan 7\nuplink 2 tunnel\n"
+        } else {
+            "network b vlan 1054 physnet1\n"
+        });
     }
     if choices.chance(20) {
         text.push_str("option permitted-ethertype 0x8863\n");
@@ -126,11 +174,21 @@ fn policy_text(choices: &mut Choices<'_>) -> String {
     text.push_str("addresses ag 10.0.0.3 10.0.0.16/28 fd00::2\n");
     for group in GROUPS {
         let _ = writeln!(text, "group {group}");
-        if choices.chance(75) {
-            let _ = writeln!(text, "  rule {group}-out4 egress IPv4 any\n  rule {group}-out6 egress IPv6 any");
+        if choices.chance(65) {
+            let _ =
+                writeln!(text, "  rule {group}-out4 egress IPv4 any\n  rule {group}-out6 egress IPv6 any");
         }
-        if choices.chance(35) {
-            let _ = writeln!(text, "  rule {group}-in4 ingress IPv4 any with group {group}\n  rule {group}-in6 ingress IPv6 any with group {group}");
+        if choices.chance(50) {
+            let _ = writeln!(
+                text,
+                "  rule {group}-in4 ingress IPv4 any with group {group}\n  rule {group}-in6 ingress IPv6 any with group {group}"
+            );
+        }
+        if choices.chance(30) {
+            let _ = writeln!(
+                text,
+                "  rule {group}-ping4 egress IPv4 icmp with group {group}\n  rule {group}-ping6 egress IPv6 icmp with group {group}"
+            );
         }
         for rule in 0..choices.below(6) {
             let _ = writeln!(text, "  rule {group}-r{rule} {}", rule_line(choices));
@@ -155,6 +213,17 @@ struct Talk {
     ends: (u16, u16),
     /// How many packets there were.
     packets: u8,
+    /// The rule that it is about.
+    rule: Option<flowproof_model::policy::RuleId>,
+}
+
+/// What is to happen next.
+#[derive(Clone, Debug)]
+enum Plan {
+    /// A packet of this talk, back or forth.
+    Packet(usize, bool),
+    /// A rule goes, or comes back.
+    Rule(flowproof_model::policy::RuleId, bool),
 }
 
 type Items = Vec<(String, Option<String>)>;
@@ -173,7 +242,11 @@ impl Talk {
         let (mut items, mut extras) = (Items::new(), Extras::default());
         let (src, dst) = if back { (self.ends.1, self.ends.0) } else { self.ends };
         let transport = |items: &mut Items, name: &str, suffix: &str| {
-            items.extend([word(&format!("{name}{suffix}")), item(&format!("{name}_src"), src), item(&format!("{name}_dst"), dst)]);
+            items.extend([
+                word(&format!("{name}{suffix}")),
+                item(&format!("{name}_src"), src),
+                item(&format!("{name}_dst"), dst),
+            ]);
         };
         let six = if self.v6 { "6" } else { "" };
         match self.protocol {
@@ -193,7 +266,13 @@ impl Talk {
             1 | 58 => {
                 let kind = match (self.v6, back) {
                     (false, false) => self.ends.0,
-                    (false, true) => if self.ends.0 == 13 { 14 } else { 0 },
+                    (false, true) => {
+                        if self.ends.0 == 13 {
+                            14
+                        } else {
+                            0
+                        }
+                    }
                     (true, false) => 128,
                     (true, true) => 129,
                 };
@@ -209,7 +288,12 @@ impl Talk {
         }
         self.packets = self.packets.saturating_add(1);
         let (from, to) = if back { (&self.to, &self.from) } else { (&self.from, &self.to) };
-        Packet { from: Sender::Port(from.clone()), to: Some(to.clone()), contents: Contents::Flow(items), extras }
+        Packet {
+            from: Sender::Port(from.clone()),
+            to: Some(to.clone()),
+            contents: Contents::Flow(items),
+            extras,
+        }
     }
 }
 
@@ -225,19 +309,34 @@ fn new_talk(choices: &mut Choices<'_>, policy: &Policy) -> Option<Talk> {
     }
     let rules: Vec<&Rule> = policy.rules_of(judged).collect();
     let rule = if rules.is_empty() || choices.chance(8) { None } else { Some(*choices.pick(&rules)) };
-    let meant: Vec<&&&Port> = others.iter().filter(|port| rule.is_some_and(|rule| may_mean(policy, rule, port))).collect();
-    let other = if meant.is_empty() || choices.chance(10) { **choices.pick(&others) } else { ***choices.pick(&meant) };
-    let egress = rule.map_or_else(|| choices.chance(50), |rule| rule.direction == flowproof_model::policy::Direction::Egress);
+    let meant: Vec<&&&Port> =
+        others.iter().filter(|port| rule.is_some_and(|rule| may_mean(policy, rule, port))).collect();
+    let other = if meant.is_empty() || choices.chance(10) {
+        **choices.pick(&others)
+    } else {
+        ***choices.pick(&meant)
+    };
+    let egress = rule.map_or_else(
+        || choices.chance(50),
+        |rule| rule.direction == flowproof_model::policy::Direction::Egress,
+    );
     let v6 = rule.map_or_else(|| choices.chance(35), |rule| rule.ethertype == Ethertype::Ipv6);
     let (protocol, port) = match rule.map_or(Protocol::Any, |rule| rule.protocol) {
         Protocol::Transport(transport, range) => {
             let port = range.map(|range| {
-                let near = [range.min(), range.max(), range.min().saturating_sub(1), range.max().saturating_add(1)];
+                let near =
+                    [range.min(), range.max(), range.min().saturating_sub(1), range.max().saturating_add(1)];
                 *choices.pick(&near)
             });
             let protocol = match transport {
                 Transport::Tcp | Transport::Udp | Transport::Sctp => transport.number(),
-                Transport::Dccp | Transport::UdpLite => if choices.chance(50) { transport.number() } else { 17 },
+                Transport::Dccp | Transport::UdpLite => {
+                    if choices.chance(50) {
+                        transport.number()
+                    } else {
+                        17
+                    }
+                }
             };
             (protocol, port)
         }
@@ -261,30 +360,64 @@ fn new_talk(choices: &mut Choices<'_>, policy: &Policy) -> Option<Talk> {
         (4000 + u16::from(choices.byte() % 3), port)
     };
     let (from, to) = if egress { (judged, other) } else { (other, judged) };
-    Some(Talk { from: from.id.clone(), to: to.id.clone(), v6, protocol, ends, packets: 0 })
+    Some(Talk {
+        from: from.id.clone(),
+        to: to.id.clone(),
+        v6,
+        protocol,
+        ends,
+        packets: 0,
+        rule: rule.map(|rule| rule.id.clone()),
+    })
 }
 
 fn may_mean(policy: &Policy, rule: &Rule, port: &Port) -> bool {
-    let has = |prefix: &flowproof_model::policy::IpNet| port.fixed_ips.iter().any(|ip: &IpAddr| prefix.contains(ip));
+    let has = |prefix: &flowproof_model::policy::IpNet| {
+        port.fixed_ips.iter().any(|ip: &IpAddr| prefix.contains(ip))
+    };
     match &rule.peer {
         RulePeer::Any => true,
         RulePeer::Prefix(prefix) => has(prefix),
         RulePeer::Group(group) => port.groups.contains(group),
-        RulePeer::AddressGroup(id) => policy.address_groups.get(id).is_some_and(|group| group.addresses.iter().any(has)),
+        RulePeer::AddressGroup(id) => {
+            policy.address_groups.get(id).is_some_and(|group| group.addresses.iter().any(has))
+        }
     }
 }
 
 /// What needs no rule, or never passes: by family.
 const SERVICES: &[&str] = &[
-    "arp", "arp,arp_op=2", "arp,arp_spa=0.0.0.0", "rarp", "udp,udp_src=68,udp_dst=67", "udp,udp_src=67,udp_dst=68",
-    "udp,nw_src=0.0.0.0,udp_src=68,udp_dst=67", "udp6,udp_src=546,udp_dst=547", "udp6,udp_src=547,udp_dst=546",
-    "udp,udp_src=67,udp_dst=67", "udp,udp_src=4000,udp_dst=68",
-    "icmp6,icmpv6_type=130", "icmp6,icmpv6_type=131", "icmp6,icmpv6_type=132", "icmp6,icmpv6_type=133", "icmp6,icmpv6_type=134",
-    "icmp6,icmpv6_type=135,nd_target=fd00::2", "icmp6,icmpv6_type=136,nd_target=fd00::1", "icmp6,icmpv6_type=136,nd_target=fd00::2",
-    "icmp6,icmpv6_type=137", "icmp6,icmpv6_type=143", "icmp6,ipv6_src=::,icmpv6_type=135,nd_target=fd00::1",
-    "icmp6,ipv6_src=::,icmpv6_type=143", "icmp6,ipv6_src=::,icmpv6_type=131", "dl_type=0x8863", "dl_type=0x88cc",
+    "arp",
+    "arp,arp_op=2",
+    "arp,arp_spa=0.0.0.0",
+    "arp,arp_spa=0.0.0.0,arp_tpa=10.0.0.1",
+    "arp,arp_spa=0.0.0.0,arp_tpa=10.0.0.2",
+    "rarp",
+    "udp,udp_src=68,udp_dst=67",
+    "udp,udp_src=67,udp_dst=68",
+    "udp,nw_src=0.0.0.0,udp_src=68,udp_dst=67",
+    "udp6,udp_src=546,udp_dst=547",
+    "udp6,udp_src=547,udp_dst=546",
+    "udp,udp_src=67,udp_dst=67",
+    "udp,udp_src=4000,udp_dst=68",
+    "icmp6,icmpv6_type=130",
+    "icmp6,icmpv6_type=131",
+    "icmp6,icmpv6_type=132",
+    "icmp6,icmpv6_type=133",
+    "icmp6,icmpv6_type=134",
+    "icmp6,icmpv6_type=135,nd_target=fd00::2",
+    "icmp6,icmpv6_type=136,nd_target=fd00::1",
+    "icmp6,icmpv6_type=136,nd_target=fd00::2",
+    "icmp6,icmpv6_type=137",
+    "icmp6,icmpv6_type=143",
+    "icmp6,ipv6_src=::,icmpv6_type=135,nd_target=fd00::1",
+    "icmp6,ipv6_src=::,icmpv6_type=143",
+    "icmp6,ipv6_src=::,icmpv6_type=131",
+    "dl_type=0x8863",
+    "dl_type=0x88cc",
     "icmp6,icmpv6_type=135,nd_target=fd00::2,nd_sll=fa:16:3e:00:00:01",
-    "icmp6,icmpv6_type=136,nd_target=fd00::1,nd_tll=fa:16:3e:00:00:01", "icmp6,icmpv6_type=135,icmpv6_code=1",
+    "icmp6,icmpv6_type=136,nd_target=fd00::1,nd_tll=fa:16:3e:00:00:01",
+    "icmp6,icmpv6_type=135,icmpv6_code=1",
 ];
 
 /// What somebody writes over a field of a packet.
@@ -294,7 +427,16 @@ const FORGERIES: &[(&str, &[&str])] = &[
     ("ipv6_src", &["fd00::1", "fd00::2", "fd00::11", "fe80::1"]),
     ("arp_spa", &["10.0.0.1", "10.0.0.2", "10.0.0.17"]),
     ("arp_sha", &["fa:16:3e:00:00:01", "fa:16:3e:00:00:99"]),
-    ("dl_dst", &["fa:16:3e:00:00:01", "fa:16:3e:00:00:12", "fa:16:3e:00:00:99", "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"]),
+    (
+        "dl_dst",
+        &[
+            "fa:16:3e:00:00:01",
+            "fa:16:3e:00:00:12",
+            "fa:16:3e:00:00:99",
+            "ff:ff:ff:ff:ff:ff",
+            "33:33:00:00:00:01",
+        ],
+    ),
     ("nw_dst", &["10.0.0.1", "8.8.8.8", "255.255.255.255"]),
     ("ipv6_dst", &["fd00::1", "ff02::1"]),
     ("dl_vlan", &["1", "2", "5", "1053", "1054"]),
@@ -346,6 +488,7 @@ struct Story<'c, 'b> {
     /// Rules that were there once, or never yet.
     spare: Vec<(flowproof_model::policy::GroupId, Rule)>,
     about: Option<Packet>,
+    plans: std::collections::VecDeque<Plan>,
 }
 
 impl Story<'_, '_> {
@@ -355,6 +498,20 @@ impl Story<'_, '_> {
             0..=9 => {
                 let mut talk = new_talk(choices, &self.policy)?;
                 let packet = talk.packet(false);
+                if let Some(rule) = talk.rule.clone().filter(|_| choices.chance(20)) {
+                    // A connection is made, its rule goes, and comes back.
+                    let at = self.talks.len();
+                    let (forth, back) = (Plan::Packet(at, false), Plan::Packet(at, true));
+                    let away = [
+                        back.clone(),
+                        forth.clone(),
+                        Plan::Rule(rule.clone(), false),
+                        forth.clone(),
+                        back.clone(),
+                    ];
+                    self.plans.extend(away);
+                    self.plans.extend([forth.clone(), Plan::Rule(rule, true), forth, back]);
+                }
                 self.talks.push(talk);
                 packet
             }
@@ -370,7 +527,12 @@ impl Story<'_, '_> {
                 let ids: Vec<&PortId> = self.policy.ports.keys().collect();
                 let from = Sender::Port((*choices.pick(&ids)).clone());
                 let (kind, code) = *choices.pick(&[(3, 1), (3, 3), (11, 0), (1, 0)]);
-                return Some(Packet { from, to: None, contents: Contents::Error(kind, code), extras: Extras::default() });
+                return Some(Packet {
+                    from,
+                    to: None,
+                    contents: Contents::Error(kind, code),
+                    extras: Extras::default(),
+                });
             }
             _ => service(choices, &self.policy)?,
         };
@@ -413,13 +575,46 @@ impl Story<'_, '_> {
                 }
             }
             7 => Event::UpdatePort(port.id),
-            8 => Event::SetAddresses("ag".into(), vec!["10.0.0.1/32".parse().unwrap(), "fd00::/64".parse().unwrap()]),
+            8 => Event::SetAddresses(
+                "ag".into(),
+                vec!["10.0.0.1/32".parse().unwrap(), "fd00::/64".parse().unwrap()],
+            ),
             9 => Event::RemovePort(port.id),
             _ => Event::Advance(*choices.pick(&[1000, 31_000, 61_000, 120_000])),
         })
     }
 
+    /// What was planned.
+    fn planned(&mut self, plan: Plan) -> Option<Event> {
+        match plan {
+            Plan::Packet(at, back) => Some(Event::Packet(self.talks.get_mut(at)?.packet(back))),
+            Plan::Rule(id, true) => {
+                let at = self.spare.iter().position(|(_, rule)| rule.id == id)?;
+                let (group, rule) = self.spare.swap_remove(at);
+                Some(Event::AddRule(group, rule))
+            }
+            Plan::Rule(id, false) => {
+                let rules = self
+                    .policy
+                    .groups
+                    .iter()
+                    .flat_map(|(group, all)| all.rules.iter().map(move |rule| (group, rule)));
+                let (group, rule) = rules.into_iter().find(|(_, rule)| rule.id == id)?;
+                self.spare.push((group.clone(), rule.clone()));
+                Some(Event::RemoveRule(id))
+            }
+        }
+    }
+
     fn event(&mut self) -> Option<Event> {
+        if let Some(plan) = self.plans.pop_front() {
+            let event = self.planned(plan)?;
+            if let Event::Packet(packet) = &event {
+                arrival(&self.policy, packet, None).ok()?;
+                self.about = Some(packet.clone());
+            }
+            return Some(event);
+        }
         if self.choices.chance(14) {
             return self.change();
         }
@@ -463,7 +658,14 @@ pub(crate) fn scenario(bytes: &[u8], layouts: &[Layout], events: usize) -> Scena
         });
     }
     let policy = scenario.policy.clone();
-    let mut story = Story { choices: &mut choices, policy, talks: Vec::new(), spare, about: None };
+    let mut story = Story {
+        choices: &mut choices,
+        policy,
+        talks: Vec::new(),
+        spare,
+        about: None,
+        plans: Default::default(),
+    };
     while scenario.steps.len() < events && !story.choices.is_empty() {
         if let Some(event) = story.event()
             && story.happens(&event)

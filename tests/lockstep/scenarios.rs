@@ -17,7 +17,8 @@ pub(super) fn scenarios() -> Vec<(String, Scenario)> {
     let read = |path: &PathBuf| {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(path).unwrap();
-        let file = &mut |file: &str| fs::read_to_string(directory().join(file)).map_err(|error| error.to_string());
+        let file =
+            &mut |file: &str| fs::read_to_string(directory().join(file)).map_err(|error| error.to_string());
         let scenario = parse_with(&text, file).unwrap_or_else(|error| panic!("{name}:{error}"));
         (name, scenario)
     };
@@ -44,7 +45,8 @@ fn every_scenario_holds_in_its_layouts_but_for_what_is_written_down() {
 #[test]
 fn every_scenario_prints_as_what_it_parses_from() {
     for (name, scenario) in scenarios() {
-        let file = &mut |file: &str| fs::read_to_string(directory().join(file)).map_err(|error| error.to_string());
+        let file =
+            &mut |file: &str| fs::read_to_string(directory().join(file)).map_err(|error| error.to_string());
         let printed = scenario.to_string();
         let again = parse_with(&printed, file).unwrap_or_else(|error| panic!("{name}:{error}\n{printed}"));
         assert_eq!(again, scenario, "{name}");
@@ -73,10 +75,8 @@ const LEFT_OUT: &[(u32, &str)] = &[
 
 #[test]
 fn every_behavioural_test_of_neutron_has_its_scenario() {
-    let numbers: BTreeSet<u32> = scenarios()
-        .iter()
-        .filter_map(|(name, _)| name.strip_prefix('s')?.get(..2)?.parse().ok())
-        .collect();
+    let numbers: BTreeSet<u32> =
+        scenarios().iter().filter_map(|(name, _)| name.strip_prefix('s')?.get(..2)?.parse().ok()).collect();
     let left_out: BTreeSet<u32> = LEFT_OUT.iter().map(|(number, _)| *number).collect();
     assert!(numbers.is_disjoint(&left_out), "{numbers:?}");
     let all: BTreeSet<u32> = numbers.union(&left_out).copied().collect();
@@ -85,12 +85,22 @@ fn every_behavioural_test_of_neutron_has_its_scenario() {
 
 #[test]
 fn every_row_about_statefulness_has_its_scenario_in_every_layout() {
-    let rows = ["reply-only-for", "revocation", "readmission", "invalid-dropped", "commit-implies-delivery", "no-reverse-pinhole"];
+    let rows = [
+        "reply-only-for",
+        "revocation",
+        "readmission",
+        "invalid-dropped",
+        "commit-implies-delivery",
+        "no-reverse-pinhole",
+    ];
     let all = scenarios();
     for row in rows {
         let of_row = all.iter().filter(|(name, _)| name.starts_with(&format!("c-{row}")));
-        let layouts: BTreeSet<_> =
-            of_row.flat_map(|(_, scenario)| scenario.layouts()).flatten().map(|layout| layout.name()).collect();
+        let layouts: BTreeSet<_> = of_row
+            .flat_map(|(_, scenario)| scenario.layouts())
+            .flatten()
+            .map(|layout| layout.name())
+            .collect();
         assert_eq!(layouts.into_iter().collect::<Vec<_>>(), ["mitaka", "neutron", "strict"], "{row}");
     }
 }

@@ -36,7 +36,11 @@ fn fails(scenario: &Scenario) -> bool {
     let over = |scenario: &Scenario| {
         let run = run(scenario, Some(Layout::Mitaka)).ok()?;
         let (_, seen) = run.first_divergence()?;
-        Some(seen.differences.iter().any(|one| matches!(one, flowproof_lockstep::Difference::OverPermitted { .. })))
+        Some(
+            seen.differences
+                .iter()
+                .any(|one| matches!(one, flowproof_lockstep::Difference::OverPermitted { .. })),
+        )
     };
     over(scenario) == Some(true)
 }
