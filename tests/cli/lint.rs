@@ -22,7 +22,7 @@ fn each_kind_of_finding_is_found_and_nothing_else() {
     check("in_port=1 actions=drop\nin_port=2 actions=NORMAL\n", 0, &[]);
     check("ip,tp_dst=80 actions=drop\n", 1, &["widened"]);
     check("nw_src=1.2.3.4 actions=drop\n", 1, &["widened"]);
-    check("in_port=1,ct_state=+new-est actions=ct(commit)\n", 1, &["ct-without-ip"]);
+    check("in_port=1,ct_state=-trk actions=ct(commit)\n", 1, &["ct-without-ip"]);
     check("ip,in_port=1 actions=strip_vlan,output:2\n", 1, &["openflow10-only"]);
     check("dl_vlan=5,in_port=1 actions=strip_vlan,output:2\n", 0, &[]);
     check("in_port=1 actions=drop\nin_port=1 actions=NORMAL\n", 1, &["duplicate"]);
