@@ -12,6 +12,8 @@ pub mod text;
 pub use ast::{Action, Conjunction, Ct, Flow, FlowFlags, Span, Subfield, Zone};
 pub use lint::{Lint, LintKind};
 pub use matching::Match;
-pub use parse::{Era, FlowFile, ParseError, ParseErrors, ParseOptions, parse_bytes, parse_flows, parse_reader};
+pub use parse::{
+    Era, FlowFile, ParseError, ParseErrors, ParseOptions, parse_bytes, parse_flows, parse_reader,
+};
 pub use print::{Dialect, Style};
 pub use text::{key_to_text, parse_match};
