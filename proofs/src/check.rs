@@ -383,3 +383,76 @@ fn alone<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flowproof_switch::table::TieBreak;
+
+    fn shown() -> Box<Replay> {
+        let (events, datagram, path) = (Vec::new(), Vec::new(), Vec::new());
+        Box::new(Replay { events, datagram, prelude: 0, path, tie: TieBreak::First, whole: None })
+    }
+
+    fn said(name: &str) -> Judgement {
+        match name {
+            "proved" => Judgement::Proved(Witness::Escapes(shown())),
+            "refuted" => Judgement::Refuted(shown()),
+            "vacuous" => Judgement::Vacuous(String::new()),
+            "contradiction" => Judgement::Contradiction(String::new()),
+            _ => Judgement::Unknown(String::new()),
+        }
+    }
+
+    #[track_caller]
+    fn check(diagram: &str, z3: Answer, verdict: &str) {
+        let (judgement, by_diagram, by_z3) = reconcile(Some(said(diagram)), Some((z3.clone(), None)));
+        assert_eq!((judgement.name(), by_diagram, by_z3), (verdict, Some(diagram), Some(z3_name(&z3))));
+    }
+
+    #[test]
+    fn an_engine_that_says_the_opposite_is_a_contradiction() {
+        for diagram in ["proved", "vacuous"] {
+            check(diagram, Answer::Unsat, diagram);
+            check(diagram, Answer::Sat, "contradiction");
+        }
+        check("refuted", Answer::Sat, "refuted");
+        check("refuted", Answer::Unsat, "contradiction");
+    }
+
+    #[test]
+    fn an_engine_that_does_not_know_changes_nothing() {
+        for diagram in ["proved", "refuted", "vacuous", "unknown", "contradiction"] {
+            check(diagram, Answer::Unknown("rlimit".to_owned()), diagram);
+        }
+        for answer in [Answer::Sat, Answer::Unsat] {
+            check("unknown", answer.clone(), "unknown");
+            check("contradiction", answer, "contradiction");
+        }
+    }
+
+    #[test]
+    fn one_engine_alone_decides_and_none_decides_nothing() {
+        assert_eq!(reconcile(Some(said("refuted")), None).0.name(), "refuted");
+        assert_eq!(reconcile(None, Some((Answer::Unsat, Some(said("proved"))))).0.name(), "proved");
+        assert_eq!(reconcile(None, Some((Answer::Sat, None))).0.name(), "unknown");
+        assert_eq!(reconcile(None, None).0.name(), "unknown");
+    }
+
+    #[test]
+    fn what_must_replay_and_does_not_is_a_contradiction() {
+        let choice = || Choice {
+            form: crate::symkey::Form::Whole,
+            sent: flowproof_packet::FlowKey::default(),
+            shown_proto: 0,
+            answers: Vec::new(),
+        };
+        let verdict = |doubts: &[Depends]| {
+            let doubts: Vec<_> = doubts.iter().map(|depends| (*depends, choice())).collect();
+            not_replayed(&doubts).name()
+        };
+        assert_eq!(verdict(&[Depends::State, Depends::Precision]), "unknown");
+        assert_eq!(verdict(&[Depends::State, Depends::Nothing]), "contradiction");
+        assert_eq!(verdict(&[]), "unknown");
+    }
+}

@@ -94,7 +94,20 @@ impl<'a> Diagram<'a> {
     /// # Errors
     /// When the limits on memory or work are reached.
     pub fn new(host: &'a Host, port: &'a Port, profiles: &[Profile]) -> Result<Self, Exhausted> {
-        let mut sets = Bdds::with_limit(NODE_LIMIT);
+        Self::with_limit(host, port, profiles, NODE_LIMIT)
+    }
+
+    /// The same with another limit on memory, in nodes of a diagram.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn with_limit(
+        host: &'a Host,
+        port: &'a Port,
+        profiles: &[Profile],
+        nodes: usize,
+    ) -> Result<Self, Exhausted> {
+        let mut sets = Bdds::with_limit(nodes);
         let (mut runs, mut sendable) = (BTreeMap::new(), BTreeMap::new());
         for form in Form::ALL {
             let start = frames::sendable(&mut sets, form);

@@ -10,7 +10,7 @@ use flowproof_proofs::{
     check::{self, Engines, Judgement, Task},
     diagram::{Diagram, Host},
     ports::{Pair, Port},
-    properties,
+    properties::{self, Judge},
     tables::Tables,
     z3_engine::Answer,
     z3_port::Z3Port,
@@ -53,7 +53,9 @@ fn engines_agree(seed: u64, rounds: usize) -> [usize; 2] {
         let sender = &host.ports[0];
         let mut diagram = Diagram::new(&host, sender, &[profile]).unwrap();
         let mut z3 = Z3Port::new(&host, sender, profile, false);
-        for property in properties::SENDER {
+        // Comparing fragments with wholes takes a question for each exit.
+        let slow = |property: &&properties::Property| matches!(property.judge, Judge::FragmentsLikeWholes);
+        for property in properties::SENDER.iter().filter(|property| round % 5 == 0 || !slow(property)) {
             let refuted = !diagram.violations(property, profile).unwrap().is_empty();
             let answer = z3.violated(property);
             let expected = if refuted { Answer::Sat } else { Answer::Unsat };
@@ -76,7 +78,7 @@ fn engines_agree_on_random_tables() {
     assert!(sum[0] > ROUNDS && sum[1] > ROUNDS, "proved and refuted: {sum:?}");
 }
 
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 120;
 
 #[test]
 fn nothing_that_engines_choose_contradicts_the_interpreter() {

@@ -4,6 +4,8 @@
 mod agreement;
 mod engines;
 mod hosts;
+mod laws;
+mod limits;
 mod mutants;
 mod random_flows;
 mod random_packets;

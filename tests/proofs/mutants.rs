@@ -14,7 +14,7 @@ use flowproof_proofs::{
 };
 use flowproof_switch::{
     conntrack::Profile,
-    flow::parse::{ParseOptions, parse_flows},
+    flow::parse::{Era, ParseOptions, parse_flows},
 };
 use std::collections::BTreeMap;
 
@@ -27,6 +27,22 @@ fn the_hardened_host_keeps_every_property_on_every_datapath() {
     let wrong: Vec<_> = findings.findings.iter().filter(|f| f.judgement.name() != "proved").collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(findings.findings.iter().all(|f| f.diagram == Some("proved") && f.z3 == Some("proved")));
+}
+
+#[test]
+fn a_switch_accepts_the_hardened_host() {
+    let strict = ParseOptions { era: Era::Strict31, ..ParseOptions::default() };
+    assert_eq!(parse_flows(HARDENED, &strict).map(|file| file.flows.len()), Ok(hosts::flows(HARDENED).len()));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hardened.flows");
+    match std::process::Command::new("ovs-ofctl").args(["parse-flows", file]).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let flows = String::from_utf8_lossy(&output.stdout).matches("_FLOW_MOD").count();
+            assert_eq!(flows, hosts::flows(HARDENED).len());
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {}
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// A change of one flow: in the line with all of these, this becomes that; `DELETE` takes the line away.
