@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak releases
+.PHONY: help setup build demo test dist clean soak releases kernel-judge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,7 @@ demo: build ## lint, trace and prove the flow tables of a real host of 2016
 
 test: setup ## everything the gate asks: format, lints, documentation, all tests
 	@tools/setup-openvswitch.sh
+	@tools/setup-nftables.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
@@ -49,5 +50,9 @@ soak: setup ## a million comparisons with a real Open vSwitch in each suite (FLO
 releases: setup ## prove what each release of Neutron keeps: docs/releases.md and the manifest of the corpus, anew
 	@tools/setup-openvswitch.sh
 	FLOWPROOF_BLESS=1 $(CARGO) test --locked --package flowproof --test main -- genuine
-	@git --no-pager diff --stat -- docs/releases.md tests/fixtures/corpus/manifest.json
+	@git --no-pager diff --stat -- docs/releases.md tests/fixtures/manifest.json
 	$(CARGO) test --locked --package flowproof --test main -- genuine
+
+kernel-judge: setup ## hold the kernel profile to the connection tracking of the kernel that runs here
+	@tools/setup-nftables.sh
+	FLOWPROOF_KERNEL_JUDGE=1 FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-5000} $(CARGO) test --locked --package flowproof-switch --test conntrack_judge -- --nocapture

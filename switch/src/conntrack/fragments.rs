@@ -130,9 +130,9 @@ impl Fragments {
         match outcome {
             Joined::Refused => Arrival::Invalid,
             Joined::Held => Arrival::Held,
-            Joined::Discard => {
+            Joined::Discard | Joined::Broken => {
                 self.trains.remove(index);
-                Arrival::Held
+                if matches!(outcome, Joined::Broken) { Arrival::Invalid } else { Arrival::Held }
             }
             Joined::Complete(whole) => {
                 let train = self.trains.remove(index);
@@ -173,6 +173,8 @@ enum Joined {
     Held,
     /// The whole train is dropped.
     Discard,
+    /// The whole train is dropped, and the piece goes on by itself.
+    Broken,
     Complete(Vec<u8>),
 }
 
@@ -202,16 +204,38 @@ impl Train {
         self.complete()
     }
 
-    /// RFC 5722: an overlap drops everything; an exact repetition is only ignored.
+    /// RFC 5722: an overlap drops everything; what is there already is only ignored.
     fn join_kernel(&mut self, frame: &[u8], l3: &L3<'_>, fragment: &wire::Fragment) -> Joined {
-        let (start, end) = extent(l3, fragment);
-        if self.pieces.iter().any(|piece| piece.start == start && piece.end == end) {
+        // What contradicts itself ends an IPv4 datagram; of an IPv6 datagram it is only left out.
+        let contradiction = if is_v6(l3) { Joined::Held } else { Joined::Discard };
+        let length = match l3.payload.len() {
+            length if !fragment.more || length % 8 == 0 => length,
+            _ if is_v6(l3) => return Joined::Broken,
+            length => length & !7,
+        };
+        let start = fragment.offset as u16;
+        let end = start.wrapping_add(length as u16).wrapping_sub(1);
+        let furthest = self.pieces.iter().map(|piece| piece.end).max();
+        let wrong_end = |furthest| {
+            if fragment.more {
+                self.last && end > furthest
+            } else {
+                end < furthest || self.last && end != furthest
+            }
+        };
+        if end < start || furthest.is_some_and(wrong_end) {
+            return contradiction;
+        }
+        if self.pieces.iter().any(|piece| piece.start <= start && end <= piece.end) {
             return Joined::Held;
         }
-        if end < start || self.pieces.iter().any(|piece| start <= piece.end && piece.start <= end) {
+        if self.pieces.iter().any(|piece| start <= piece.end && piece.start <= end) {
             return Joined::Discard;
         }
         self.push(frame, l3, fragment, start, end);
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.payload.truncate(length);
+        }
         match self.complete() {
             Joined::Held if self.failed => Joined::Discard,
             joined => joined,

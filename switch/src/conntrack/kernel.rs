@@ -1,6 +1,6 @@
 //! One `ct()` in the Linux kernel datapath.
 //!
-//! Source: Linux's `nf_conntrack` and `openvswitch` modules, read, not executed here.
+//! Source: Linux's `nf_conntrack` and `openvswitch` modules; for `kernel`, experiments with Linux 6.18.
 
 use super::{
     Before, CtInfo, CtRequest, Options, Profile,
@@ -118,10 +118,11 @@ fn open(profile: Profile, segment: &Segment<'_>, zone: u16, now: u64) -> Option<
             return None;
         }
         Body::Icmp(_) | Body::Untracked | Body::Other => {
-            (Tracker::KernelPlain, kernel_plain(profile, proto, false))
+            (Tracker::KernelPlain, kernel_plain(profile, proto, None))
         }
     };
     let mut conn = Conn::new(segment.key, zone, tracker);
+    conn.born = now;
     conn.expires = now.saturating_add(lifetime);
     Some(conn)
 }
@@ -145,6 +146,10 @@ fn judge(
         (Tracker::KernelTcp(tcp), Body::Tcp(packet)) => {
             match tcp.update(profile, packet, reply, replied, options.check_sequence) {
                 Verdict::Invalid => return Outcome::State(state::INV),
+                Verdict::Shorten(most) => {
+                    conn.expires = conn.expires.min(now.saturating_add(most));
+                    return Outcome::State(state::INV);
+                }
                 Verdict::Reopen => return Outcome::Again,
                 Verdict::Kill => return Outcome::Last(bits),
                 Verdict::Accept(lifetime) => lifetime,
@@ -152,9 +157,9 @@ fn judge(
         }
         (Tracker::KernelSctp(sctp), Body::Sctp(packet)) => match sctp.update(packet, reply) {
             None => return Outcome::State(state::INV),
-            lifetime => lifetime,
+            Some(lifetime) => lifetime,
         },
-        _ => Some(kernel_plain(profile, segment.key.proto, replied)),
+        _ => Some(kernel_plain(profile, segment.key.proto, replied.then(|| now - conn.born))),
     };
     if let Some(lifetime) = lifetime {
         conn.expires = now.saturating_add(lifetime);

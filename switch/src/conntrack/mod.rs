@@ -6,7 +6,8 @@
 //! Invariant: only a packet with `commit` adds an entry, and `+est` is never reported without one.
 //! Deliberately absent: NAT, helpers and their expectations, timeout policies.
 //!
-//! Source: ovs-actions(7), `ct`; experiments with Open vSwitch 3.1; the kernel's source, read but not executed.
+//! Source: ovs-actions(7), `ct`; experiments with Open vSwitch 3.1 and with Linux 6.18; for `kernel-2016`, the kernel's
+//! source, read but not executed.
 
 mod entry;
 mod fragments;
@@ -18,6 +19,7 @@ mod segment;
 mod table;
 mod tcp_kernel;
 mod tcp_userspace;
+mod tcp_window;
 mod timeouts;
 mod tuple;
 mod userspace;
@@ -33,7 +35,8 @@ pub use entry::Entry;
 pub enum Profile {
     /// Open vSwitch 3.1's userspace datapath; judged by experiment.
     Userspace31,
-    /// The Linux kernel datapath, 4.12 and later.
+    /// The Linux kernel datapath, 4.12 and later. Where kernels differ it is Linux 6.18, whose connection tracking has
+    /// judged it by experiment: before 6.1, late TCP segments were invalid.
     Kernel,
     /// The Linux kernel datapath before 4.12, which calls neighbour discovery `+new`.
     Kernel2016,
@@ -56,7 +59,7 @@ impl Profile {
     /// Whether an experiment has judged this profile.
     #[must_use]
     pub const fn is_validated(self) -> bool {
-        matches!(self, Self::Userspace31)
+        matches!(self, Self::Userspace31 | Self::Kernel)
     }
 
     /// How often one packet may be recirculated by `ct(table=…)`: 6 in userspace, by experiment; the kernel queues ten

@@ -1,9 +1,8 @@
 //! SCTP as Linux's `nf_conntrack` tracks it: by the chunks that open and close associations.
 //!
 //! Invariant: an association begins with INIT, HEARTBEAT or a stray SHUTDOWN-ACK and the like, never with DATA.
-//! Deliberately absent: the recovery of a verification tag by a pair of failed heartbeats.
 //!
-//! Source: RFC 9260; the transition table of Linux's `nf_conntrack_proto_sctp`, read, not executed here.
+//! Source: RFC 9260; the transition table of Linux's `nf_conntrack_proto_sctp`; experiments with Linux 6.18.
 
 use State::{
     Closed, CookieEchoed, CookieWait, Established, HeartbeatSent, ShutdownAckSent, ShutdownReceived,
@@ -56,6 +55,7 @@ impl State {
 
 /// Chunk types (RFC 9260 section 3.2).
 mod chunk {
+    pub(super) const DATA: u8 = 0;
     pub(super) const INIT: u8 = 1;
     pub(super) const INIT_ACK: u8 = 2;
     pub(super) const HEARTBEAT: u8 = 4;
@@ -78,6 +78,17 @@ const SR: Option<State> = Some(ShutdownReceived);
 const SA: Option<State> = Some(ShutdownAckSent);
 const HS: Option<State> = Some(HeartbeatSent);
 const IV: Option<State> = None;
+
+/// Chunks whose packet need not carry the tag of its direction, or has a rule of its own (RFC 9260 section 8.5).
+const UNTAGGED: [u8; 7] = [
+    chunk::INIT,
+    chunk::SHUTDOWN_COMPLETE,
+    chunk::COOKIE_ECHO,
+    chunk::ABORT,
+    chunk::SHUTDOWN_ACK,
+    chunk::HEARTBEAT,
+    chunk::HEARTBEAT_ACK,
+];
 
 type Row = [Option<State>; 9];
 
@@ -111,6 +122,10 @@ pub(super) struct Sctp {
     state: State,
     /// The verification tag that each direction must carry, the originator's first; 0 is not known.
     tags: [u32; 2],
+    /// Which direction has sent INIT since the other did.
+    asked: [bool; 2],
+    /// Whether the last heartbeat with a wrong tag, which may be a peer that has moved, was a reply.
+    failed: Option<bool>,
 }
 
 /// One chunk: type, flags, and what follows its header.
@@ -159,13 +174,13 @@ impl Sctp {
             match *kind {
                 chunk::INIT if tag != 0 => return None,
                 chunk::INIT => tags = [0, initiate_tag(body)?],
-                chunk::HEARTBEAT => tags = [tag, 0],
+                chunk::HEARTBEAT | chunk::HEARTBEAT_ACK => tags = [tag, 0],
                 _ => tags = [0, tag],
             }
         }
-        let mut sctp = Self { state: State::Nothing, tags };
+        let mut sctp = Self { state: State::Nothing, tags, asked: [false; 2], failed: None };
         let lifetime = sctp.update(packet, false)?;
-        Some((sctp, lifetime))
+        Some((sctp, lifetime.unwrap_or(1000 * sctp.state.seconds())))
     }
 
     /// The state that a dump shows.
@@ -173,41 +188,97 @@ impl Sctp {
         self.state.name()
     }
 
-    /// Milliseconds until the entry goes after an accepted packet; none for an invalid one.
-    pub(super) fn update(&mut self, packet: &[u8], reply: bool) -> Option<u64> {
+    /// Milliseconds until the entry goes after an accepted packet, if its timer restarts; none for an invalid one.
+    pub(super) fn update(&mut self, packet: &[u8], reply: bool) -> Option<Option<u64>> {
         let (tag, chunks) = parse(packet)?;
         let [mine, theirs] = if reply { [1, 0] } else { [0, 1] };
-        let exempt = [
-            chunk::INIT,
-            chunk::SHUTDOWN_COMPLETE,
-            chunk::COOKIE_ECHO,
-            chunk::ABORT,
-            chunk::SHUTDOWN_ACK,
-            chunk::HEARTBEAT,
-            chunk::HEARTBEAT_ACK,
-        ];
-        let expected = |side: usize| self.tags.get(side).copied().unwrap_or(0);
-        if !chunks.iter().any(|(kind, _, _)| exempt.contains(kind)) && tag != expected(mine) {
+        if !chunks.iter().any(|(kind, _, _)| UNTAGGED.contains(kind)) && tag != self.tag(mine) {
             return None;
         }
         let mut after = *self;
-        for (kind, flags, body) in chunks {
+        let mut led = false;
+        for (kind, flags, body) in &chunks {
             let wanted = after.tags.get(if flags & 1 == 0 { mine } else { theirs }).copied()?;
-            let own = after.tags.get_mut(mine)?;
-            match kind {
+            match *kind {
                 chunk::INIT if tag != 0 => return None,
                 chunk::ABORT | chunk::SHUTDOWN_COMPLETE if tag != wanted => return None,
-                chunk::COOKIE_ECHO if tag != *own => return None,
-                chunk::HEARTBEAT | chunk::HEARTBEAT_ACK if *own == 0 => *own = tag,
-                chunk::HEARTBEAT | chunk::HEARTBEAT_ACK if tag != *own => return None,
+                chunk::COOKIE_ECHO if tag != after.tag(mine) => return None,
+                chunk::HEARTBEAT | chunk::HEARTBEAT_ACK => {
+                    let data = chunks.iter().any(|(kind, _, _)| *kind == chunk::DATA);
+                    match after.heartbeat(*kind, tag, reply, data || led)? {
+                        Beat::Known => {}
+                        Beat::Moved => {
+                            led = true;
+                            continue;
+                        }
+                    }
+                }
                 _ => {}
             }
-            after.state = transition(kind, reply, after.state)?;
-            if matches!(kind, chunk::INIT | chunk::INIT_ACK) {
-                *after.tags.get_mut(theirs)? = initiate_tag(body)?;
+            after.state = transition(*kind, reply, after.state)?;
+            after.initiate(*kind, body, mine, theirs)?;
+        }
+        let lingers = self.state == Closed && after.state == Closed;
+        *self = after;
+        Some(if led || lingers { None } else { Some(1000 * self.state.seconds()) })
+    }
+
+    fn tag(&self, side: usize) -> u32 {
+        self.tags.get(side).copied().unwrap_or(0)
+    }
+
+    /// A heartbeat with a tag that is not known may come from a peer that has moved; its answer confirms that.
+    fn heartbeat(&mut self, kind: u8, tag: u32, reply: bool, alone: bool) -> Option<Beat> {
+        let [mine, theirs] = if reply { [1, 0] } else { [0, 1] };
+        if self.tag(mine) == 0 {
+            *self.tags.get_mut(mine)? = tag;
+        } else if self.tag(mine) == tag {
+            self.failed = None;
+        } else if alone {
+            return None;
+        } else if kind == chunk::HEARTBEAT {
+            self.failed = Some(reply);
+            return Some(Beat::Moved);
+        } else {
+            self.failed.filter(|failed| *failed != reply)?;
+            self.failed = None;
+            *self.tags.get_mut(mine)? = tag;
+            *self.tags.get_mut(theirs)? = 0;
+        }
+        Some(Beat::Known)
+    }
+
+    /// Notes the tag that an INIT or INIT-ACK asks for; none if it is not the one that was asked for before.
+    fn initiate(&mut self, kind: u8, body: &[u8], mine: usize, theirs: usize) -> Option<()> {
+        if kind == chunk::COOKIE_ACK {
+            self.asked = [false; 2];
+        }
+        if !matches!(kind, chunk::INIT | chunk::INIT_ACK) {
+            return Some(());
+        }
+        let asked = initiate_tag(body)?;
+        let [own, other] = [mine, theirs].map(|side| self.asked.get(side).copied().unwrap_or(false));
+        if kind == chunk::INIT {
+            if own && other {
+                *self.asked.get_mut(theirs)? = false;
+            }
+            *self.asked.get_mut(mine)? = true;
+        } else {
+            let known = self.tag(theirs);
+            let stray = !other && known != 0 && known != asked;
+            let collides = own && other && known != asked;
+            if stray || collides {
+                return None;
             }
         }
-        *self = after;
-        Some(1000 * self.state.seconds())
+        *self.tags.get_mut(theirs)? = asked;
+        Some(())
     }
+}
+
+/// What a heartbeat says.
+enum Beat {
+    Known,
+    /// Nothing yet: its tag is not the one that is known.
+    Moved,
 }

@@ -138,13 +138,14 @@ impl<'a> Reader<'_, 'a> {
                 let short = self.outer.is_some() && (data.len() < 12 || !self.checksum_ok());
                 if short { None } else { self.ported(key, data, body) }
             }
+            UDPLITE if kernel && self.outer.is_some_and(|l3| !udplite_ok(l3)) => None,
             UDPLITE if kernel => self.ported(key, data, Body::Other),
             _ => Some(Segment { key, related: false, body: Body::Other }),
         }
     }
 
     fn checksum_ok(&self) -> bool {
-        self.outer.is_none_or(wire::l4_checksum_ok)
+        self.outer.is_none_or(|l3| wire::l4_checksum_ok(l3) && wire::sctp_checksum_ok(l3))
     }
 
     fn ported(&self, mut key: Key, data: &'a [u8], body: Body<'a>) -> Option<Segment<'a>> {
@@ -157,8 +158,13 @@ impl<'a> Reader<'_, 'a> {
 
     /// Quoted, eight bytes do; of IPv6 the userspace datapath wants the whole header.
     fn quoted_enough(&self, data: &[u8], header_len: usize) -> bool {
-        let whole = self.profile == Profile::Userspace31 && self.ipv6;
-        self.outer.is_some() || data.len() >= if whole { header_len } else { 8 }
+        let least = match self.profile {
+            Profile::Userspace31 if self.ipv6 => header_len,
+            Profile::Userspace31 | Profile::Kernel2016 => 8,
+            // The ports are all that is read.
+            Profile::Kernel => 4,
+        };
+        self.outer.is_some() || data.len() >= least
     }
 
     fn tcp(&self, key: Key, data: &'a [u8]) -> Option<Segment<'a>> {
@@ -173,7 +179,8 @@ impl<'a> Reader<'_, 'a> {
     fn udp(&self, key: Key, data: &'a [u8]) -> Option<Segment<'a>> {
         if self.outer.is_some() {
             let length = usize::from(wire::udp(data)?.length);
-            if length < 8 || length > data.len() || !self.checksum_ok() {
+            let unchecked = self.profile != Profile::Userspace31 && data.get(6..8) == Some(&[0, 0]);
+            if length < 8 || length > data.len() || !(unchecked || self.checksum_ok()) {
                 return None;
             }
         } else if !self.quoted_enough(data, 8) {
@@ -232,3 +239,24 @@ impl<'a> Reader<'_, 'a> {
 
 /// UDP-Lite, RFC 3828.
 const UDPLITE: u8 = 136;
+
+/// Whether the checksum of a UDP-Lite datagram, which there must be, is right as far as it reaches.
+fn udplite_ok(l3: &L3<'_>) -> bool {
+    let Some([_, _, _, _, high, low, sum @ ..]) = l3.payload.first_chunk::<8>() else { return false };
+    let length = l3.payload.len();
+    let covered = match usize::from(u16::from_be_bytes([*high, *low])) {
+        0 => length,
+        covered => covered,
+    };
+    let Some(head) = l3.payload.get(..covered).filter(|head| head.len() >= 8) else { return false };
+    let pseudo = pseudo_header(l3, length as u32);
+    *sum != [0, 0] && wire::checksum(&[&pseudo, head].concat()) == 0
+}
+
+/// What a checksum covers before the upper-layer header (RFC 768, RFC 8200 section 8.1).
+fn pseudo_header(l3: &L3<'_>, length: u32) -> Vec<u8> {
+    let (src, dst, tail) = (l3.src.to_be_bytes(), l3.dst.to_be_bytes(), length.to_be_bytes());
+    let skip = if l3.version == IpVersion::V6 { 0 } else { 12 };
+    let addresses = [src, dst].into_iter().flat_map(|address| address.into_iter().skip(skip));
+    addresses.chain(tail).chain([0, 0, 0, l3.protocol]).collect()
+}

@@ -28,6 +28,8 @@ pub(super) struct Conn {
     pub(super) key: Key,
     pub(super) zone: u16,
     pub(super) expires: u64,
+    /// When it was made; only the kernel asks.
+    pub(super) born: u64,
     pub(super) mark: u32,
     pub(super) label: u128,
     /// Whether a packet of the other direction was accepted; only the kernel asks.
@@ -39,7 +41,7 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) const fn new(key: Key, zone: u16, tracker: Tracker) -> Self {
-        Self { key, zone, expires: 0, mark: 0, label: 0, replied: false, admitted: None, tracker }
+        Self { key, zone, expires: 0, born: 0, mark: 0, label: 0, replied: false, admitted: None, tracker }
     }
 
     pub(super) const fn restart(&mut self, timer: Timer, now: u64) {

@@ -2,11 +2,16 @@
 //!
 //! Invariant: one state for the connection and one window for each end; an invalid segment changes nothing but
 //! the window of an end that speaks for the first time.
-//! Deliberately absent: NAT offsets, and the leniency of Linux 6.1 and later towards delayed segments.
+//! Deliberately absent: NAT offsets.
 //!
-//! Source: the transition table and defaults of Linux's `nf_conntrack_proto_tcp`, read, not executed here.
+//! Source: the transition table and defaults of Linux's `nf_conntrack_proto_tcp`; for `kernel`, experiments with
+//! Linux 6.18 (`tests/conntrack_judge.rs`).
 
-use super::{Profile, segment::TcpSegment};
+use super::{
+    Profile,
+    segment::TcpSegment,
+    tcp_window::{Announced, Fit, Side, before, first_side, picked_up_side, split},
+};
 use State::{Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait};
 use flowproof_packet::wire::TcpView;
 
@@ -64,7 +69,7 @@ const MAX_RETRANSMISSIONS: u8 = 3;
 
 /// Which flag decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flag {
+pub(super) enum Flag {
     Syn,
     SynAck,
     Fin,
@@ -143,98 +148,29 @@ fn deciding_flag(segment: &TcpSegment<'_>) -> Flag {
 const SANE_FLAGS: [u16; 9] =
     [SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG];
 
-/// What a connection has announced in its options.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Announced {
-    /// The window scale, and whether there was one.
-    scale: u8,
-    scaling: bool,
-    sack: bool,
-}
-
-impl Announced {
-    fn read(options: &[u8]) -> Self {
-        let mut found = Self::default();
-        each_option(options, |kind, body| match (kind, body) {
-            (3, [shift]) => (found.scale, found.scaling) = ((*shift).min(14), true),
-            (4, []) => found.sack = true,
-            _ => {}
-        });
-        found
-    }
-}
-
-/// Calls `visit` with the kind and the body of each whole option.
-fn each_option(mut options: &[u8], mut visit: impl FnMut(u8, &[u8])) {
-    loop {
-        match options {
-            [] | [0, ..] => return,
-            [1, rest @ ..] => options = rest,
-            [kind, length, rest @ ..] => {
-                let Some((body, behind)) =
-                    usize::from(*length).checked_sub(2).and_then(|length| rest.split_at_checked(length))
-                else {
-                    return;
-                };
-                visit(*kind, body);
-                options = behind;
-            }
-            [_] => return,
-        }
-    }
-}
-
-/// The right edge of the highest block of a SACK option, or `ack`.
-fn selective_ack(options: &[u8], ack: u32) -> u32 {
-    let mut highest = ack;
-    each_option(options, |kind, body| {
-        if kind == 5 {
-            for [_, _, _, _, a, b, c, d] in body.as_chunks::<8>().0 {
-                let edge = u32::from_be_bytes([*a, *b, *c, *d]);
-                if after(edge, highest) {
-                    highest = edge;
-                }
-            }
-        }
-    });
-    highest
-}
-
-/// One end's window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Side {
-    end: u32,
-    max_end: u32,
-    max_window: u32,
-    max_ack: Option<u32>,
-    announced: Announced,
-    /// The connection was picked up midway: windows are unknown, so all are believed.
-    liberal: bool,
-    /// It sent the first FIN.
-    closed_first: bool,
-    unacknowledged: bool,
-}
-
 /// The last segment that was accepted or ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Last {
-    flag: Flag,
-    reply: bool,
-    seq: u32,
-    ack: u32,
-    end: u32,
-    window: u32,
-    announced: Announced,
+pub(super) struct Last {
+    pub(super) flag: Flag,
+    pub(super) reply: bool,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    pub(super) end: u32,
+    pub(super) window: u16,
+    pub(super) announced: Announced,
+    /// An ignored SYN may be answered by an ACK of something else (RFC 5961).
+    pub(super) challenged: bool,
+    pub(super) simultaneous: bool,
 }
 
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tcp {
-    state: State,
+    pub(super) state: State,
     /// The originator first.
-    sides: [Side; 2],
-    last: Last,
-    retransmissions: u8,
+    pub(super) sides: [Side; 2],
+    pub(super) last: Last,
+    pub(super) retransmissions: u8,
     assured: bool,
 }
 
@@ -242,6 +178,8 @@ pub(super) struct Tcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Invalid,
+    /// Invalid, and the entry goes after so many milliseconds if it would last longer.
+    Shorten(u64),
     /// Accepted; milliseconds until the entry goes, if the timer restarts.
     Accept(Option<u64>),
     /// Accepted, and the entry is dead.
@@ -250,34 +188,14 @@ pub(super) enum Verdict {
     Reopen,
 }
 
-const fn after(a: u32, b: u32) -> bool {
-    (b.wrapping_sub(a) as i32) < 0
-}
-
-const fn before(a: u32, b: u32) -> bool {
-    after(b, a)
-}
-
 impl Tcp {
     /// The connection that a segment begins, if it may begin one.
     pub(super) fn open(profile: Profile, segment: &TcpSegment<'_>) -> Option<(Self, u64)> {
-        let syn = match transition(profile, deciding_flag(segment), false, State::Nothing) {
-            Next::To(state) => state == SynSent,
+        let sides = match transition(profile, deciding_flag(segment), false, State::Nothing) {
+            Next::To(SynSent) => [first_side(segment), Side::default()],
+            Next::To(_) => picked_up_side(segment),
             Next::Ignore | Next::Invalid => return None,
         };
-        let window = u32::from(segment.header.window).max(1);
-        let end = segment.header.seq.wrapping_add(segment.span());
-        let mut first = Side { end, max_end: end, max_window: window, ..Side::default() };
-        let mut second = Side::default();
-        if syn {
-            first.announced = Announced::read(segment.options);
-        } else {
-            first.max_end = end.wrapping_add(window);
-            for side in [&mut first, &mut second] {
-                side.announced.sack = true;
-                side.liberal = true;
-            }
-        }
         let last = Last {
             flag: Flag::None,
             reply: false,
@@ -286,12 +204,13 @@ impl Tcp {
             end: 0,
             window: 0,
             announced: Announced::default(),
+            challenged: false,
+            simultaneous: false,
         };
-        let mut tcp =
-            Self { state: State::Nothing, sides: [first, second], last, retransmissions: 0, assured: false };
+        let mut tcp = Self { state: State::Nothing, sides, last, retransmissions: 0, assured: false };
         match tcp.update(profile, segment, false, false, true) {
             Verdict::Accept(lifetime) => Some((tcp, lifetime.unwrap_or(0))),
-            Verdict::Invalid | Verdict::Kill | Verdict::Reopen => None,
+            Verdict::Invalid | Verdict::Shorten(_) | Verdict::Kill | Verdict::Reopen => None,
         }
     }
 
@@ -314,27 +233,32 @@ impl Tcp {
             return Verdict::Invalid;
         }
         let flag = deciding_flag(segment);
-        let old = self.state;
-        let state = match transition(profile, flag, reply, old) {
+        let mut arrival = Arrival { segment, flag, reply, replied, old: self.state };
+        let state = match transition(profile, flag, reply, arrival.old) {
             Next::Invalid => return Verdict::Invalid,
-            Next::To(SynSent) if old >= TimeWait && self.may_reopen(reply) => return Verdict::Reopen,
-            Next::To(state) if state != SynSent || old < TimeWait => state,
+            Next::To(SynSent) if arrival.old >= TimeWait && self.may_reopen(reply) => return Verdict::Reopen,
+            Next::To(state) if state != SynSent || arrival.old < TimeWait => state,
             Next::To(_) | Next::Ignore => {
-                if !self.resynchronise(segment, flag, reply) {
-                    self.annotate(segment, flag, reply);
+                if !self.resynchronise(&arrival) {
+                    self.annotate(&arrival);
                     return Verdict::Accept(None);
                 }
+                arrival.old = SynSent;
                 SynRecv
             }
         };
-        if state == Close && flag == Flag::Rst && self.stale_reset(segment, reply) {
-            return Verdict::Invalid;
+        let Some(state) = self.corrected(state, &arrival) else { return Verdict::Accept(None) };
+        let state = match self.reset(profile, state, &arrival) {
+            Reset::Stale => return Verdict::Invalid,
+            Reset::Answers(state) => return self.accept(profile, state, &arrival),
+            Reset::Checked(state) => state,
+        };
+        match self.in_window(profile, segment, flag, reply) {
+            Fit::Inside => self.accept(profile, state, &arrival),
+            _ if !check => self.accept(profile, state, &arrival),
+            Fit::Ignored => Verdict::Accept(None),
+            Fit::Outside => self.outside(profile, &arrival),
         }
-        let answered = state == Close && flag == Flag::Rst && self.answers_ignored(segment, replied);
-        if !answered && !self.in_window(segment, flag, reply) && check {
-            return Verdict::Invalid;
-        }
-        self.accept(profile, segment, state, flag, reply, replied)
     }
 
     /// A SYN on a closed connection opens a new one if the old one was closed by FIN, or reset by this end.
@@ -344,209 +268,170 @@ impl Tcp {
     }
 
     /// A SYN+ACK that answers a SYN which was ignored: the peers agree, so follow them.
-    fn resynchronise(&mut self, segment: &TcpSegment<'_>, flag: Flag, reply: bool) -> bool {
+    fn resynchronise(&mut self, arrival: &Arrival<'_, '_>) -> bool {
         let last = self.last;
-        let answers = flag == Flag::SynAck
+        let answers = arrival.flag == Flag::SynAck
             && last.flag == Flag::Syn
-            && last.reply != reply
-            && segment.header.ack == last.end;
+            && last.reply != arrival.reply
+            && arrival.segment.header.ack == last.end;
         if answers {
-            let (sender, receiver) = split(&mut self.sides, reply);
-            receiver.end = last.end;
-            receiver.max_end = last.end;
-            receiver.max_window = last.window.max(1);
-            receiver.announced = last.announced;
-            *sender = Side::default();
-            self.state = SynSent;
+            let (sender, receiver) = split(&mut self.sides, arrival.reply);
+            receiver.resume(last.end, last.window, last.announced);
+            *sender = sender.forgotten();
+            self.last.challenged = false;
         }
         answers
     }
 
     /// Remembers an ignored segment.
-    fn annotate(&mut self, segment: &TcpSegment<'_>, flag: Flag, reply: bool) {
+    fn annotate(&mut self, arrival: &Arrival<'_, '_>) {
+        let Arrival { segment, flag, reply, old, .. } = *arrival;
         self.last.flag = flag;
         self.last.reply = reply;
         self.last.seq = segment.header.seq;
         self.last.end = segment.header.seq.wrapping_add(segment.span());
-        self.last.window = u32::from(segment.header.window);
+        self.last.window = segment.header.window;
+        if flag == Flag::Ack && reply && old == SynSent {
+            self.last.ack = segment.header.ack;
+        }
         if flag == Flag::Syn && !reply {
-            self.last.announced = Announced::read(segment.options);
+            self.last.announced = Announced::read(segment.options).unwrap_or_default();
+            self.last.simultaneous = false;
+            self.last.challenged = old == LastAck;
         }
     }
 
-    /// A RST below what the other end has acknowledged already.
-    fn stale_reset(&mut self, segment: &TcpSegment<'_>, reply: bool) -> bool {
+    /// What the table of transitions does not know; none for an ACK that challenges a SYN.
+    fn corrected(&mut self, state: State, arrival: &Arrival<'_, '_>) -> Option<State> {
+        let Arrival { flag, reply, old, .. } = *arrival;
+        match state {
+            TimeWait if old == LastAck && flag == Flag::Ack => {
+                let last = self.last;
+                let challenge = last.challenged && last.flag == Flag::Syn && last.reply != reply;
+                self.last.challenged &= !challenge;
+                (!challenge).then_some(state)
+            }
+            SynSent2 => {
+                self.last.simultaneous = true;
+                Some(state)
+            }
+            SynRecv if reply && flag == Flag::Ack && self.last.simultaneous => Some(Established),
+            _ => Some(state),
+        }
+    }
+
+    /// What a RST may do: nothing below what the other end has acknowledged.
+    fn reset(&mut self, profile: Profile, state: State, arrival: &Arrival<'_, '_>) -> Reset {
+        let Arrival { segment, flag, reply, replied, .. } = *arrival;
+        if state != Close || flag != Flag::Rst {
+            return Reset::Checked(state);
+        }
+        let newer = profile == Profile::Kernel;
+        if newer && self.is_over_or_challenged(arrival) {
+            return Reset::Answers(state);
+        }
+        // What was acknowledged before a SYN was let through may be out of date.
+        let after_syn = self.last.flag == Flag::Syn;
         let (_, receiver) = split(&mut self.sides, reply);
-        receiver.max_ack.is_some_and(|acked| before(segment.header.seq, acked))
+        let next = match receiver.max_ack {
+            Some(acked) if newer && !after_syn => match self.exact(acked, arrival) {
+                Reset::Checked(Close) => return Reset::Checked(Close),
+                Reset::Checked(next) => next,
+                other => return other,
+            },
+            Some(acked) if !newer && before(segment.header.seq, acked) => return Reset::Stale,
+            _ => state,
+        };
+        let answers_syn = after_syn && (!newer || self.last.reply != reply);
+        let ignored = replied && answers_syn || !self.assured && self.last.flag == Flag::Ack;
+        let answers = ignored && segment.header.ack == self.last.end;
+        if answers { Reset::Answers(next) } else { Reset::Checked(next) }
     }
 
-    /// A RST that answers a SYN or an ACK which was ignored.
-    fn answers_ignored(&self, segment: &TcpSegment<'_>, replied: bool) -> bool {
-        let ignored = replied && self.last.flag == Flag::Syn || !self.assured && self.last.flag == Flag::Ack;
-        ignored && segment.header.ack == self.last.end
+    /// A connection that is closing may be another one by now. A SYN may be answered by an ACK of something else, and
+    /// that by a RST exactly where the ACK said (RFC 5961).
+    fn is_over_or_challenged(&self, arrival: &Arrival<'_, '_>) -> bool {
+        let last = self.last;
+        let answers = last.flag == Flag::Ack && last.reply != arrival.reply;
+        let challenged = self.state == SynSent && answers && arrival.segment.header.seq == last.ack;
+        challenged || matches!(self.state, FinWait | CloseWait | LastAck | TimeWait | Close)
     }
 
-    fn accept(
-        &mut self,
-        profile: Profile,
-        segment: &TcpSegment<'_>,
-        state: State,
-        flag: Flag,
-        reply: bool,
-        replied: bool,
-    ) -> Verdict {
-        let old = self.state;
+    /// In newer kernels a RST closes an established connection only if it is exactly in its place; otherwise the end
+    /// may answer it by a challenge, and the connection stays as it is.
+    fn exact(&self, acked: u32, arrival: &Arrival<'_, '_>) -> Reset {
+        let seq = arrival.segment.header.seq;
+        let established = self.state == Established && self.assured;
+        let last = self.last;
+        let follows = last.flag == Flag::Ack && last.reply == arrival.reply && seq == last.end;
+        match established {
+            false if seq == 0 => Reset::Checked(Close),
+            _ if before(seq, acked) => Reset::Stale,
+            true if seq != acked && !follows => Reset::Checked(arrival.old),
+            _ => Reset::Checked(Close),
+        }
+    }
+
+    /// A FIN or RST outside the window that answers another one: the connection is over, whatever its state.
+    fn outside(&mut self, profile: Profile, arrival: &Arrival<'_, '_>) -> Verdict {
+        let closing = [Flag::Rst, Flag::Fin];
+        if profile != Profile::Kernel || !self.assured || !closing.contains(&arrival.flag) {
+            return Verdict::Invalid;
+        }
+        if self.last.reply != arrival.reply && closing.contains(&self.last.flag) {
+            return Verdict::Shorten(1000 * UNACKNOWLEDGED);
+        }
+        (self.last.flag, self.last.reply) = (arrival.flag, arrival.reply);
+        Verdict::Invalid
+    }
+
+    fn accept(&mut self, profile: Profile, state: State, arrival: &Arrival<'_, '_>) -> Verdict {
+        let Arrival { segment, flag, reply, replied, old } = *arrival;
         (self.last.flag, self.last.reply, self.state) = (flag, reply, state);
         let (sender, _) = split(&mut self.sides, reply);
         sender.closed_first |= old != state && state == FinWait;
         if !replied && segment.has(RST) {
             return Verdict::Kill;
         }
+        let newer = profile == Profile::Kernel;
+        if newer && !replied && flag == Flag::Syn && old == SynSent {
+            return Verdict::Accept(None);
+        }
         if replied && matches!(old, SynRecv | Established) && state == Established {
             self.assured = true;
         }
-        let picked_up = !replied && state == Established && profile == Profile::Kernel;
-        let short = self.retransmissions >= MAX_RETRANSMISSIONS
+        let picked_up = !replied && state == Established && newer;
+        let repeated = self.retransmissions >= MAX_RETRANSMISSIONS;
+        let doubtful = repeated
             || self.sides.iter().any(|side| side.unacknowledged)
+            || newer && self.last.window == 0
             || picked_up;
-        let seconds = if short { state.seconds().min(UNACKNOWLEDGED) } else { state.seconds() };
+        let most = if doubtful { UNACKNOWLEDGED } else { u64::MAX };
+        let seconds = if newer && flag == Flag::Rst && !(repeated && state.seconds() > most) {
+            Close.seconds()
+        } else {
+            state.seconds().min(most)
+        };
         Verdict::Accept(Some(1000 * seconds))
     }
-
-    /// Whether a segment meets its window; learns from it if so.
-    fn in_window(&mut self, segment: &TcpSegment<'_>, flag: Flag, reply: bool) -> bool {
-        let state = self.state;
-        let (sender, receiver) = split(&mut self.sides, reply);
-        let mut claim = Claim::new(segment, receiver);
-        if sender.max_window == 0 {
-            if segment.has(SYN) {
-                first_syn(sender, receiver, segment, &claim);
-                if !segment.has(ACK) {
-                    return true;
-                }
-            } else {
-                first_seen(sender, receiver, &claim);
-            }
-        } else if state == if reply { SynRecv } else { SynSent } && after(claim.end, sender.end) {
-            // RFC 793: a connection begun anew uses larger numbers.
-            sender.end = claim.end;
-            sender.max_end = claim.end;
-            sender.max_window = claim.window.max(1);
-            sender.announced = Announced::read(segment.options);
-        }
-        claim.settle(segment, sender, receiver, state);
-        if !claim.fits(sender, receiver) {
-            return sender.liberal;
-        }
-        claim.learn(segment, sender, receiver);
-        if flag == Flag::Ack {
-            self.count_retransmissions(&claim, reply);
-        }
-        true
-    }
-
-    fn count_retransmissions(&mut self, claim: &Claim, reply: bool) {
-        let last =
-            Last { reply, seq: claim.seq, ack: claim.ack, end: claim.end, window: claim.window, ..self.last };
-        self.retransmissions = if last == self.last { self.retransmissions.saturating_add(1) } else { 0 };
-        self.last = last;
-    }
 }
 
-/// Sender and receiver.
-const fn split(sides: &mut [Side; 2], reply: bool) -> (&mut Side, &mut Side) {
-    let [first, second] = sides;
-    if reply { (second, first) } else { (first, second) }
+/// A segment that arrives at its connection.
+#[derive(Clone, Copy)]
+struct Arrival<'s, 'a> {
+    segment: &'s TcpSegment<'a>,
+    flag: Flag,
+    reply: bool,
+    replied: bool,
+    /// The state it finds.
+    old: State,
 }
 
-/// A segment's numbers while it is being judged.
-struct Claim {
-    seq: u32,
-    end: u32,
-    ack: u32,
-    sack: u32,
-    window: u32,
-}
-
-impl Claim {
-    fn new(segment: &TcpSegment<'_>, receiver: &Side) -> Self {
-        let ack = segment.header.ack;
-        Self {
-            seq: segment.header.seq,
-            end: segment.header.seq.wrapping_add(segment.span()),
-            ack,
-            sack: if receiver.announced.sack { selective_ack(segment.options, ack) } else { ack },
-            window: u32::from(segment.header.window),
-        }
-    }
-
-    /// Replaces what the segment does not really say.
-    fn settle(&mut self, segment: &TcpSegment<'_>, sender: &Side, receiver: &Side, state: State) {
-        if !segment.has(ACK) || segment.has(RST) && self.ack == 0 {
-            self.ack = receiver.end;
-            self.sack = receiver.end;
-        }
-        let answers_syn = self.seq == 0 && state == SynSent;
-        if self.seq == self.end && (!segment.has(RST) || answers_syn) {
-            self.seq = sender.end;
-            self.end = sender.end;
-        }
-    }
-
-    fn fits(&self, sender: &Side, receiver: &Side) -> bool {
-        let slack = sender.max_window.max(66000);
-        before(self.seq, sender.max_end.wrapping_add(1))
-            && after(self.end, sender.end.wrapping_sub(receiver.max_window).wrapping_sub(1))
-            && before(self.sack, receiver.end.wrapping_add(1))
-            && after(self.sack, receiver.end.wrapping_sub(slack).wrapping_sub(1))
-    }
-
-    fn learn(&mut self, segment: &TcpSegment<'_>, sender: &mut Side, receiver: &mut Side) {
-        if !segment.has(SYN) {
-            self.window <<= sender.announced.scale;
-        }
-        let offered = self.window.wrapping_add(self.sack.wrapping_sub(self.ack));
-        sender.max_window = sender.max_window.max(offered);
-        if after(self.end, sender.end) {
-            sender.end = self.end;
-            sender.unacknowledged = true;
-        }
-        if segment.has(ACK) && sender.max_ack.is_none_or(|acked| after(self.ack, acked)) {
-            sender.max_ack = Some(self.ack);
-        }
-        if receiver.max_window != 0 && after(self.end, sender.max_end) {
-            let beyond = self.end.wrapping_sub(sender.max_end);
-            receiver.max_window = receiver.max_window.wrapping_add(beyond);
-        }
-        let reach = self.sack.wrapping_add(self.window);
-        if after(reach, receiver.max_end.wrapping_sub(1)) {
-            receiver.max_end = reach.wrapping_add(u32::from(self.window == 0));
-        }
-        if self.ack == receiver.end {
-            receiver.unacknowledged = false;
-        }
-    }
-}
-
-/// The first SYN of an end: scaling is in force only if both ends announce it.
-fn first_syn(sender: &mut Side, receiver: &mut Side, segment: &TcpSegment<'_>, claim: &Claim) {
-    sender.end = claim.end;
-    sender.max_end = claim.end;
-    sender.max_window = claim.window.max(1);
-    sender.announced = Announced::read(segment.options);
-    if !(sender.announced.scaling && receiver.announced.scaling) {
-        sender.announced.scale = 0;
-        receiver.announced.scale = 0;
-    }
-}
-
-/// The first segment that is seen of an end which has been speaking for a while.
-fn first_seen(sender: &mut Side, receiver: &mut Side, claim: &Claim) {
-    sender.end = claim.end;
-    sender.max_window = (claim.window << sender.announced.scale).max(1);
-    sender.max_end = claim.end.wrapping_add(sender.max_window);
-    if receiver.max_window == 0 {
-        receiver.end = claim.sack;
-        receiver.max_end = claim.sack;
-    }
+/// What a RST is taken for.
+enum Reset {
+    Stale,
+    /// It leads there: it answers a segment that was ignored, or the connection is over.
+    Answers(State),
+    /// It leads there if it is in the window; so does every other segment.
+    Checked(State),
 }

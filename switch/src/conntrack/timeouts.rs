@@ -1,7 +1,7 @@
 //! How long an entry lives after the last packet that refreshed it.
 //!
 //! Source: for the userspace datapath, experiments with Open vSwitch 3.1 and its default timeout policy; for the
-//! kernel, Linux's `nf_conntrack_*_timeout*` defaults (not executed here).
+//! kernel, Linux's `nf_conntrack_*_timeout*` defaults and experiments with Linux 6.18.
 
 use super::Profile;
 
@@ -35,13 +35,18 @@ impl Timer {
     }
 }
 
-/// Milliseconds that the kernel keeps an entry without a state machine, by protocol and whether a reply was seen
-/// before the packet.
-pub(super) const fn kernel_plain(profile: Profile, proto: u8, replied: bool) -> u64 {
+/// How long both ends of a UDP connection must have spoken for it to be a stream.
+const STREAM_MS: u64 = 2000;
+
+/// Milliseconds that the kernel keeps an entry without a state machine, by protocol and, if a reply was seen before the
+/// packet, the entry's age in milliseconds.
+pub(super) const fn kernel_plain(profile: Profile, proto: u8, replied: Option<u64>) -> u64 {
+    let newer = matches!(profile, Profile::Kernel);
     1000 * match (proto, replied) {
-        (1 | 58, _) | (17 | 136 | 47, false) => 30,
-        (17, true) if !matches!(profile, Profile::Kernel2016) => 120,
-        (17 | 136 | 47, true) => 180,
+        (1 | 58, _) | (17 | 136 | 47, None) => 30,
+        (17, Some(age)) if newer && age <= STREAM_MS => 30,
+        (17 | 136, Some(_)) if newer => 120,
+        (17 | 136 | 47, Some(_)) => 180,
         _ => 600,
     }
 }
