@@ -1,6 +1,6 @@
 //! The manifest: which tables, what they are about, and the verdict on each property.
 
-use super::{blesses, corpus, host, prove, real, sender_properties, verdicts};
+use super::{blesses, host, prove, real, root, sender_properties, verdicts};
 use flowproof_proofs::check::{Engines, Finding, Judgement};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::PathBuf};
@@ -23,7 +23,7 @@ pub(super) struct Entry {
 }
 
 fn path() -> PathBuf {
-    corpus().join("manifest.json")
+    root().join("tests/fixtures/manifest.json")
 }
 
 pub(super) fn read() -> Vec<Entry> {

@@ -1,6 +1,6 @@
 //! Tables that Neutron's own drivers wrote: what is proved of them, what is refuted, and that a real switch does it.
 //!
-//! `tests/fixtures/corpus/manifest.json` lists tables with the verdict on each property. The verdicts were found by
+//! `tests/fixtures/manifest.json` lists tables with the verdict on each property. The verdicts were found by
 //! proof; what makes them more than our own output is that each refutation happens in a real Open vSwitch, packet by
 //! packet, and that `docs/releases.md` holds them against what the history of the driver says was fixed when.
 //!
