@@ -1,6 +1,5 @@
 //! Hosts to try the proofs on, and what is asked of them.
 
-use flowproof_packet::PortNo;
 use flowproof_proofs::{
     check::{self, Engines, Findings, Task},
     diagram::Host,
@@ -60,9 +59,6 @@ pub(super) fn host(text: &str) -> Host {
     Host { tables: Tables::new(flows), ports, tags: BTreeMap::new() }
 }
 
-/// The verdict on one property of one port on one datapath.
-pub(super) type Verdict = ((&'static str, PortNo, Profile), String);
-
 /// Everything about a host.
 pub(super) fn task(host: &Host) -> Task<'_> {
     Task {
@@ -79,15 +75,6 @@ pub(super) fn task(host: &Host) -> Task<'_> {
 /// What both engines find out about all ports of a host.
 pub(super) fn findings(host: &Host) -> Findings {
     check::check(&task(host))
-}
-
-/// The verdicts' names.
-pub(super) fn verdicts(host: &Host, findings: &Findings) -> Vec<Verdict> {
-    let verdict = |finding: &check::Finding| {
-        let slot = (finding.property.name, host.ports[finding.port].ofport, finding.profile);
-        (slot, finding.judgement.name().to_owned())
-    };
-    findings.findings.iter().map(verdict).collect()
 }
 
 #[track_caller]
