@@ -26,7 +26,7 @@ fn each_kind_of_finding_is_found_and_nothing_else() {
     check("ip,in_port=1 actions=strip_vlan,output:2\n", 1, &["openflow10-only"]);
     check("dl_vlan=5,in_port=1 actions=strip_vlan,output:2\n", 0, &[]);
     check("in_port=1 actions=drop\nin_port=1 actions=NORMAL\n", 1, &["duplicate"]);
-    check("in_port=1 actions=drop\npriority=7,in_port=1 actions=NORMAL\n", 0, &[]);
+    check("in_port=1 actions=drop\npriority=7 actions=NORMAL\n", 0, &[]);
 }
 
 /// What no packet hits, what two flows claim, what never ends: each by hand, with a twin that is in order.
