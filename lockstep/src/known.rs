@@ -157,6 +157,12 @@ pub const KNOWN: &[Known] = &[
         "a connection of a port with itself is tracked or marked, although the output to its own port is suppressed",
     ),
     known(
+        "router-advertisement-by-rule",
+        MITAKA,
+        |case| case.sends(&[Service::RouterAdvertisement]) && case.permitted() && case.has_state(state::NEW),
+        "nothing stops it before connection tracking, which called it new in kernels before 4.12 (LP 1685237)",
+    ),
+    known(
         "local-vlan-from-outside",
         DRIVERS,
         |case| case.seen.arrival.origin == Origin::Unprovisioned && case.permitted() && case.has_local_vlan(),
@@ -197,11 +203,26 @@ pub const KNOWN: &[Known] = &[
         "connection tracking keeps no ports for the protocol: all connections of two addresses are one",
     ),
     known(
+        "simultaneous-open",
+        ALL,
+        |case| {
+            let untracked = |one: &Difference| matches!(one, Difference::NotCommitted { .. });
+            let opens = case.is_tcp() && case.has_state(state::NEW);
+            opens && case.seen.differences.iter().all(untracked)
+                || case.has_state(state::REL) && case.quotes_tcp() && case.permitted()
+        },
+        "a SYN against an unanswered connection is new to the userspace datapath, which does not track it anew",
+    ),
+    known(
         "unanswered-not-marked",
         DRIVERS,
         |case| {
-            let mark = |one: &Difference| matches!(one, Difference::Mark { revoked: true, .. });
-            case.seen.differences.iter().all(mark) && case.has_state(state::NEW)
+            let mark = |one: &Difference| {
+                matches!(one, Difference::Mark { revoked: true, .. } | Difference::OverPermitted { .. })
+            };
+            let refused = case.has_state(state::NEW) && !case.permitted();
+            let answered = case.has_state(state::RPL) && case.is_revoked();
+            case.seen.differences.iter().all(mark) && (refused || answered)
         },
         "only `+est` packets mark a connection: one that was never answered stays open for its answer",
     ),
@@ -374,6 +395,12 @@ impl<'s> Case<'s> {
         self.seen.model.iter().any(|one| one.outcome.egress == Verdict::Drop(refusal))
     }
 
+    /// Whether somebody refuses it because its connection is no longer admitted.
+    fn is_revoked(&self) -> bool {
+        let is = |verdict: &Verdict| *verdict == Verdict::Drop(Refusal::Revoked);
+        self.seen.model.iter().any(|one| is(&one.outcome.egress) || is(&one.outcome.ingress))
+    }
+
     fn has_state(&self, bits: u32) -> bool {
         self.seen.answers.iter().flat_map(|answer| &answer.infos).any(|info| info.state & bits != 0)
     }
@@ -381,6 +408,17 @@ impl<'s> Case<'s> {
     /// Whether there was a connection before this packet.
     fn is_tracked_already(&self) -> bool {
         self.has_state(state::EST | state::RPL | state::REL | state::NEW)
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.frame.datagram().is_some_and(|datagram| datagram.protocol == 6)
+    }
+
+    fn quotes_tcp(&self) -> bool {
+        self.frame.datagram().is_some_and(|datagram| match &datagram.upper {
+            Upper::Icmp(Icmp { quoted: Some(quoted), .. }) => quoted.protocol == 6,
+            Upper::Icmp(Icmp { quoted: None, .. }) | Upper::Ports { .. } | Upper::Unseen => false,
+        })
     }
 
     fn has_untracked_ports(&self) -> bool {

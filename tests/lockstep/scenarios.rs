@@ -1,6 +1,6 @@
 //! The written scenarios: each holds in every layout that it names, but for divergences that are written down.
 
-use flowproof_lockstep::{Scenario, parse_with, report::explain, run};
+use flowproof_lockstep::{Scenario, known::classify, parse_with, report::explain, run};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,33 @@ fn every_scenario_prints_as_what_it_parses_from() {
         assert_eq!(again, scenario, "{name}");
         assert_eq!(format!("{again:?}"), printed, "{name}");
     }
+}
+
+#[test]
+fn every_divergence_that_is_written_down_is_known_by_that_name() {
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for (name, scenario) in scenarios() {
+        let mut bare = scenario.clone();
+        bare.steps.iter_mut().for_each(|step| step.divergences.clear());
+        for layout in scenario.layouts() {
+            let run = run(&bare, layout).unwrap();
+            for (at, seen) in run.observations() {
+                let Some(written) = scenario.steps[at].written(layout) else { continue };
+                let known = layout.and_then(|layout| classify(layout, seen)).map(|known| known.name);
+                count += 1;
+                if known != Some(&*written.name) {
+                    failures.push(format!(
+                        "{name}, {layout:?}, step {}: {known:?}, not {}",
+                        at + 1,
+                        written.name
+                    ));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(count > 40, "only {count} divergences");
 }
 
 /// Behavioural scenarios of Neutron's own tests that are about another driver, another layer, or the same packets as
