@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak releases kernel-judge
+.PHONY: help setup build demo test dist clean soak releases kernel-judge neutron-flows neutron-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,3 +56,12 @@ releases: setup ## prove what each release of Neutron keeps: docs/releases.md an
 kernel-judge: setup ## hold the kernel profile to the connection tracking of the kernel that runs here
 	@tools/setup-nftables.sh
 	FLOWPROOF_KERNEL_JUDGE=1 FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-5000} $(CARGO) test --locked --package flowproof-switch --test conntrack_judge -- --nocapture
+
+NEUTRON ?= 29.0.0
+
+neutron-flows: ## flows that Neutron's own driver writes: INTENT=FILE [NEUTRON=VERSION] [OUTPUT=FILE]
+	@test -n "$(INTENT)" || { echo "usage: make neutron-flows INTENT=FILE [NEUTRON=VERSION] [OUTPUT=FILE]" >&2; exit 2; }
+	@tests/neutron/make.sh $(NEUTRON) flows.py $(INTENT) $(if $(OUTPUT),--output $(OUTPUT))
+
+neutron-check: ## whether Neutron's own driver still writes what the corpus says of its release
+	@tests/neutron/make.sh $(NEUTRON) check.py $(NEUTRON)
