@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Field, FlowKey};
 
-/// The frame with the header changes that actions made to its key: from `base`, what [`extract`](super::extract)
+/// The frame with the header changes that actions made to its key: from `base`, what [`extract`](super::extract())
 /// says of `frame`, to `now`.
 ///
 /// Only fields that differ are written; everything else stays as it is, nonsense included. Checksums are kept right

@@ -1,6 +1,6 @@
 //! Flow tables and the lookup in them.
 //!
-//! What it means: the highest priority that matches wins; conjunctions as in [`conjunction`]. Invariant: within a
+//! What it means: the highest priority that matches wins; conjunctions as in `conjunction`. Invariant: within a
 //! table no two flows have the same priority and match, and the index lists each flow once, by falling priority and
 //! then in the order they were added. Deliberately absent: speed beyond one pass over a table (a linear scan is the
 //! reference for whatever is faster), counters, timeouts and `check_overlap`.
