@@ -94,6 +94,8 @@ pub struct Encoder<'a> {
     known: FxHashMap<(u8, SymKey, u16, u32), Bool>,
     exits: Vec<Exit>,
     lookups: usize,
+    deepest: u16,
+    told: u16,
 }
 
 /// A bit vector of the formula: a field as sent, the protocol a fragment shows, or an answer of `ct()`.
@@ -168,7 +170,32 @@ impl<'a> Encoder<'a> {
     #[must_use]
     pub fn new(tables: &'a Tables, profile: Profile, form: Form, access: bool, counts: Counts<'a>) -> Self {
         let (terms, known) = (FxHashMap::default(), FxHashMap::default());
-        Self { tables, profile, form, access, counts, terms, known, exits: Vec::new(), lookups: 0 }
+        Self {
+            tables,
+            profile,
+            form,
+            access,
+            counts,
+            terms,
+            known,
+            exits: Vec::new(),
+            lookups: 0,
+            deepest: 0,
+            told: u16::from(profile.recirculations()),
+        }
+    }
+
+    /// How many recirculations some packet of the formulas built so far goes through.
+    #[must_use]
+    pub const fn deepest(&self) -> u16 {
+        self.deepest
+    }
+
+    /// The same encoder, for comparing with packets that go through no more than `levels` recirculations.
+    #[must_use]
+    pub const fn told(mut self, levels: u16) -> Self {
+        self.told = levels;
+        self
     }
 
     /// The exits that some formula built so far mentions.
@@ -483,6 +510,7 @@ impl<'a> Encoder<'a> {
             };
             let unread = self.leaves(Emit::Opaque(SECOND_TAG.to_owned()), &key, at.recirculations + 1);
             let copy = At { table, key, recirculations: at.recirculations + 1, depth: 0, then: None };
+            self.deepest = self.deepest.max(copy.recirculations);
             let goes_on = self.reach(None, &copy);
             leads.push(all(&[legal, any(&[all(&[double.clone(), unread]), all(&[double.not(), goes_on])])]));
         }
@@ -554,7 +582,7 @@ impl<'a> Encoder<'a> {
             Counts::Exit(wanted) if **wanted == exit => {
                 // What the whole is told, where the fragment did not ask.
                 if self.form != Form::Whole {
-                    let levels = recirculations..u16::from(self.profile.recirculations());
+                    let levels = recirculations..self.told;
                     parts.extend(levels.map(|depth| self.legal(Form::Whole, depth)));
                 }
             }

@@ -93,12 +93,14 @@ impl<'a> Z3Port<'a> {
                 .iter()
                 .enumerate()
                 .map(|(number, exit)| {
-                    let fragment = self.encoder(form, Counts::Exit(exit)).enters(self.port.ofport);
+                    let mut wholes = self.encoder(Form::Whole, Counts::Exit(exit));
                     let whole = if exit.0.is_modelled() {
-                        self.encoder(Form::Whole, Counts::Exit(exit)).enters(self.port.ofport)
+                        wholes.enters(self.port.ofport)
                     } else {
                         Bool::from_bool(false)
                     };
+                    let mut fragments = self.encoder(form, Counts::Exit(exit)).told(wholes.deepest());
+                    let fragment = fragments.enters(self.port.ofport);
                     self.ask(
                         property,
                         form,
