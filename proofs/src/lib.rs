@@ -27,6 +27,7 @@ pub mod tables;
 pub mod vars;
 pub mod z3_engine;
 pub mod z3_port;
+mod z3_term;
 
 /// The version of the Z3 that this program runs with, as `major.minor.build`.
 #[must_use]

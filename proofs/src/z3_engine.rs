@@ -15,7 +15,7 @@ use crate::{
     symbolic::{Emit, SECOND_TAG, emitted, icmpv6, may_be_overdue, retag},
     symkey::{Bit, Form, SymKey},
     tables::{Level, Tables},
-    vars::{self, Var},
+    z3_term::Term,
 };
 use flowproof_packet::{Field, FlowKey, PortNo, port};
 use flowproof_switch::{
@@ -96,57 +96,6 @@ pub struct Encoder<'a> {
     lookups: usize,
     deepest: u16,
     told: u16,
-}
-
-/// A bit vector of the formula: a field as sent, the protocol a fragment shows, or an answer of `ct()`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Term {
-    Sent(Field),
-    FragmentProto,
-    Tracked(u16, Field),
-}
-
-impl Term {
-    fn of(var: Var) -> (Self, u16) {
-        let inside = |mut run: Box<dyn Iterator<Item = Var>>| run.position(|v| v == var).map(|at| at as u16);
-        if usize::from(var.0) < flowproof_packet::key::BITS {
-            let owner = Field::all().find(|field| {
-                let spec = field.spec();
-                spec.is_slot_owner() && (spec.offset..spec.offset + spec.width).contains(&var.0)
-            });
-            let field = owner.unwrap_or(Field::DpHash);
-            return (
-                Self::Sent(field),
-                field.spec().width.wrapping_sub(1).wrapping_sub(var.0 - field.spec().offset),
-            );
-        }
-        if let Some(at) = inside(Box::new(vars::fragment_proto())) {
-            return (Self::FragmentProto, 7 - at);
-        }
-        for depth in 0..vars::CT_LEVELS {
-            for field in vars::tracked_fields() {
-                if let Some(at) = inside(Box::new(vars::tracked(depth, field))) {
-                    return (Self::Tracked(depth, field), field.spec().width - 1 - at);
-                }
-            }
-        }
-        (Self::FragmentProto, 0)
-    }
-
-    fn width(self) -> u16 {
-        match self {
-            Self::Sent(field) | Self::Tracked(_, field) => field.spec().width,
-            Self::FragmentProto => 8,
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Sent(field) => field.spec().name.to_owned(),
-            Self::FragmentProto => "fragment_nw_proto".to_owned(),
-            Self::Tracked(depth, field) => format!("{}_{depth}", field.spec().name),
-        }
-    }
 }
 
 fn all(parts: &[Bool]) -> Bool {
