@@ -50,11 +50,23 @@ pub(crate) struct Guard {
 /// Where programs are, besides `PATH`: an ordinary user's does not name the daemons' place.
 const PLACES: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
 
+/// Where programs are instead of all that, for those who have several Open vSwitches.
+const OVERRIDE: &str = "FLOWPROOF_OVS";
+
 /// A program by its name.
 pub(crate) fn program(name: &str) -> Result<PathBuf, EnvError> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let places = env::split_paths(&path).chain(env::split_paths(PLACES));
-    let found = places.map(|place| place.join(name)).find(|file| file.is_absolute() && file.is_file());
+    let path = match env::var_os(OVERRIDE) {
+        Some(only) => only,
+        None => {
+            let mut path = env::var_os("PATH").unwrap_or_default();
+            path.push(":");
+            path.push(PLACES);
+            path
+        }
+    };
+    let found = env::split_paths(&path)
+        .map(|place| place.join(name))
+        .find(|file| file.is_absolute() && file.is_file());
     found.ok_or_else(|| EnvError::Missing { name: name.to_owned() })
 }
 

@@ -6,6 +6,7 @@
 //! for [`RealSwitch::advance`].
 
 use crate::{
+    entries,
     error::{EnvError, LoadError},
     guard::{Guard, program},
     pcap::Tail,
@@ -424,6 +425,20 @@ impl RealSwitch {
         let zone = zone.map(|zone| format!("zone={zone}"));
         let arguments: Vec<&str> = zone.iter().map(String::as_str).collect();
         self.appctl("dpctl/flush-conntrack", &arguments).map(drop)
+    }
+
+    /// Forgets the connections of a zone that have mark 1, one by one.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn forget_marked(&mut self, zone: u16) -> Result<(), EnvError> {
+        let marked = |line: &String| entries::tuple_if_marked(line, zone, 1);
+        let tuples: Vec<String> = self.conntrack()?.iter().filter_map(marked).collect();
+        for tuple in tuples {
+            self.appctl("dpctl/flush-conntrack", &[&format!("zone={zone}"), &tuple])?;
+        }
+        Ok(())
     }
 
     /// Lets virtual time pass, in milliseconds.

@@ -323,6 +323,12 @@ impl Conntrack {
         self.table.extract(|conn| conn.zone == zone && conn.mark == mark).len()
     }
 
+    /// Whether fragments wait for others.
+    #[must_use]
+    pub fn holds_fragments(&self) -> bool {
+        !self.fragments.is_empty()
+    }
+
     /// The entries, in no order; each prints as a line of `dpctl/dump-conntrack`.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.table.iter().map(Entry::of)
