@@ -13,6 +13,7 @@ mod lint;
 mod man;
 mod ports;
 mod prove;
+mod real;
 mod run;
 mod script;
 mod text;

@@ -5,14 +5,14 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flows::tool;
 use crate::input;
+use crate::real;
 use clap::{Args, ValueEnum};
 use flowproof_lockstep::report::{explain, model_lines, table_lines};
 use flowproof_lockstep::{Observation, Run, Scenario, StepRun, parse_with, run as replay, shrink};
-use flowproof_ovs::{EnvError, LoadError, RealSwitch, split_untyped_ct};
-use flowproof_packet::PortNo;
+use flowproof_ovs::{Answer, Event, Judge, LoadError, OTHER_DATAPATH, Story};
 use flowproof_packet::summary::summary;
 use flowproof_switch::conntrack::Profile;
-use flowproof_switch::table::Tables;
+use flowproof_switch::table::TieBreak;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -63,8 +63,8 @@ struct Played {
 enum Real {
     /// Nobody asked.
     NotAsked,
-    /// It has no such datapath.
-    Impossible,
+    /// It could not be asked, or need not do the same: why.
+    Open(&'static str),
     /// The same in every step.
     Same,
     /// Something else at this step.
@@ -76,15 +76,16 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     input::only_one_stdin(&options.scenarios)?;
     let scenarios =
         options.scenarios.iter().map(|path| Ok((path, read(path)?))).collect::<Result<Vec<_>, Failure>>()?;
+    let mut judge = options.ovs.then(real::summon).transpose()?;
     let mut all = Vec::new();
     for (path, scenario) in &scenarios {
         for layout in scenario.layouts() {
-            all.push(play(options, &input::name(path), scenario, layout)?);
+            all.push(play(options, judge.as_mut(), &input::name(path), scenario, layout)?);
         }
     }
     let text = match options.format {
         Format::Text => all.iter().map(|played| text(played, console.style)).collect(),
-        Format::Json => json(&all),
+        Format::Json => json(&all, judge.as_ref().map(Judge::version)),
     };
     console.print(text.as_bytes())?;
     Ok(if all.iter().any(|played| matches!(played.real, Real::Differs(..))) {
@@ -112,6 +113,7 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
 
 fn play(
     options: &Options,
+    judge: Option<&mut Judge>,
     file: &str,
     scenario: &Scenario,
     layout: Option<flowproof_compiler::Layout>,
@@ -122,100 +124,49 @@ fn play(
     let differs =
         |scenario: &Scenario| replay(scenario, layout).is_ok_and(|run| run.first_divergence().is_some());
     let small = (options.minimise && run.first_divergence().is_some()).then(|| shrink(scenario, differs));
-    let real = match (options.ovs, scenario.datapath) {
-        (false, _) => Real::NotAsked,
-        (true, Profile::Userspace31) => replay_for_real(&run).map_err(|error| complaint(&error))?,
-        (true, Profile::Kernel | Profile::Kernel2016) => Real::Impossible,
+    let real = match (judge, scenario.datapath) {
+        (None, _) => Real::NotAsked,
+        (Some(judge), Profile::Userspace31) => {
+            replay_for_real(judge, &run).map_err(|error| real::failed(&error))?
+        }
+        (Some(_), Profile::Kernel | Profile::Kernel2016) => Real::Open(OTHER_DATAPATH),
     };
     Ok(Played { file: file.to_owned(), scenario: scenario.clone(), run, small, real })
 }
 
-fn load(switch: &mut RealSwitch, tables: &Tables) -> Result<(), EnvError> {
-    switch.load(&split_untyped_ct(tables.flows())).map_err(|error| match error {
-        LoadError::Env(error) => error,
-        LoadError::Refused { message } => EnvError::Answer { text: message },
+/// The same story in a real switch.
+fn replay_for_real(judge: &mut Judge, run: &Run) -> Result<Real, LoadError> {
+    let mut events = Vec::new();
+    let mut steps = Vec::new();
+    for (at, step) in run.steps.iter().enumerate() {
+        match step {
+            StepRun::Packet(seen) => events.extend(frames(seen)),
+            StepRun::Tables(tables) => events.push(Event::Flows(tables.flows())),
+            StepRun::Advance(ms) => events.push(Event::Advance(*ms)),
+            StepRun::Flush => events.push(Event::Flush),
+            StepRun::ForgetMarked(zone) => events.push(Event::ForgetMarked(*zone)),
+        }
+        steps.resize(events.len(), at);
+    }
+    let tie = TieBreak::First;
+    let answer = judge.hear(&Story { ports: &run.ports, flows: run.tables.flows(), tie, events })?;
+    Ok(match answer {
+        Answer::Same => Real::Same,
+        Answer::Open(why) => Real::Open(why),
+        Answer::Differs(difference) => {
+            let step = steps.get(difference.at).copied().unwrap_or_default();
+            Real::Differs(step, real::words(&difference))
+        }
     })
 }
 
-/// The same frames through a real switch.
-fn replay_for_real(run: &Run) -> Result<Real, EnvError> {
-    let mut switch = RealSwitch::start(&run.ports)?;
-    load(&mut switch, &run.tables)?;
-    for (at, step) in run.steps.iter().enumerate() {
-        match step {
-            StepRun::Packet(seen) => {
-                if let Some(difference) = send(&mut switch, seen)? {
-                    return Ok(Real::Differs(at, difference));
-                }
-            }
-            StepRun::Tables(tables) => load(&mut switch, tables)?,
-            StepRun::Advance(ms) => switch.advance(*ms)?,
-            StepRun::Flush => switch.reset()?,
-            StepRun::ForgetMarked(zone) => forget_marked(&mut switch, *zone)?,
-        }
-    }
-    Ok(Real::Same)
-}
-
-/// Sends a packet's frames; what came out, if it is not what the interpreter said.
-fn send(switch: &mut RealSwitch, seen: &Observation) -> Result<Option<String>, EnvError> {
-    for (frame, outcome) in seen.arrival.frames.iter().zip(&seen.outcomes) {
-        let mut expected = outcome.delivered();
-        expected.sort_by_key(|(port, _)| *port);
-        let real = switch.send(seen.arrival.in_port, frame)?;
-        if real != expected {
-            return Ok(Some(format!("a real switch sends {}; expected {}", list(&real), list(&expected))));
-        }
-    }
-    Ok(None)
-}
-
-fn list(frames: &[(PortNo, Vec<u8>)]) -> String {
-    let one = |(port, frame): &(PortNo, Vec<u8>)| format!("{} by port {port}", summary(frame));
-    match frames {
-        [] => "nothing".to_owned(),
-        _ => frames.iter().map(one).collect::<Vec<_>>().join(" and "),
-    }
-}
-
-/// The value of a key in a line of `dpctl/dump-conntrack`, in its original direction.
-fn value<'l>(line: &'l str, key: &str) -> Option<&'l str> {
-    let (_, rest) = line.split_once("orig=(")?;
-    let (original, _) = rest.split_once(')')?;
-    original.split(',').find_map(|item| item.split_once('=').filter(|(name, _)| *name == key)).map(|(_, v)| v)
-}
-
-/// Protocols as the dump names them.
-const PROTOCOLS: [(&str, &str); 5] =
-    [("tcp", "6"), ("udp", "17"), ("icmp", "1"), ("icmpv6", "58"), ("sctp", "132")];
-
-/// Removes the entries with mark 1 of a zone, one by one.
-fn forget_marked(switch: &mut RealSwitch, zone: u16) -> Result<(), EnvError> {
-    for line in switch.conntrack()? {
-        let has = |item: &str| line.split(',').any(|other| other == item);
-        let (Some(src), Some(dst)) = (value(&line, "src"), value(&line, "dst")) else { continue };
-        if !has(&format!("zone={zone}")) || !has("mark=1") {
-            continue;
-        }
-        let name = line.split(',').next().unwrap_or_default();
-        let number = PROTOCOLS.iter().find(|(known, _)| *known == name).map_or(name, |(_, number)| *number);
-        let (a, b) =
-            if src.contains(':') { ("ct_ipv6_src", "ct_ipv6_dst") } else { ("ct_nw_src", "ct_nw_dst") };
-        let mut tuple = format!("{a}={src},{b}={dst},ct_nw_proto={number}");
-        for (key, to) in [
-            ("sport", "ct_tp_src"),
-            ("dport", "ct_tp_dst"),
-            ("id", "icmp_id"),
-            ("type", "icmp_type"),
-            ("code", "icmp_code"),
-        ] {
-            if let Some(value) = value(&line, key) {
-                let _infallible = write!(tuple, ",{to}={value}");
-            }
-        }
-        switch.appctl("dpctl/flush-conntrack", &[&format!("zone={zone}"), &tuple])?;
-    }
-    Ok(())
+/// A packet's frames, and what the interpreter made of them.
+fn frames(seen: &Observation) -> impl Iterator<Item = Event<'_>> {
+    seen.arrival.frames.iter().zip(&seen.outcomes).map(|(frame, outcome)| Event::Frame {
+        in_port: seen.arrival.in_port,
+        frame,
+        claimed: outcome.delivered(),
+    })
 }
 
 fn layout_name(run: &Run) -> &'static str {
@@ -238,8 +189,9 @@ fn text(played: &Played, style: Style) -> String {
         }
     }
     match real {
-        Real::NotAsked | Real::Same => {}
-        Real::Impossible => line("  no real switch of ours has this datapath"),
+        Real::NotAsked => {}
+        Real::Same => line("  a real switch does the same"),
+        Real::Open(why) => line(&format!("  switch: {why}")),
         Real::Differs(at, text) => line(&style.bad(&format!("  event {}: {text}", at + 1))),
     }
     if let Some(small) = small {
@@ -248,11 +200,12 @@ fn text(played: &Played, style: Style) -> String {
     out
 }
 
-fn json(all: &[Played]) -> String {
+fn json(all: &[Played], version: Option<&str>) -> String {
     let refuted = all.iter().any(|played| played.run.first_divergence().is_some());
     let report = json!({
         "schema": 1,
         "tool": tool(),
+        "switch": version.map(|version| json!({"version": version})),
         "verdict": if refuted { "diverges" } else { "holds" },
         "results": all.iter().map(result_json).collect::<Vec<Value>>(),
     });
@@ -283,7 +236,7 @@ fn result_json(played: &Played) -> Value {
         "divergence": divergence,
         "minimised": small.as_ref().map(ToString::to_string),
         "switch": match real {
-            Real::NotAsked | Real::Impossible => Value::Null,
+            Real::NotAsked | Real::Open(_) => Value::Null,
             Real::Same => json!(true),
             Real::Differs(..) => json!(false),
         },

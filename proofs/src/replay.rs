@@ -61,6 +61,17 @@ pub struct Replay {
     pub whole: Option<Sent>,
 }
 
+impl Replay {
+    /// What it tells, each part from the beginning on a fresh switch: the packets, and where a fragment is held
+    /// against its datagram, that one in their stead.
+    #[must_use]
+    pub fn stories(&self) -> Vec<Vec<&Sent>> {
+        let prelude = self.events.iter().take(self.prelude);
+        let whole = self.whole.as_ref().map(|whole| prelude.chain([whole]).collect());
+        [Some(self.events.iter().collect()), whole].into_iter().flatten().collect()
+    }
+}
+
 /// What a replay is to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {

@@ -140,6 +140,9 @@ pub struct Replayed {
     pub interpreter: Option<bool>,
     /// A real switch.
     pub switch: Option<bool>,
+    /// Why a real switch that is there was not asked, or need not do the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
 }
 
 /// Where the ports of a host are known from.

@@ -2,6 +2,7 @@
 
 mod expect;
 mod intent;
+mod real;
 mod text;
 mod watch;
 
@@ -22,6 +23,7 @@ use flowproof_proofs::report::{self, PortRow, Row, Source};
 use flowproof_proofs::tables::Tables;
 use flowproof_switch::conntrack::Profile;
 use intent::{Intent, Outcome};
+use real::Real;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -40,6 +42,11 @@ use wildmatch::WildMatch;
   flowproof prove flows.txt --property 'dhcp*' --datapath kernel --format json
   flowproof prove flows.txt --write-expect known.jsonl
   flowproof prove flows.txt --expect known.jsonl
+  flowproof prove flows.txt --ovs
+
+--ovs starts the Open vSwitch that is installed, unprivileged and in a private
+directory, and repeats each counterexample in it. The programs are looked for in
+PATH and in the usual places, or only in $FLOWPROOF_OVS if that is set.
 
 Exit codes: 0 all proved, or exactly as --expect says; 1 something refuted, or
 not as expected; 2 wrong usage or input; 3 unknown or vacuous; 4 flowproof
@@ -65,6 +72,9 @@ pub(crate) struct Options {
     /// Which engine answers; both must agree
     #[arg(long, value_enum, default_value = "both")]
     engine: Engine,
+    /// Repeat counterexamples in a private real switch (needs Open vSwitch)
+    #[arg(long)]
+    ovs: bool,
     /// Write each query to Z3 into this directory, as SMT-LIB 2
     #[arg(long, value_name = "DIR")]
     smt2: Option<PathBuf>,
@@ -126,7 +136,21 @@ struct Report {
     partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     unexpected: Option<Vec<String>>,
+    /// What a real switch said, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    switch: Option<Replays>,
     results: Vec<Outcome>,
+}
+
+/// Counterexamples in a real switch.
+#[derive(Debug, Serialize)]
+struct Replays {
+    /// Its version.
+    version: String,
+    /// How many of them happened in it.
+    confirmed: usize,
+    /// How many there are, those under datapaths that it does not have included.
+    counterexamples: usize,
 }
 
 impl Report {
@@ -149,6 +173,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let intent = Intent::read(&options.intent, &flows.file.flows, console)?;
     let host = host(&flows, intent.as_ref());
     let ports = senders(&host, &options.port)?;
+    let mut real = options.ovs.then(Real::summon).transpose()?;
     let progress = Progress::new();
     let task = Task {
         host: &host,
@@ -163,15 +188,20 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
         keep_queries: options.smt2.is_some(),
         watch: &progress,
     };
-    let found = if task.properties.is_empty() { Findings::default() } else { check::check(&task) };
-    let agreement = intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent));
+    let mut found = if task.properties.is_empty() { Findings::default() } else { check::check(&task) };
+    let mut agreement = intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent));
+    if let Some(real) = &mut real {
+        replay(real, &task, &mut found, &mut agreement)?;
+    }
     progress.clear();
-    let results = results(options, &task, &found, &agreement, intent.as_ref());
+    let mut results = results(options, &task, &found, &agreement, intent.as_ref());
+    let switch = real.map(|real| real.annotate(&mut results));
     let (task, found) = everything(task, found, agreement);
     let mismatches = expected.map(|expected| expect::compare(&expected, &task, &found));
     let exit = exit(options, &task, &found, mismatches.as_deref(), progress.interrupted());
     let report = Report {
         verdict: verdict(&found, &results),
+        switch,
         results,
         ..report(&flows, intent.as_ref(), &host, mismatches.as_deref(), &progress, started)
     };
@@ -226,6 +256,25 @@ fn agreement(options: &Options, task: &Task<'_>, intent: &Intent) -> Vec<IntentF
         profiles: task.profiles.clone(),
         watch: task.watch,
     })
+}
+
+/// Repeats all refutations in a real switch, until somebody stops it.
+fn replay(
+    real: &mut Real,
+    task: &Task<'_>,
+    found: &mut Findings,
+    agreement: &mut [IntentFinding],
+) -> Result<(), Failure> {
+    let own = found.findings.iter_mut().map(|finding| (finding, None));
+    let of_intent = agreement.iter_mut().map(|of| {
+        let between = (of.direction.name(), of.placement.name());
+        (&mut of.finding, Some(between))
+    });
+    for (finding, between) in own.chain(of_intent) {
+        let Some(port) = task.ports.get(finding.port).filter(|_| !task.watch.stop()) else { continue };
+        real.hear(task.host, port, finding, between)?;
+    }
+    Ok(())
 }
 
 fn results(
@@ -361,6 +410,7 @@ fn report(
         seconds: started.elapsed().as_secs_f64(),
         partial: progress.interrupted(),
         unexpected: mismatches.map(|all| all.iter().map(ToString::to_string).collect()),
+        switch: None,
         results: Vec::new(),
     }
 }

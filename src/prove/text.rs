@@ -1,7 +1,7 @@
 //! The verdicts for a person at a terminal of 80 columns.
 
-use super::Report;
 use super::intent::Outcome;
+use super::{Replays, Report};
 use crate::console::{Console, Style};
 use crate::text::{count, cut, hanging, list};
 use flowproof_proofs::report::{Hop, PortRow, Row, Story};
@@ -19,6 +19,11 @@ pub(super) fn render(report: &Report, console: &Console) -> String {
     let style = console.style;
     let mut out = String::new();
     inputs(&mut out, report, style);
+    if let Some(Replays { version, confirmed, counterexamples }) = &report.switch {
+        let of = count(*counterexamples, "counterexample");
+        let told = format!("{confirmed} of {of} repeated in a real Open vSwitch {version}");
+        out.push_str(&hanging("  replayed: ", &told));
+    }
     ports(&mut out, &report.ports, console);
     for verdict in ORDER.iter().rev() {
         details(&mut out, report, verdict, console);
@@ -137,6 +142,12 @@ fn tell(out: &mut String, story: &Story, console: &Console) {
             out.push_str(&hanging("    flow ", &event.packet.flow));
             let _infallible = writeln!(out, "    hex  {}", event.packet.hex);
         }
+    }
+    if let Some(true) = story.replayed.switch {
+        out.push_str(&hanging("  switch ", "a real Open vSwitch does the same"));
+    }
+    if let Some(note) = story.replayed.note {
+        out.push_str(&hanging("  switch ", note));
     }
     for hop in &story.path {
         out.push_str(&hop_text(hop, console.verbose));
