@@ -11,6 +11,8 @@ pub mod allowed;
 pub mod compare;
 pub mod frames;
 pub mod known;
+pub mod patch;
+pub mod play;
 pub mod reason;
 pub mod report;
 pub mod run;
@@ -23,6 +25,8 @@ mod change;
 
 pub use allowed::{Allowed, Leeway};
 pub use compare::Difference;
+pub use patch::Patch;
+pub use play::{Ending, play, written_down};
 pub use run::{Lockstep, Observation, Run, StepRun, run};
 pub use scenario::Scenario;
 pub use shrink::shrink;

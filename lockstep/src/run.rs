@@ -7,6 +7,7 @@
 use crate::allowed::{Allowed, Circumstances, target};
 use crate::compare::{Difference, compare};
 use crate::frames::{Arrival, arrival, destination, untagged, way_in};
+use crate::patch::Patch;
 use crate::scenario::{Event, Packet, Scenario, Step, Tables, Target, switches_of};
 use crate::text::RunError;
 use crate::watch::{Answer, Watch, is_invalid, is_same};
@@ -77,6 +78,7 @@ pub struct Observation {
 #[derive(Debug)]
 pub struct Lockstep {
     layout: Option<Layout>,
+    patch: Patch,
     world: World,
     switch: Switch<Watch>,
     /// What an error message would be about.
@@ -94,10 +96,10 @@ fn flows_of(lines: &[String]) -> Result<Vec<Flow>, RunError> {
     parse_flows(&text, &ParseOptions::default()).map(|file| file.flows).map_err(error)
 }
 
-fn compiled(policy: &Policy, layout: Layout) -> table::Tables {
+fn compiled(policy: &Policy, layout: Layout, patch: &Patch) -> table::Tables {
     let host = policy.host.clone().unwrap_or_default();
     let compiled = compile(policy, &host, layout, &Options::default());
-    table::Tables::new(compiled.flows.into_iter().map(|one| one.flow).collect())
+    table::Tables::new(patch.apply(compiled.flows.into_iter().map(|one| one.flow).collect()))
 }
 
 /// The ports of the host: those that are ever bound, and the uplinks.
@@ -123,12 +125,20 @@ impl Lockstep {
     /// # Errors
     /// A policy switch that is set does not exist, or a flow is none.
     pub fn new(scenario: &Scenario, layout: Option<Layout>) -> Result<Self, RunError> {
+        Self::patched(scenario, layout, &Patch::default())
+    }
+
+    /// Both at the beginning of a scenario; each time tables are compiled they are changed by `patch`.
+    ///
+    /// # Errors
+    /// A policy switch that is set does not exist, or a flow is none.
+    pub fn patched(scenario: &Scenario, layout: Option<Layout>, patch: &Patch) -> Result<Self, RunError> {
         let mut switches = switches_of(layout);
         for (name, setting) in &scenario.switches {
             switches.set(name, setting).map_err(error)?;
         }
         let tables = match (&scenario.tables, layout) {
-            (Tables::Compiled(_), Some(layout)) => compiled(&scenario.policy, layout),
+            (Tables::Compiled(_), Some(layout)) => compiled(&scenario.policy, layout, patch),
             (Tables::Compiled(_), None) => return Err(error("there is no layout")),
             (Tables::File(_, lines) | Tables::Inline(lines), _) => table::Tables::new(flows_of(lines)?),
         };
@@ -137,6 +147,7 @@ impl Lockstep {
         let tracker = Watch::new(Conntrack::new(scenario.datapath));
         Ok(Self {
             layout,
+            patch: patch.clone(),
             world: World::new(scenario.policy.clone(), switches),
             switch: Switch::with_tracker(Arc::new(tables), config, tracker),
             about: None,
@@ -195,7 +206,7 @@ impl Lockstep {
                     self.world.apply(Happening::Change(change)).map_err(|faults| first(&faults))?;
                 }
                 if let Some(layout) = self.layout {
-                    self.switch.replace_tables(Arc::new(compiled(&self.world.policy, layout)));
+                    self.switch.replace_tables(Arc::new(compiled(&self.world.policy, layout, &self.patch)));
                 }
                 Ok(StepRun::Tables(Arc::clone(self.switch.tables())))
             }

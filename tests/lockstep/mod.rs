@@ -1,7 +1,6 @@
 //! Model and tables side by side: written scenarios, random ones, and what is made of failures.
 
 mod command;
-mod generate;
 mod properties;
 mod scenarios;
 mod shrinking;

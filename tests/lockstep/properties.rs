@@ -1,9 +1,12 @@
 //! Random policies and packets: the compiled tables do what the model says, but for known divergences.
 
-use super::generate::scenario;
 use flowproof_compiler::Layout;
-use flowproof_lockstep::known::classify;
-use flowproof_lockstep::{Lockstep, Observation, Scenario, StepRun, reason, report::explain, shrink};
+use flowproof_fuzz::choices::bytes as seeded;
+use flowproof_fuzz::scenario::{BYTES, scenario as generate};
+use flowproof_fuzz::{Choices, Wishes};
+use flowproof_lockstep::{
+    Ending, Observation, Patch, Scenario, play as playing, reason, report::explain, shrink, written_down,
+};
 use flowproof_packet::Field;
 use flowproof_switch::flow::{Action, Flow};
 use proptest::prelude::*;
@@ -14,37 +17,29 @@ fn cases() -> u32 {
     if std::env::var_os("FLOWPROOF_SOAK").is_some() { 10_000 } else { 150 }
 }
 
-const EVENTS: usize = 20;
-const BYTES: usize = 700;
+/// A scenario of one layout.
+fn scenario(bytes: &[u8], layout: Layout) -> Scenario {
+    generate(&mut Choices::of(bytes), &Wishes::new(&[layout])).scenario
+}
 
-/// Plays a scenario to its end. After a known divergence both begin anew; `visit` sees every packet.
-/// The place of the first divergence that nobody knows.
+/// Plays a scenario to its end; the first divergence that nobody knows.
 fn play(
     scenario: &Scenario,
     layout: Layout,
-    mut visit: impl FnMut(&Observation),
-) -> Option<(usize, Observation)> {
-    let mut lockstep = Lockstep::new(scenario, Some(layout)).ok()?;
-    for (at, step) in scenario.steps.iter().enumerate() {
-        let StepRun::Packet(seen) = lockstep.step(step).ok()? else { continue };
-        visit(&seen);
-        if seen.differences.is_empty() {
-            continue;
-        }
-        if classify(layout, &seen).is_none() {
-            return Some((at, *seen));
-        }
-        lockstep.flush();
+    visit: impl FnMut(&Observation, Option<&'static str>),
+) -> Option<(usize, Box<Observation>)> {
+    match playing(scenario, Some(layout), &Patch::default(), visit).ok()? {
+        Ending::Holds => None,
+        Ending::Unknown(at, seen) => Some((at, seen)),
     }
-    None
 }
 
 /// Fails with the smallest scenario that can be found.
 fn check(bytes: &[u8], layout: Layout) {
-    let scenario = scenario(bytes, &[layout], EVENTS);
-    if play(&scenario, layout, |_| {}).is_some() {
-        let small = shrink(&scenario, |small| play(small, layout, |_| {}).is_some());
-        let (at, seen) = play(&small, layout, |_| {}).unwrap();
+    let scenario = scenario(bytes, layout);
+    if play(&scenario, layout, |_, _| {}).is_some() {
+        let small = shrink(&scenario, |small| play(small, layout, |_, _| {}).is_some());
+        let (at, seen) = play(&small, layout, |_, _| {}).unwrap();
         panic!("nobody knows this divergence:\n{small:?}\n{}", explain(&small, at, &seen));
     }
 }
@@ -79,23 +74,24 @@ proptest! {
 
     #[test]
     fn any_bytes_give_a_scenario_that_reads_back(bytes in prop::collection::vec(any::<u8>(), 0..BYTES)) {
-        let scenario = scenario(&bytes, &[Layout::Neutron], EVENTS);
+        let scenario = scenario(&bytes, Layout::Neutron);
         let printed = scenario.to_string();
         let again = flowproof_lockstep::parse(&printed).map_err(|error| TestCaseError::fail(format!("{error}\n{printed}")))?;
         prop_assert_eq!(again, scenario);
     }
 }
 
-/// Bytes that are the same in every run.
-fn seeded(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..BYTES).map(|_| next()).collect()
+#[test]
+fn what_is_written_down_replays_as_it_was_played() {
+    let mut known = 0;
+    for (seed, layout) in (0..40).flat_map(|seed| Layout::ALL.map(|layout| (seed, layout))) {
+        let scenario = scenario(&seeded(seed, BYTES), layout);
+        play(&scenario, layout, |_, name| known += usize::from(name.is_some()));
+        let written = written_down(&scenario, layout);
+        let run = flowproof_lockstep::run(&written, Some(layout)).unwrap();
+        assert!(run.first_divergence().is_none(), "{written:?}");
+    }
+    assert!(known > 40, "only {known}");
 }
 
 /// What makes two flows come from one template: table, priority and ethertype.
@@ -124,7 +120,7 @@ struct Statistics {
 fn statistics(layout: Layout) -> Statistics {
     let mut all = Statistics::default();
     for seed in 0..600 {
-        play(&scenario(&seeded(seed), &[layout], EVENTS), layout, |seen| {
+        play(&scenario(&seeded(seed, BYTES), layout), layout, |seen, known| {
             all.packets += 1;
             let by_rule = |one: &flowproof_model::history::Delivery| {
                 one.outcome.is_delivered()
@@ -142,8 +138,8 @@ fn statistics(layout: Layout) -> Statistics {
                 .filter_map(|outcome| outcome.trace.as_ref())
                 .flat_map(|trace| trace.path());
             all.hit.extend(paths.filter_map(|(_, id)| seen.tables.flow(id)).map(template));
-            if let Some(known) = classify(layout, seen).filter(|_| !seen.differences.is_empty()) {
-                *all.divergences.entry(known.name).or_default() += 1;
+            if let Some(known) = known {
+                *all.divergences.entry(known).or_default() += 1;
             }
         });
     }

@@ -1,7 +1,7 @@
 //! Failing scenarios become small, the same way each time.
 
-use super::generate::scenario;
 use flowproof_compiler::Layout;
+use flowproof_fuzz::{Choices, Wishes, scenario::scenario};
 use flowproof_lockstep::{Scenario, parse, run, shrink};
 
 /// An even port that opens the next, in a host full of other things.
@@ -65,7 +65,8 @@ fn the_same_failure_becomes_the_same_scenario() {
 #[test]
 fn what_always_fails_becomes_nothing() {
     let bytes: Vec<u8> = (0..=255).cycle().take(700).collect();
-    let scenario = scenario(&bytes, &[Layout::Neutron, Layout::Strict], 20);
+    let wishes = Wishes::new(&[Layout::Neutron, Layout::Strict]);
+    let scenario = scenario(&mut Choices::of(&bytes), &wishes).scenario;
     assert!(!scenario.steps.is_empty());
     let nothing = shrink(&scenario, |_| true);
     assert_eq!(nothing.to_string(), "layout neutron\n");
