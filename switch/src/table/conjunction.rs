@@ -22,13 +22,13 @@ type Pile<'a> = SmallVec<[Candidate<'a>; 1]>;
 
 /// [`Tables::lookup`] in a table that has conjunctions.
 pub(super) fn lookup(tables: &Tables, index: &Index, key: &FlowKey, tie: TieBreak) -> Lookup {
-    let mut all = tables.matching(index, key);
-    let Some((_, first)) = all.clone().next() else { return Lookup::default() };
-    if all.clone().take_while(|(_, flow)| flow.priority == first.priority).any(is_ordinary) {
-        let top = all.take_while(|(_, flow)| flow.priority == first.priority);
-        return tables.best(top.filter(|found| is_ordinary(*found)), tie);
+    let all = tables.matching(index, key);
+    let Some((_, first)) = all.first() else { return Lookup::default() };
+    let top = || all.iter().copied().take_while(|(_, flow)| flow.priority == first.priority);
+    if top().any(is_ordinary) {
+        return tables.best(top().filter(|found| is_ordinary(*found)), tie);
     }
-    let mut piles = piles(&mut all);
+    let mut piles = piles(&all);
     if tie == TieBreak::Last {
         piles.reverse();
     }
@@ -62,9 +62,9 @@ fn is_ordinary((_, flow): Candidate<'_>) -> bool {
     !is_conjunctive(flow)
 }
 
-fn piles<'a>(matching: &mut impl Iterator<Item = Candidate<'a>>) -> Vec<Pile<'a>> {
-    let mut piles: Vec<Pile<'a>> = Vec::new();
-    for (id, flow) in matching {
+fn piles<'a>(matching: &[Candidate<'a>]) -> SmallVec<[Pile<'a>; 16]> {
+    let mut piles: SmallVec<[Pile<'a>; 16]> = SmallVec::new();
+    for &(id, flow) in matching {
         let same = |pile: &&mut Pile<'_>| pile.first().is_some_and(|(_, top)| top.matching == flow.matching);
         match piles.iter_mut().find(same) {
             Some(pile) => pile.push((id, flow)),
@@ -76,9 +76,9 @@ fn piles<'a>(matching: &mut impl Iterator<Item = Candidate<'a>>) -> Vec<Pile<'a>
 
 /// The best of the ordinary flows that lie on top of their piles.
 fn best_ordinary(tables: &Tables, piles: &[Pile<'_>], tie: TieBreak) -> Lookup {
-    let mut tops: Vec<Candidate<'_>> =
+    let mut tops: SmallVec<[Candidate<'_>; 16]> =
         piles.iter().filter_map(|pile| pile.first()).filter(|found| is_ordinary(**found)).copied().collect();
-    tops.sort_by_key(|(id, flow)| (std::cmp::Reverse(flow.priority), *id));
+    tops.sort_unstable_by_key(|(id, flow)| (std::cmp::Reverse(flow.priority), *id));
     tables.best(tops.into_iter(), tie)
 }
 
@@ -152,15 +152,15 @@ fn second_lookup(
     let mut key = key.clone();
     key.set(Field::ConjId, u128::from(conj_id));
     let matching = tables.matching(index, &key);
-    let hidden: Vec<(&Match, u16)> = matching
-        .clone()
-        .filter(|found| !is_ordinary(*found))
+    let hidden: SmallVec<[(&Match, u16); 16]> = matching
+        .iter()
+        .filter(|found| !is_ordinary(**found))
         .map(|(_, flow)| (&flow.matching, flow.priority))
         .collect();
     let hides = |flow: &Flow| {
         hidden.iter().any(|(wanted, priority)| *priority > flow.priority && **wanted == flow.matching)
     };
-    let visible = matching.filter(|found| is_ordinary(*found) && !hides(found.1));
+    let visible = matching.iter().copied().filter(|found| is_ordinary(*found) && !hides(found.1));
     let found = tables.best(visible, tie);
     found.flow.is_some().then_some(Lookup { conj_id: Some(conj_id), ..found })
 }

@@ -2,16 +2,23 @@
 //!
 //! What it means: the highest priority that matches wins; conjunctions as in `conjunction`. Invariant: within a
 //! table no two flows have the same priority and match, and the index lists each flow once, by falling priority and
-//! then in the order they were added. Deliberately absent: speed beyond one pass over a table (a linear scan is the
-//! reference for whatever is faster), counters, timeouts and `check_overlap`.
+//! then in the order they were added; both ways to search it ([`Search`]) find the same. Deliberately absent:
+//! counters, timeouts and `check_overlap`.
 //!
 //! Source: ovs-fields(7), ovs-ofctl(8), experiments with Open vSwitch 3.1.
 
+mod classifier;
 mod conjunction;
 
-use crate::flow::{Action, Flow};
+use crate::flow::{Action, Flow, Match};
+use classifier::{Classifier, Entry, Hits};
 use flowproof_packet::FlowKey;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHasher};
+use smallvec::SmallVec;
+use std::{
+    hash::{Hash, Hasher},
+    sync::OnceLock,
+};
 
 /// A flow's index in [`Tables::flows`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +39,16 @@ pub enum TieBreak {
     First,
     /// The one that was added last.
     Last,
+}
+
+/// How a table is searched. What is found does not depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Search {
+    /// By hashing; a table is compiled when it is first searched.
+    #[default]
+    Compiled,
+    /// Flow by flow: the reference for the other.
+    Scan,
 }
 
 /// What a lookup finds.
@@ -71,27 +88,31 @@ pub struct Tables {
     flows: Vec<Flow>,
     replaced: Vec<Replaced>,
     index: Vec<Index>,
+    search: Search,
 }
 
 /// One table's flows, by falling priority, then by age.
 #[derive(Clone, Debug, Default)]
 struct Index {
     order: Vec<FlowId>,
+    /// Those of them whose match is not wholly modelled.
+    opaque: Vec<FlowId>,
     has_conjunctions: bool,
-    has_opaque: bool,
+    compiled: OnceLock<Classifier>,
 }
+
+/// The flows of a table that match a key, as [`Index::order`] has them; those with an opaque match are left out.
+type Matching<'t> = SmallVec<[(FlowId, &'t Flow); 16]>;
 
 impl Tables {
     /// The tables after `flows` were added in order. A flow with the table, priority and match of an earlier one
     /// takes its place, as in the switch.
     #[must_use]
     pub fn new(flows: Vec<Flow>) -> Self {
-        let mut tables = Self::default();
-        let mut seen: FxHashMap<_, FlowId> = FxHashMap::default();
+        let mut tables = Self { flows: Vec::with_capacity(flows.len()), ..Self::default() };
+        let mut seen = FxHashMap::with_capacity_and_hasher(flows.len(), FxBuildHasher);
         for flow in flows {
-            let identity = (flow.table, flow.priority, flow.matching.clone(), flow.opaque_match.clone());
-            let next = FlowId(u32::try_from(tables.flows.len()).unwrap_or(u32::MAX));
-            let id = *seen.entry(identity).or_insert(next);
+            let id = tables.place(&mut seen, &flow);
             match tables.flows.get_mut(id.index()) {
                 Some(place) => {
                     let earlier = std::mem::replace(place, flow);
@@ -102,6 +123,28 @@ impl Tables {
         }
         tables.build_index();
         tables
+    }
+
+    /// Where a flow belongs: the place of the one with the same identity, or the next free one. Flows are `seen` by
+    /// the hash of what identifies them, or the next number that is free, rather than by a copy of it.
+    fn place(&self, seen: &mut FxHashMap<u64, FlowId>, flow: &Flow) -> FlowId {
+        let mut hasher = FxHasher::default();
+        identity(flow).hash(&mut hasher);
+        let next = FlowId(u32::try_from(self.flows.len()).unwrap_or(u32::MAX));
+        let mut hash = hasher.finish();
+        loop {
+            let id = *seen.entry(hash).or_insert(next);
+            if id == next || self.flow(id).is_some_and(|other| identity(other) == identity(flow)) {
+                return id;
+            }
+            hash = hash.wrapping_add(1);
+        }
+    }
+
+    /// The same tables, searched in this way.
+    #[must_use]
+    pub fn searched_by(self, search: Search) -> Self {
+        Self { search, ..self }
     }
 
     fn build_index(&mut self) {
@@ -118,7 +161,9 @@ impl Tables {
             let Some(flow) = self.flows.get(id.index()) else { continue };
             index.order.push(id);
             index.has_conjunctions |= is_conjunctive(flow);
-            index.has_opaque |= !flow.opaque_match.is_empty();
+            if !flow.opaque_match.is_empty() {
+                index.opaque.push(id);
+            }
         }
     }
 
@@ -162,26 +207,55 @@ impl Tables {
         let mut found = if index.has_conjunctions {
             conjunction::lookup(self, index, key, tie)
         } else {
-            self.best(self.matching(index, key), tie)
+            self.best(self.highest(index, key), tie)
         };
-        if index.has_opaque {
+        if !index.opaque.is_empty() {
             found.opaque = self.decisive_opaque(index, key, &found);
         }
         found
     }
 
-    /// The matching flows of a table, by falling priority; those with an opaque match are left out.
-    fn matching<'a>(
-        &'a self,
-        index: &'a Index,
-        key: &'a FlowKey,
-    ) -> impl Iterator<Item = (FlowId, &'a Flow)> + Clone {
+    fn compiled<'t>(&'t self, index: &'t Index) -> &'t Classifier {
+        index.compiled.get_or_init(|| {
+            let flows = index.order.iter().filter_map(|id| Some((*id, self.flow(*id)?)));
+            let flows = flows.filter(|(_, flow)| flow.opaque_match.is_empty());
+            Classifier::new(flows.map(|(id, flow)| Entry::new(id, flow.priority, &flow.matching)).collect())
+        })
+    }
+
+    fn scan<'t>(&'t self, index: &'t Index, key: &FlowKey) -> impl Iterator<Item = (FlowId, &'t Flow)> {
         let flows = index.order.iter().filter_map(|id| Some((*id, self.flow(*id)?)));
         flows.filter(move |(_, flow)| flow.matching.matches(key) && flow.opaque_match.is_empty())
     }
 
+    fn resolve(&self, hits: &Hits) -> Matching<'_> {
+        hits.iter().filter_map(|(_, id)| Some((*id, self.flow(*id)?))).collect()
+    }
+
+    /// The matching flows of a table.
+    fn matching<'t>(&'t self, index: &'t Index, key: &FlowKey) -> Matching<'t> {
+        match self.search {
+            Search::Compiled => self.resolve(&self.compiled(index).all(key)),
+            Search::Scan => self.scan(index, key).collect(),
+        }
+    }
+
+    /// The matching flows of the highest priority that any has.
+    fn highest<'t>(&'t self, index: &'t Index, key: &FlowKey) -> Matching<'t> {
+        match self.search {
+            Search::Compiled => self.resolve(&self.compiled(index).top(key)),
+            Search::Scan => {
+                let mut all = self.scan(index, key);
+                let Some((id, first)) = all.next() else { return Matching::new() };
+                let equal = all.take_while(|(_, flow)| flow.priority == first.priority);
+                std::iter::once((id, first)).chain(equal).collect()
+            }
+        }
+    }
+
     /// The winner among flows that are sorted by falling priority.
-    fn best<'a>(&self, mut flows: impl Iterator<Item = (FlowId, &'a Flow)>, tie: TieBreak) -> Lookup {
+    fn best<'a>(&self, flows: impl IntoIterator<Item = (FlowId, &'a Flow)>, tie: TieBreak) -> Lookup {
+        let mut flows = flows.into_iter();
         let Some((first, best)) = flows.next() else { return Lookup::default() };
         let mut found = Lookup { flow: Some(first), ..Lookup::default() };
         for (id, flow) in flows.take_while(|(_, flow)| flow.priority == best.priority) {
@@ -203,17 +277,21 @@ impl Tables {
         let mut again = key.clone();
         if let Some(conj_id) = found.conj_id {
             let leads = |flow: &Flow| conjunctions(flow).any(|conj| conj.id == conj_id);
-            let lowest = self.matching(index, key).filter(|(_, flow)| leads(flow)).last();
+            let lowest = self.matching(index, key).into_iter().rfind(|(_, flow)| leads(flow));
             floor = floor.min(lowest.map(|(_, flow)| flow.priority));
             again.set(flowproof_packet::Field::ConjId, u128::from(conj_id));
         }
-        let suspects = index.order.iter().filter_map(|id| Some((*id, self.flow(*id)?)));
+        let suspects = index.opaque.iter().filter_map(|id| Some((*id, self.flow(*id)?)));
         suspects
             .take_while(|(_, flow)| floor.is_none_or(|floor| flow.priority >= floor))
-            .filter(|(_, flow)| !flow.opaque_match.is_empty())
             .find(|(_, flow)| flow.matching.matches(key) || flow.matching.matches(&again))
             .map(|(id, _)| id)
     }
+}
+
+/// What no two flows have in common.
+fn identity(flow: &Flow) -> (u8, u16, &Match, &[String]) {
+    (flow.table, flow.priority, &flow.matching, &flow.opaque_match)
 }
 
 /// The `conjunction(…)` actions of a flow.
