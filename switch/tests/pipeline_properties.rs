@@ -4,8 +4,8 @@ use flowproof_packet::{Field, PortNo, port, wire};
 use flowproof_switch::{
     conntrack::Profile,
     flow::{Action, Conjunction, Ct, Flow, Match, Subfield, Zone, ast::SetForm},
-    pipeline::{DropReason, Effect, Outcome, PortConfig, Switch, SwitchConfig, trace_stateless},
-    table::{FlowId, Tables, TieBreak},
+    pipeline::{DropReason, Effect, Outcome, PortConfig, Stateless, Switch, SwitchConfig, trace_stateless},
+    table::{FlowId, Search, Tables, TieBreak},
 };
 use proptest::{collection::vec, prelude::*};
 use std::sync::Arc;
@@ -130,6 +130,49 @@ proptest! {
             prop_assert_eq!(&outcome, &Outcome { trace: None, ..with_trace });
             plain.advance(1000);
             traced.advance(1000);
+        }
+    }
+
+    #[test]
+    fn a_packet_fares_the_same_by_either_search_and_in_a_switch_that_was_reset(
+        flows in vec(flow(), 0..12),
+        frames in vec((1_u16..5, frame()), 1..5),
+        profile in prop::sample::select(Profile::ALL.to_vec()),
+        last in any::<bool>(),
+    ) {
+        let tie = if last { TieBreak::Last } else { TieBreak::First };
+        let tables = Tables::new(flows);
+        let scanned = Arc::new(tables.clone().searched_by(Search::Scan));
+        let mut used = Switch::new(Arc::new(tables), config(profile, tie));
+        let mut scanning = Switch::new(scanned, config(profile, tie));
+        let story = |switch: &mut Switch| {
+            let outcomes: Vec<_> = frames.iter().map(|(port, frame)| switch.receive(*port, frame)).collect();
+            (outcomes, switch.fdb().entries())
+        };
+        let first = story(&mut used);
+        prop_assert_eq!(&story(&mut scanning), &first);
+        used.advance(1000);
+        prop_assert_eq!(&story(&mut used.fresh()), &first);
+        used.reset();
+        prop_assert_eq!(&story(&mut used), &first);
+    }
+
+    #[test]
+    fn a_stateless_pass_is_the_stateless_trace_without_its_trace(
+        flows in vec(flow(), 0..12),
+        frames in vec((1_u16..5, frame()), 1..5),
+        last in any::<bool>(),
+        with_frame in any::<bool>(),
+    ) {
+        let tie = if last { TieBreak::Last } else { TieBreak::First };
+        let tables = Arc::new(Tables::new(flows));
+        let config = config(Profile::Userspace31, tie);
+        let mut switch = Stateless::new(tables.clone(), config.clone());
+        for (port, frame) in &frames {
+            let key = wire::extract(frame, *port);
+            let frame: &[u8] = if with_frame { frame } else { &[] };
+            let traced = trace_stateless(&tables, &config, &key, frame, &[]);
+            prop_assert_eq!(switch.run(&key, frame, &[]), Outcome { trace: None, ..traced });
         }
     }
 

@@ -9,20 +9,23 @@
 mod normal;
 mod pass;
 mod run;
+mod stateless;
 mod tracker;
 mod write;
 
 pub use normal::{Decision, Fdb, MAC_AGE_MS, NormalDrop};
+pub use stateless::{Stateless, trace_stateless};
 pub use tracker::{Scripted, Tracker, Visit};
 
 use crate::{
-    conntrack::{Conntrack, CtInfo, Profile},
+    conntrack::{Conntrack, Profile},
     table::{FlowId, Tables, TieBreak},
     trace::{Recorder, Trace},
 };
 use flowproof_packet::{Field, FlowKey, PortNo, port, wire};
+use pass::Plan;
 use run::{Flying, Run};
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// One port of the switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +82,20 @@ impl SwitchConfig {
     }
 }
 
+/// A configuration, and its ports as lookups want them.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    config: SwitchConfig,
+    /// All ports in ascending order, `LOCAL` included.
+    ports: Vec<PortConfig>,
+}
+
+impl Setup {
+    fn new(config: SwitchConfig) -> Self {
+        Self { ports: config.all_ports(), config }
+    }
+}
+
 /// Bounds on the work for one packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -117,19 +134,28 @@ pub(crate) const CT_FIELDS: [Field; 11] = [
 /// What a packet meets, apart from the connection tracker.
 pub(crate) struct World<'w> {
     tables: &'w Tables,
-    config: &'w SwitchConfig,
-    ports: &'w [PortConfig],
+    setup: &'w Setup,
     fdb: &'w mut Fdb,
-    limits: Limits,
+    /// Room that earlier packets left, so that this one need not ask for any.
+    spare: &'w mut Vec<Plan>,
     now: u64,
     learn: bool,
 }
 
 impl World<'_> {
     fn port(&self, ofport: PortNo) -> Option<&PortConfig> {
-        let at = self.ports.binary_search_by_key(&ofport, |port| port.ofport).ok()?;
-        self.ports.get(at)
+        find(&self.setup.ports, ofport)
     }
+
+    const fn limits(&self) -> Limits {
+        Limits::of(self.setup.config.profile)
+    }
+}
+
+/// A port among ports in ascending order.
+fn find(ports: &[PortConfig], ofport: PortNo) -> Option<&PortConfig> {
+    let at = ports.binary_search_by_key(&ofport, |port| port.ofport).ok()?;
+    ports.get(at)
 }
 
 /// Why nothing came out.
@@ -251,11 +277,11 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Switch<T = Conntrack> {
     tables: Arc<Tables>,
-    config: SwitchConfig,
-    ports: Vec<PortConfig>,
+    setup: Arc<Setup>,
     fdb: Fdb,
     tracker: T,
     now: u64,
+    spare: Vec<Plan>,
 }
 
 impl Switch {
@@ -264,6 +290,27 @@ impl Switch {
     pub fn new(tables: Arc<Tables>, config: SwitchConfig) -> Self {
         let conntrack = Conntrack::new(config.profile);
         Self::with_tracker(tables, config, conntrack)
+    }
+
+    /// Another switch with the same flows and ports that has seen nothing yet. Nothing is copied, whatever the number
+    /// of ports.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self {
+            tables: Arc::clone(&self.tables),
+            setup: Arc::clone(&self.setup),
+            fdb: Fdb::default(),
+            tracker: Conntrack::new(self.setup.config.profile),
+            now: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Forgets connections, what was set for them, learned addresses and the time: what is left is as new.
+    pub fn reset(&mut self) {
+        self.tracker = Conntrack::new(self.setup.config.profile);
+        self.fdb.flush();
+        self.now = 0;
     }
 
     /// The connections.
@@ -282,8 +329,8 @@ impl<T: Tracker> Switch<T> {
     /// A switch that asks `tracker` about connections.
     #[must_use]
     pub fn with_tracker(tables: Arc<Tables>, config: SwitchConfig, tracker: T) -> Self {
-        let ports = config.all_ports();
-        Self { tables, config, ports, fdb: Fdb::default(), tracker, now: 0 }
+        let setup = Arc::new(Setup::new(config));
+        Self { tables, setup, fdb: Fdb::default(), tracker, now: 0, spare: Vec::new() }
     }
 
     /// What becomes of a frame that comes in by `in_port`.
@@ -299,10 +346,9 @@ impl<T: Tracker> Switch<T> {
     fn take(&mut self, in_port: PortNo, frame: &[u8], recorder: Recorder) -> Outcome {
         let world = World {
             tables: &self.tables,
-            config: &self.config,
-            ports: &self.ports,
+            setup: &self.setup,
             fdb: &mut self.fdb,
-            limits: Limits::of(self.config.profile),
+            spare: &mut self.spare,
             now: self.now,
             learn: true,
         };
@@ -330,8 +376,8 @@ impl<T: Tracker> Switch<T> {
 
     /// What the switch is, apart from its flows.
     #[must_use]
-    pub const fn config(&self) -> &SwitchConfig {
-        &self.config
+    pub fn config(&self) -> &SwitchConfig {
+        &self.setup.config
     }
 
     /// The connection tracker.
@@ -365,32 +411,6 @@ fn start<T: Tracker>(
     frame: &[u8],
 ) -> Outcome {
     let mut run = Run { world, tracker, recorder, effects: Vec::new(), reason: None, passes: 0 };
-    run.pass(0, 0, key, Flying { frame: frame.to_vec(), tracked: None });
+    run.pass(0, 0, key, &Flying { frame: Cow::Borrowed(frame), tracked: None });
     Outcome::new(run)
-}
-
-/// What the tables alone make of a packet: no connections, no learning, nothing learned. Each `ct(table=…)` takes the
-/// next of `ct_next`, and `+trk+new` when they run out, as ofproto/trace does with `--ct-next`.
-///
-/// With an empty `frame` only the key goes through the tables, and the frames of the outcome are empty. Otherwise
-/// the key should be what [`wire::extract`] says of the frame, metadata apart.
-#[must_use]
-pub fn trace_stateless(
-    tables: &Tables,
-    config: &SwitchConfig,
-    key: &FlowKey,
-    frame: &[u8],
-    ct_next: &[CtInfo],
-) -> Outcome {
-    let ports = config.all_ports();
-    let world = World {
-        tables,
-        config,
-        ports: &ports,
-        fdb: &mut Fdb::default(),
-        limits: Limits::of(config.profile),
-        now: 0,
-        learn: false,
-    };
-    start(world, &mut Scripted::new(ct_next), Recorder::on(), key.clone(), frame)
 }

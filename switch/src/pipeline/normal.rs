@@ -7,13 +7,14 @@
 //!
 //! Source: ovs-actions(7), "normal"; ovs-vswitchd.conf.db(5), Port table; experiments with Open vSwitch 3.1.
 
-use super::{PortConfig, write::small};
+use super::{PortConfig, find, write::small};
 use flowproof_packet::{
     Field, FlowKey, MacAddr, PortNo,
     key::low_bits,
     wire::{VLAN_PRESENT, ethertype},
 };
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::fmt;
 
 /// How long an address is remembered without a packet from it, in milliseconds.
@@ -113,15 +114,23 @@ impl fmt::Display for NormalDrop {
 }
 
 /// What `NORMAL` does with one packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Forward {
+#[derive(Clone, Debug)]
+pub(super) struct Forward<'p> {
     pub(super) decision: Decision,
     /// The VLAN the packet travels in; 0 for none.
     pub(super) vlan: u16,
     /// Whether the source was learned.
     pub(super) learned: bool,
-    /// The ports it leaves by, each with the packet's key there.
-    pub(super) outputs: Vec<(PortNo, FlowKey)>,
+    /// The ports it leaves by.
+    pub(super) outputs: SmallVec<[&'p PortConfig; 4]>,
+    tags: Tags,
+}
+
+impl Forward<'_> {
+    /// The key of the packet as it leaves through `port`; all access ports see the same, and so do all trunks.
+    pub(super) fn leaving(&self, key: &FlowKey, port: &PortConfig) -> FlowKey {
+        self.tags.leaving(key, port)
+    }
 }
 
 /// Whether a bridge does not forward frames to this address (IEEE 802.1D, table 7-10, and what vendors reserved).
@@ -147,7 +156,7 @@ fn mac(key: &FlowKey, field: Field) -> MacAddr {
 }
 
 /// A packet's VLAN tags as they travel through the switch.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Tags {
     outer: (u16, u16),
     inner: (u16, u16),
@@ -190,22 +199,34 @@ impl Tags {
     }
 }
 
-/// Decides where `NORMAL` sends the packet with this key, and learns its source if `learn` says so.
-pub(super) fn forward(ports: &[PortConfig], fdb: &mut Fdb, now: u64, learn: bool, key: &FlowKey) -> Forward {
-    let mut forward = Forward { decision: Decision::Flood, vlan: 0, learned: false, outputs: Vec::new() };
+/// Decides where `NORMAL` sends the packet with this key, and learns its source if `learn` says so. The ports are in
+/// ascending order.
+pub(super) fn forward<'p>(
+    ports: &'p [PortConfig],
+    fdb: &mut Fdb,
+    now: u64,
+    learn: bool,
+    key: &FlowKey,
+) -> Forward<'p> {
+    let mut forward = Forward {
+        decision: Decision::Flood,
+        vlan: 0,
+        learned: false,
+        outputs: SmallVec::new(),
+        tags: Tags::default(),
+    };
     let drop = |why, forward| Forward { decision: Decision::Drop(why), ..forward };
     let in_port = small(key, Field::InPort);
-    let find = |ofport| ports.iter().find(|port| port.ofport == ofport);
-    let Some(input) = find(in_port) else { return drop(NormalDrop::UnknownInputPort, forward) };
+    let Some(input) = find(ports, in_port) else { return drop(NormalDrop::UnknownInputPort, forward) };
     let tag_follows = matches!(small(key, Field::DlType), ethertype::VLAN | ethertype::QINQ);
     if tag_follows && small(key, Field::VlanTci) & VLAN_PRESENT == 0 {
         return drop(NormalDrop::PartialTag, forward);
     }
-    let tags = match Tags::entering(key, input) {
+    forward.tags = match Tags::entering(key, input) {
         Ok(tags) => tags,
         Err(why) => return drop(why, forward),
     };
-    let vlan = tags.vlan();
+    let vlan = forward.tags.vlan();
     forward.vlan = vlan;
     if is_reserved(mac(key, Field::DlDst)) {
         return drop(NormalDrop::ReservedDestination, forward);
@@ -216,23 +237,22 @@ pub(super) fn forward(ports: &[PortConfig], fdb: &mut Fdb, now: u64, learn: bool
         fdb.learn(vlan, src, in_port, now);
     }
     match fdb.lookup(vlan, mac(key, Field::DlDst), now) {
-        None => forward.outputs = flood(ports, in_port, tags, key),
+        None => forward.outputs.extend(flood(ports, in_port, forward.tags)),
         Some(port) if port == in_port => return drop(NormalDrop::SamePort, forward),
-        Some(port) => match find(port) {
+        Some(port) => match find(ports, port) {
             None => return drop(NormalDrop::UnknownLearnedPort, forward),
             Some(output) => {
                 forward.decision = Decision::Learned(port);
-                forward.outputs.push((port, tags.leaving(key, output)));
+                forward.outputs.push(output);
             }
         },
     }
     forward
 }
 
-fn flood(ports: &[PortConfig], in_port: PortNo, tags: Tags, key: &FlowKey) -> Vec<(PortNo, FlowKey)> {
-    let takes_part = |port: &&PortConfig| {
+fn flood(ports: &[PortConfig], in_port: PortNo, tags: Tags) -> impl Iterator<Item = &PortConfig> {
+    ports.iter().filter(move |port| {
         let carries = port.access_vlan.is_none_or(|vlan| vlan == tags.vlan() && tags.inner.0 & VID == 0);
         port.ofport != in_port && !port.no_flood && carries
-    };
-    ports.iter().filter(takes_part).map(|port| (port.ofport, tags.leaving(key, port))).collect()
+    })
 }

@@ -10,7 +10,7 @@ use super::{DropReason, Limits, World, normal, write};
 use crate::{
     conntrack::CtRequest,
     flow::{Action, Ct, Subfield, Zone},
-    table::FlowId,
+    table::{FlowId, Lookup},
     trace::{Event, Recorder},
 };
 use flowproof_packet::{Field, FlowKey, MacAddr, PortNo, port, wire};
@@ -34,13 +34,32 @@ pub(super) struct Plan {
     pub(super) keys: Vec<FlowKey>,
     /// Why nothing would come out, if nothing does.
     pub(super) reason: DropReason,
+    /// The flows whose actions are being carried out; none at the end.
+    calls: Vec<Call>,
+}
+
+impl Plan {
+    /// Nothing yet, in the room of an earlier plan where there is one.
+    fn begin(spare: &mut Vec<Self>, table: u8, key: &FlowKey) -> Self {
+        let reason = DropReason::Miss { table };
+        let none = || Self { ops: Vec::new(), keys: Vec::new(), reason, calls: Vec::new() };
+        let mut plan = spare.pop().unwrap_or_else(none);
+        plan.ops.clear();
+        plan.keys.clear();
+        plan.calls.clear();
+        plan.keys.push(key.clone());
+        plan.reason = reason;
+        plan
+    }
 }
 
 /// A flow whose actions are being carried out.
-struct Call<'a> {
+#[derive(Debug)]
+struct Call {
     flow: FlowId,
     table: u8,
-    actions: std::slice::Iter<'a, Action>,
+    /// The action to come.
+    next: usize,
     deepens: bool,
 }
 
@@ -51,7 +70,6 @@ pub(super) struct Pass<'a, 'w> {
     level: u8,
     key: FlowKey,
     plan: Plan,
-    calls: Vec<Call<'w>>,
     depth: u32,
     resubmits: u32,
     error: Option<DropReason>,
@@ -66,18 +84,8 @@ impl<'a, 'w> Pass<'a, 'w> {
         table: u8,
         key: FlowKey,
     ) -> Plan {
-        let plan = Plan { ops: Vec::new(), keys: vec![key.clone()], reason: DropReason::Miss { table } };
-        let mut pass = Pass {
-            world,
-            recorder,
-            level,
-            key,
-            plan,
-            calls: Vec::new(),
-            depth: 0,
-            resubmits: 0,
-            error: None,
-        };
+        let plan = Plan::begin(world.spare, table, &key);
+        let mut pass = Pass { world, recorder, level, key, plan, depth: 0, resubmits: 0, error: None };
         let in_port = pass.in_port();
         pass.note(|| Event::Pass { level, table, in_port });
         pass.call(table, None, false);
@@ -86,13 +94,13 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn run(&mut self) {
+        let tables = self.world.tables;
         while self.error.is_none() {
-            let Some(call) = self.calls.last_mut() else { break };
-            match call.actions.next() {
-                Some(action) => {
-                    let (flow, table) = (call.flow, call.table);
-                    self.act(flow, table, action);
-                }
+            let Some(call) = self.plan.calls.last_mut() else { break };
+            let (flow, table, next) = (call.flow, call.table, call.next);
+            call.next += 1;
+            match tables.flow(flow).and_then(|flow| flow.actions.get(next)) {
+                Some(action) => self.act(flow, table, action),
                 None => self.leave(),
             }
         }
@@ -100,7 +108,7 @@ impl<'a, 'w> Pass<'a, 'w> {
 
     fn finish(mut self) -> Plan {
         if let Some(error) = self.error {
-            self.calls.clear();
+            self.plan.calls.clear();
             self.note(|| Event::Dropped(error));
             self.plan.ops.clear();
             self.plan.reason = error;
@@ -109,7 +117,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn note(&mut self, event: impl FnOnce() -> Event) {
-        self.recorder.note(usize::from(self.level) + self.calls.len(), event);
+        self.recorder.note(usize::from(self.level) + self.plan.calls.len(), event);
     }
 
     fn in_port(&self) -> PortNo {
@@ -126,7 +134,7 @@ impl<'a, 'w> Pass<'a, 'w> {
 
     /// The end of a flow's actions.
     fn leave(&mut self) {
-        if let Some(call) = self.calls.pop() {
+        if let Some(call) = self.plan.calls.pop() {
             self.depth -= u32::from(call.deepens);
         }
     }
@@ -138,10 +146,10 @@ impl<'a, 'w> Pass<'a, 'w> {
         } else if self.resubmits >= Limits::RESUBMITS {
             self.error = Some(DropReason::TooManyResubmits);
         } else {
-            let calls = self.calls.len();
+            let calls = self.plan.calls.len();
             self.resubmits += 1;
             self.call(table, port, original_tuple);
-            if let Some(call) = self.calls.get_mut(calls) {
+            if let Some(call) = self.plan.calls.get_mut(calls) {
                 call.deepens = table <= from;
                 self.depth += u32::from(call.deepens);
             }
@@ -150,31 +158,42 @@ impl<'a, 'w> Pass<'a, 'w> {
 
     /// Looks the packet up in `table` and begins the flow's actions.
     fn call(&mut self, table: u8, port: Option<PortNo>, original_tuple: bool) {
-        let mut key = if original_tuple {
-            match write::with_original_tuple(&self.key) {
-                Some(swapped) => wire::lookup_key(&swapped),
-                None => return self.note(|| Event::Skipped("the packet has no original tuple")),
-            }
-        } else {
-            wire::lookup_key(&self.key)
+        let Some(found) = self.find(table, port, original_tuple) else {
+            return self.note(|| Event::Skipped("the packet has no original tuple"));
         };
-        if let Some(port) = port.filter(|port| *port != port::IN_PORT) {
-            key.set(Field::InPort, u128::from(port));
-        }
-        let found = self.world.tables.lookup(table, &key, self.world.config.tie);
         self.note(|| Event::Lookup { table, found });
         if let Some(flow) = found.opaque {
             let items = self.world.tables.flow(flow).map(|flow| flow.opaque_match.join(","));
             self.opaque(flow, items.unwrap_or_default());
-            self.calls.clear();
+            self.plan.calls.clear();
             return;
         }
-        let Some((id, flow)) = found.flow.and_then(|id| Some((id, self.world.tables.flow(id)?))) else {
+        let Some(flow) = found.flow else {
             self.plan.reason = DropReason::Miss { table };
             return;
         };
-        self.plan.reason = DropReason::Flow(id);
-        self.calls.push(Call { flow: id, table, actions: flow.actions.iter(), deepens: false });
+        self.plan.reason = DropReason::Flow(flow);
+        self.plan.calls.push(Call { flow, table, next: 0, deepens: false });
+    }
+
+    /// What a lookup finds, as if the packet had come in by `port`; nothing where an original tuple is missing.
+    fn find(&self, table: u8, port: Option<PortNo>, original_tuple: bool) -> Option<Lookup> {
+        let tie = self.world.setup.config.tie;
+        let own = port.is_none_or(|port| port == port::IN_PORT || port == self.in_port());
+        let whole = self.key.get(Field::NwFrag) == 0;
+        // The key as it is, nearly always: a copy costs more than the lookup.
+        if own && whole && !original_tuple {
+            return Some(self.world.tables.lookup(table, &self.key, tie));
+        }
+        let swapped = original_tuple.then(|| write::with_original_tuple(&self.key));
+        let mut key = match swapped {
+            Some(swapped) => wire::lookup_key(&swapped?),
+            None => wire::lookup_key(&self.key),
+        };
+        if let Some(port) = port.filter(|_| !own) {
+            key.set(Field::InPort, u128::from(port));
+        }
+        Some(self.world.tables.lookup(table, &key, tie))
     }
 
     fn opaque(&mut self, flow: FlowId, text: String) {
@@ -182,7 +201,7 @@ impl<'a, 'w> Pass<'a, 'w> {
         self.plan.ops.push(Op::Opaque { flow, text });
     }
 
-    fn act(&mut self, flow: FlowId, table: u8, action: &'w Action) {
+    fn act(&mut self, flow: FlowId, table: u8, action: &Action) {
         match action {
             Action::Output(port) => self.output(table, *port),
             Action::OutputField(part) => match u16::try_from(write::read(&self.key, *part)) {
@@ -286,15 +305,13 @@ impl<'a, 'w> Pass<'a, 'w> {
         let in_port = self.in_port();
         let wanted =
             |port: &&super::PortConfig| port.ofport != in_port && !(respect_no_flood && port.no_flood);
-        let ports: Vec<_> = self.world.ports.iter().filter(wanted).map(|port| port.ofport).collect();
-        for port in ports {
-            self.emit(port);
-        }
+        let setup = self.world.setup;
+        setup.ports.iter().filter(wanted).for_each(|port| self.emit(port.ofport));
     }
 
     fn normal(&mut self) {
         let (learn, now) = (self.world.learn, self.world.now);
-        let forward = normal::forward(self.world.ports, self.world.fdb, now, learn, &self.key);
+        let forward = normal::forward(&self.world.setup.ports, self.world.fdb, now, learn, &self.key);
         let (vlan, decision) = (forward.vlan, forward.decision);
         let port = self.in_port();
         let src = MacAddr::from_bits(self.key.get(Field::DlSrc) as u64);
@@ -302,20 +319,27 @@ impl<'a, 'w> Pass<'a, 'w> {
             self.note(|| Event::Learned { vlan, mac: src, port });
         }
         self.note(|| {
-            let ports = forward.outputs.iter().map(|(port, _)| *port).collect();
+            let ports = forward.outputs.iter().map(|port| port.ofport).collect();
             Event::Normal { vlan, decision, ports }
         });
         if let normal::Decision::Drop(why) = decision {
             self.plan.reason = DropReason::Normal(why);
         }
         let at = self.snapshot();
-        let keys = &mut self.plan.keys;
+        let mut known = [None; 2];
         let mut ports = Vec::with_capacity(forward.outputs.len());
-        for (port, key) in forward.outputs {
-            if keys.last() != Some(&key) {
-                keys.push(key);
-            }
-            ports.push((port, keys.len() - 1));
+        for port in &forward.outputs {
+            let [trunk, access] = &mut known;
+            let place = if port.access_vlan.is_some() { access } else { trunk };
+            let at = *place.get_or_insert_with(|| {
+                let key = forward.leaving(&self.key, port);
+                if self.plan.keys.get(at) == Some(&key) {
+                    return at;
+                }
+                self.plan.keys.push(key);
+                self.plan.keys.len() - 1
+            });
+            ports.push((port.ofport, at));
         }
         self.plan.ops.push(Op::Normal { vlan, at, ports });
     }

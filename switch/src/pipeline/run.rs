@@ -14,7 +14,9 @@ use crate::{
     conntrack::{Before, CtInfo},
     trace::{Event, Recorder},
 };
-use flowproof_packet::{Field, FlowKey, wire};
+use flowproof_packet::{Field, FlowKey, PortNo, wire};
+use smallvec::{SmallVec, smallvec};
+use std::borrow::Cow;
 
 /// Registers and metadata that survive recirculation; the wide ones cover several.
 const SURVIVORS: [Field; 19] = [
@@ -41,12 +43,22 @@ const SURVIVORS: [Field; 19] = [
 
 /// A frame on its way, with what the datapath knows of it.
 #[derive(Clone, Debug)]
-pub(super) struct Flying {
+pub(super) struct Flying<'f> {
     /// Empty when only a key is being traced.
-    pub(super) frame: Vec<u8>,
+    pub(super) frame: Cow<'f, [u8]>,
     /// What it remembers of the last `ct()`.
     pub(super) tracked: Option<Before>,
 }
+
+impl Flying<'_> {
+    /// The same, with nothing copied.
+    fn borrow(&self) -> Flying<'_> {
+        Flying { frame: Cow::Borrowed(&self.frame), tracked: self.tracked }
+    }
+}
+
+/// Frames that a pass's list is carried out on; nearly always one.
+type Batch<'f> = SmallVec<[Flying<'f>; 1]>;
 
 /// One packet and all its copies.
 pub(super) struct Run<'a, 'w, T> {
@@ -60,20 +72,21 @@ pub(super) struct Run<'a, 'w, T> {
 
 impl<T: Tracker> Run<'_, '_, T> {
     /// Sends a frame with this key through the tables, and carries out what they say.
-    pub(super) fn pass(&mut self, level: u8, table: u8, key: FlowKey, flying: Flying) {
-        if level > self.world.limits.recirculations || self.passes >= Limits::PASSES {
+    pub(super) fn pass(&mut self, level: u8, table: u8, key: FlowKey, flying: &Flying<'_>) {
+        if level > self.world.limits().recirculations || self.passes >= Limits::PASSES {
             self.drop(level, DropReason::TooManyRecirculations);
             return;
         }
         self.passes += 1;
         let plan = Pass::plan(&mut self.world, &mut self.recorder, level, table, key);
         self.reason = Some(plan.reason);
-        let mut batch = vec![flying];
+        let mut batch: Batch<'_> = smallvec![flying.borrow()];
         let mut base = 0;
         for op in &plan.ops {
             if let Op::Track { request, table, at } = op {
                 let visit = Visit { request: *request, before: None, recirculates: table.is_some() };
-                batch = self.track(level, &rewritten(&batch, &plan, base, *at), &visit);
+                batch.iter_mut().for_each(|flying| rewrite(flying, &plan, base, *at));
+                batch = self.track(level, batch, &visit);
                 base = *at;
                 if let Some(table) = table {
                     self.fork(level, *table, &plan, *at, request.zone, &batch);
@@ -84,6 +97,7 @@ impl<T: Tracker> Run<'_, '_, T> {
                 batch.iter().for_each(|flying| self.deliver(op, &plan, base, flying));
             }
         }
+        self.world.spare.push(plan);
     }
 
     fn drop(&mut self, level: u8, reason: DropReason) {
@@ -91,10 +105,16 @@ impl<T: Tracker> Run<'_, '_, T> {
         self.reason = Some(reason);
     }
 
-    fn track(&mut self, level: u8, batch: &[Flying], visit: &Visit) -> Vec<Flying> {
-        let mut tracked = Vec::with_capacity(batch.len());
+    fn track<'f>(&mut self, level: u8, batch: Batch<'f>, visit: &Visit) -> Batch<'f> {
+        let mut tracked = Batch::with_capacity(batch.len());
         for flying in batch {
             let visit = Visit { before: flying.tracked, ..*visit };
+            let known = |info| Some(Before { zone: visit.request.zone, info });
+            if let Some(info) = self.tracker.answer(&flying.frame, &visit) {
+                self.recorder.note(usize::from(level), || Event::Tracked(info));
+                tracked.push(Flying { frame: flying.frame, tracked: known(info) });
+                continue;
+            }
             let output = self.tracker.track(&flying.frame, &visit);
             if output.is_empty() {
                 self.recorder.note(usize::from(level), || Event::Held);
@@ -102,31 +122,29 @@ impl<T: Tracker> Run<'_, '_, T> {
             }
             for (frame, info) in output {
                 self.recorder.note(usize::from(level), || Event::Tracked(info));
-                tracked.push(Flying { frame, tracked: Some(Before { zone: visit.request.zone, info }) });
+                tracked.push(Flying { frame: Cow::Owned(frame), tracked: known(info) });
             }
         }
         tracked
     }
 
-    fn fork(&mut self, level: u8, table: u8, plan: &Plan, at: usize, zone: u16, batch: &[Flying]) {
+    fn fork(&mut self, level: u8, table: u8, plan: &Plan, at: usize, zone: u16, batch: &[Flying<'_>]) {
         let Some(old) = plan.keys.get(at) else { return };
         for flying in batch {
             let mut key = if flying.frame.is_empty() { reread(old) } else { again(old, &flying.frame) };
             let info = flying.tracked.map_or_else(CtInfo::default, |tracked| tracked.info);
             put_tracked(&mut key, zone, &info);
-            self.pass(level + 1, table, key, flying.clone());
+            self.pass(level + 1, table, key, flying);
         }
     }
 
-    fn deliver(&mut self, op: &Op, plan: &Plan, base: usize, flying: &Flying) {
-        let frame = |at: usize| commit(flying, plan, base, at);
+    fn deliver(&mut self, op: &Op, plan: &Plan, base: usize, flying: &Flying<'_>) {
+        let frame = |at: usize| commit(flying, plan, base, at).into_owned();
         self.effects.push(match op {
             Op::Output { port, at } => Effect::Output { port: *port, frame: frame(*at) },
-            Op::Normal { vlan, at, ports } => Effect::Normal {
-                frame: frame(*at),
-                vlan: *vlan,
-                delivered: ports.iter().map(|(port, at)| (*port, frame(*at))).collect(),
-            },
+            Op::Normal { vlan, at, ports } => {
+                Effect::Normal { frame: frame(*at), vlan: *vlan, delivered: copies(ports, frame) }
+            }
             Op::Controller { at } => Effect::Controller { frame: frame(*at) },
             Op::Opaque { flow, text } => Effect::Opaque { flow: *flow, text: text.clone() },
             Op::Track { .. } | Op::Untrack => return,
@@ -134,18 +152,33 @@ impl<T: Tracker> Run<'_, '_, T> {
     }
 }
 
+/// A frame for each port; where the next port's key is the same, so is the frame.
+fn copies(ports: &[(PortNo, usize)], frame: impl Fn(usize) -> Vec<u8>) -> Vec<(PortNo, Vec<u8>)> {
+    let mut copies: Vec<(PortNo, Vec<u8>)> = Vec::with_capacity(ports.len());
+    let mut before = None;
+    for (port, at) in ports {
+        let same = copies.last().filter(|_| before == Some(*at)).map(|(_, frame)| frame.clone());
+        copies.push((*port, same.unwrap_or_else(|| frame(*at))));
+        before = Some(*at);
+    }
+    copies
+}
+
 /// The frame with the header changes between two of the plan's keys.
-fn commit(flying: &Flying, plan: &Plan, base: usize, at: usize) -> Vec<u8> {
+fn commit<'f>(flying: &'f Flying<'_>, plan: &Plan, base: usize, at: usize) -> Cow<'f, [u8]> {
     match (plan.keys.get(base), plan.keys.get(at)) {
         (Some(before), Some(after)) if base != at && !flying.frame.is_empty() => {
-            wire::commit(&flying.frame, before, after)
+            Cow::Owned(wire::commit(&flying.frame, before, after))
         }
-        _ => flying.frame.clone(),
+        _ => Cow::Borrowed(&flying.frame),
     }
 }
 
-fn rewritten(batch: &[Flying], plan: &Plan, base: usize, at: usize) -> Vec<Flying> {
-    batch.iter().map(|flying| Flying { frame: commit(flying, plan, base, at), ..*flying }).collect()
+/// Makes the header changes between two of the plan's keys.
+fn rewrite(flying: &mut Flying<'_>, plan: &Plan, base: usize, at: usize) {
+    if let Cow::Owned(frame) = commit(flying, plan, base, at) {
+        flying.frame = Cow::Owned(frame);
+    }
 }
 
 /// The key of a recirculated frame.

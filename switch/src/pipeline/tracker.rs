@@ -18,6 +18,13 @@ pub trait Tracker {
     /// What `ct()` makes of a frame; the frame is empty when only a key is traced.
     fn track(&mut self, frame: &[u8], visit: &Visit) -> CtOutput;
 
+    /// The same, for a tracker from which this frame comes out alone and unchanged: only what is known of it. Nothing
+    /// where [`Self::track`] must be asked, and then nothing has happened yet.
+    fn answer(&mut self, frame: &[u8], visit: &Visit) -> Option<CtInfo> {
+        let _ = (frame, visit);
+        None
+    }
+
     /// Lets time pass, in milliseconds.
     fn advance(&mut self, ms: u64) {
         let _ = ms;
@@ -56,11 +63,15 @@ impl<'a> Scripted<'a> {
 
 impl Tracker for Scripted<'_> {
     fn track(&mut self, frame: &[u8], visit: &Visit) -> CtOutput {
+        self.answer(frame, visit).map(|info| (frame.to_vec(), info)).into_iter().collect()
+    }
+
+    fn answer(&mut self, _: &[u8], visit: &Visit) -> Option<CtInfo> {
         let usual = CtInfo { state: state::TRK | state::NEW, ..CtInfo::default() };
         let mut info = if visit.recirculates { self.next.next().copied().unwrap_or(usual) } else { usual };
         let ((mark, mark_mask), (label, label_mask)) = (visit.request.mark, visit.request.label);
         info.mark = info.mark & !mark_mask | mark & mark_mask;
         info.label = info.label & !label_mask | label & label_mask;
-        vec![(frame.to_vec(), info)]
+        Some(info)
     }
 }

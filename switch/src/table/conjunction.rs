@@ -79,7 +79,7 @@ fn best_ordinary(tables: &Tables, piles: &[Pile<'_>], tie: TieBreak) -> Lookup {
     let mut tops: SmallVec<[Candidate<'_>; 16]> =
         piles.iter().filter_map(|pile| pile.first()).filter(|found| is_ordinary(**found)).copied().collect();
     tops.sort_unstable_by_key(|(id, flow)| (std::cmp::Reverse(flow.priority), *id));
-    tables.best(tops.into_iter(), tie)
+    tables.best(tops, tie)
 }
 
 /// The clauses seen of one id: a bit for each, and ones above the last.

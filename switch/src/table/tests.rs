@@ -284,7 +284,7 @@ fn large(ports: u128, rules: u128) -> Vec<Flow> {
     let rule = |port: u128, rule: u128| {
         let mut new = flow((rule % 3) as u16, &[(Field::Reg5, port), (Field::NwProto, 6)], out(rule as u16));
         new.matching.set(Field::NwSrc, (rule * 0x0123_4567) & 0xffff_ffff, u128::MAX << (8 + rule % 20));
-        new.matching.set(Field::TcpDst, rule * 16 & 0xffff, u128::MAX << (rule % 5));
+        new.matching.set(Field::TcpDst, (rule * 16) & 0xffff, u128::MAX << (rule % 5));
         new
     };
     (0..ports).flat_map(|port| (0..rules).map(move |at| rule(port, at))).collect()

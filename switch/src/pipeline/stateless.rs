@@ -1,0 +1,53 @@
+//! What the tables alone make of packets: no connections, nothing learned.
+//!
+//! Invariant: packets do not influence each other. Deliberately absent: a tracker; answers are given.
+//!
+//! Source: ovs-vswitchd(8), `ofproto/trace`.
+
+use super::{Fdb, Outcome, Scripted, Setup, SwitchConfig, World, pass::Plan, start};
+use crate::{conntrack::CtInfo, table::Tables, trace::Recorder};
+use flowproof_packet::FlowKey;
+use std::sync::Arc;
+
+/// [`trace_stateless`] for many packets and without a trace: what it needs is made once and kept, so that a packet
+/// that goes nowhere asks for no memory.
+#[derive(Debug)]
+pub struct Stateless {
+    tables: Arc<Tables>,
+    setup: Setup,
+    spare: Vec<Plan>,
+}
+
+impl Stateless {
+    /// These tables in a switch like this.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>, config: SwitchConfig) -> Self {
+        Self { tables, setup: Setup::new(config), spare: Vec::new() }
+    }
+
+    /// What becomes of a packet; see [`trace_stateless`].
+    pub fn run(&mut self, key: &FlowKey, frame: &[u8], ct_next: &[CtInfo]) -> Outcome {
+        let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
+        let world = World { tables: &self.tables, setup: &self.setup, fdb, spare, now: 0, learn: false };
+        start(world, &mut Scripted::new(ct_next), Recorder::default(), key.clone(), frame)
+    }
+}
+
+/// What the tables alone make of a packet: no connections, no learning, nothing learned. Each `ct(table=…)` takes the
+/// next of `ct_next`, and `+trk+new` when they run out, as ofproto/trace does with `--ct-next`.
+///
+/// With an empty `frame` only the key goes through the tables, and the frames of the outcome are empty. Otherwise
+/// the key should be what [`wire::extract`](flowproof_packet::wire::extract) says of the frame, metadata apart.
+#[must_use]
+pub fn trace_stateless(
+    tables: &Tables,
+    config: &SwitchConfig,
+    key: &FlowKey,
+    frame: &[u8],
+    ct_next: &[CtInfo],
+) -> Outcome {
+    let (fdb, spare) = (&mut Fdb::default(), &mut Vec::new());
+    let setup = &Setup::new(config.clone());
+    let world = World { tables, setup, fdb, spare, now: 0, learn: false };
+    start(world, &mut Scripted::new(ct_next), Recorder::on(), key.clone(), frame)
+}
