@@ -6,6 +6,7 @@ mod compile;
 mod completions;
 mod console;
 mod exit;
+mod explore;
 mod failure;
 mod flows;
 mod input;
@@ -47,6 +48,8 @@ struct Cli {
 enum Command {
     /// Compile security groups into flow tables
     Compile(compile::Options),
+    /// Play random scenarios in model and tables, and make small what diverges
+    Explore(explore::Options),
     /// Find what the author of a flow file may not have meant
     Lint(lint::Options),
     /// Prove or refute, for all packets and states, what the ports may send
@@ -64,6 +67,7 @@ enum Command {
 fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Compile(options) => compile::run(options, console),
+        Command::Explore(options) => explore::run(options, console),
         Command::Lint(options) => lint::run(options, console),
         Command::Prove(options) => prove::run(options, console),
         Command::Run(options) => run::run(options, console),

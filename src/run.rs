@@ -121,9 +121,13 @@ fn play(
     let complaint =
         |error: &dyn ToString| Failure::input([format!("{file}:{}", input::printable(&error.to_string()))]);
     let run = replay(scenario, layout).map_err(|error| complaint(&error))?;
-    let differs =
-        |scenario: &Scenario| replay(scenario, layout).is_ok_and(|run| run.first_divergence().is_some());
-    let small = (options.minimise && run.first_divergence().is_some()).then(|| shrink(scenario, differs));
+    let small = run.first_divergence().filter(|_| options.minimise).map(|(_, seen)| {
+        let differs = |other: &Scenario| {
+            let again = replay(other, layout).ok()?;
+            Some(again.first_divergence()?.1.is_like(seen))
+        };
+        shrink(scenario, |other| differs(other) == Some(true))
+    });
     let real = match (judge, scenario.datapath) {
         (None, _) => Real::NotAsked,
         (Some(judge), Profile::Userspace31) => {
@@ -158,6 +162,14 @@ fn replay_for_real(judge: &mut Judge, run: &Run) -> Result<Real, LoadError> {
             Real::Differs(step, real::words(&difference))
         }
     })
+}
+
+/// What a real switch does otherwise than the interpreter in a run, and at which step.
+pub(crate) fn for_real(judge: &mut Judge, run: &Run) -> Result<Option<(usize, String)>, Failure> {
+    match replay_for_real(judge, run).map_err(|error| real::failed(&error))? {
+        Real::Differs(at, words) => Ok(Some((at, words))),
+        Real::Same | Real::Open(_) | Real::NotAsked => Ok(None),
+    }
 }
 
 /// A packet's frames, and what the interpreter made of them.

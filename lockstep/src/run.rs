@@ -386,6 +386,13 @@ impl Run {
 }
 
 impl Observation {
+    /// Whether another differs in the same ways: somebody gets too much there, too, or too little.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let kinds = |one: &Self| one.differences.iter().map(std::mem::discriminant).collect::<Vec<_>>();
+        kinds(self) == kinds(other)
+    }
+
     /// To whom the model delivers, MAY included.
     #[must_use]
     pub fn receivers(&self) -> BTreeSet<Target> {

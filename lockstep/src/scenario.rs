@@ -5,7 +5,7 @@
 
 use flowproof_compiler::Layout;
 use flowproof_model::policy::{AddressGroupId, Binding, GroupId, IpNet, Policy, Port, PortId, Rule, RuleId};
-use flowproof_model::switches::{DhcpServer, Revocation, StatelessGroups, Switches};
+use flowproof_model::switches::Switches;
 use flowproof_packet::PortNo;
 use flowproof_switch::conntrack::Profile;
 
@@ -203,19 +203,9 @@ pub fn switches_of(layout: Option<Layout>) -> Switches {
     match layout.map(Layout::name) {
         Some("mitaka") => Switches::mitaka(),
         Some("neutron") => Switches::neutron(),
-        Some("strict") => strict(),
+        Some("strict") => Switches::strict(),
         // Tables that nobody vouches for.
         Some(_) | None => Switches::default(),
-    }
-}
-
-/// What our own layout does otherwise than the words of the API say, for the better where it can.
-fn strict() -> Switches {
-    Switches {
-        dhcp_server: DhcpServer::Strict,
-        revocation: Revocation::AtOnce,
-        stateless: StatelessGroups::TreatedAsStateful,
-        ..Switches::default()
     }
 }
 

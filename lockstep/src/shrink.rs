@@ -8,14 +8,19 @@ use flowproof_model::policy::{
     GroupId, IcmpMatch, Policy, Port, PortId, PortRange, Protocol, Rule, RulePeer, Transport,
 };
 
-/// The smallest scenario to be found that still fails.
+/// The smallest scenario to be found that still fails. Its policy has no faults that this one has not, so that its
+/// text can be read; tables that are given keep their policy, for which somebody made them.
 #[must_use]
-pub fn shrink(scenario: &Scenario, mut still_fails: impl FnMut(&Scenario) -> bool) -> Scenario {
+pub fn shrink(scenario: &Scenario, mut fails: impl FnMut(&Scenario) -> bool) -> Scenario {
+    let faults = scenario.policy.faults().len();
+    let mut still_fails =
+        |candidate: &Scenario| candidate.policy.faults().len() <= faults && fails(candidate);
     let mut best = scenario.clone();
     drop_events(&mut best, &mut still_fails);
     loop {
         let mut progress = false;
-        for pass in PASSES {
+        let compiled = matches!(best.tables, Tables::Compiled(_));
+        for pass in PASSES.into_iter().chain(POLICY.into_iter().filter(|_| compiled)) {
             // After a step that helped, the same place may help again.
             let mut at = 0;
             while let Some(candidate) = pass(&best, at) {
@@ -51,8 +56,10 @@ fn drop_events(best: &mut Scenario, still_fails: &mut impl FnMut(&Scenario) -> b
 /// One way to make a scenario smaller, at the n-th place where it applies; nothing when there are no more places.
 type Pass = fn(&Scenario, usize) -> Option<Scenario>;
 
-/// In the order in which they are tried.
-const PASSES: [Pass; 8] = [layouts, events, remarks, rules, ports, objects, packets, rule_contents];
+/// What happens, in the order in which it is tried.
+const PASSES: [Pass; 4] = [layouts, events, remarks, packets];
+/// What is there.
+const POLICY: [Pass; 4] = [rules, ports, objects, rule_contents];
 
 fn changed(scenario: &Scenario, change: impl FnOnce(&mut Scenario)) -> Scenario {
     let mut new = scenario.clone();

@@ -71,3 +71,12 @@ fn what_always_fails_becomes_nothing() {
     let nothing = shrink(&scenario, |_| true);
     assert_eq!(nothing.to_string(), "layout neutron\n");
 }
+
+#[test]
+fn what_is_small_can_still_be_read() {
+    let some = |scenario: &Scenario| !scenario.policy.ports.is_empty();
+    let small = shrink(&crowded(), some);
+    assert_eq!(small.policy.ports.len(), 1);
+    assert_eq!(small.policy.networks.len(), 1, "the port's network cannot go: {small}");
+    assert_eq!(parse(&small.to_string()).as_ref(), Ok(&small), "{small}");
+}

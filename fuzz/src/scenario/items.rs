@@ -44,6 +44,7 @@ const SERVICES: &[&str] = &[
     "icmp6,ipv6_src=::,icmpv6_type=143",
     "icmp6,ipv6_src=::,icmpv6_type=131",
     "dl_type=0x8863",
+    "dl_type=0x8863,dl_dst=ff:ff:ff:ff:ff:ff",
     "dl_type=0x88cc",
     "icmp6,icmpv6_type=135,nd_target=fd00::2,nd_sll=fa:16:3e:00:00:01",
     "icmp6,icmpv6_type=136,nd_target=fd00::1,nd_tll=fa:16:3e:00:00:01",

@@ -115,7 +115,7 @@ impl<'c, 'b> Story<'c, 'b> {
     fn opening(&mut self) -> Option<Packet> {
         let mut talk = new_talk(self.choices, &self.policy)?;
         let packet = talk.packet(false);
-        if let Some(rule) = talk.rule.clone().filter(|_| self.choices.chance(20)) {
+        if let Some(rule) = talk.rule.clone().filter(|_| self.changes > 0 && self.choices.chance(20)) {
             let at = self.talks.len();
             let (forth, back) = (Plan::Packet(at, false), Plan::Packet(at, true));
             let (goes, returns) = (Plan::Rule(rule.clone(), false), Plan::Rule(rule, true));

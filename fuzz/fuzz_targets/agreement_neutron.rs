@@ -1,0 +1,12 @@
+//! Today's layout does what the model says, but for its known defects.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+use flowproof_fuzz::oracles;
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|case: oracles::Neutron| case.check().unwrap());
+
+#[cfg(not(fuzzing))]
+fn main() {}

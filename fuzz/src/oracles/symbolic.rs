@@ -1,0 +1,353 @@
+//! All packets at once against one packet at a time: what symbolic execution says of a packet is what the interpreter
+//! does with it, exit by exit, flow by flow.
+
+use super::{Objection, Verdict, object, subject};
+use crate::Choices;
+use crate::packets::{self, Assignment, Frame, Pool};
+use crate::tables::{self, Spice};
+use flowproof_packet::{Field, PortNo, port, wire};
+use flowproof_proofs::{
+    bdd::{Bdd, Bdds},
+    check::with_deep_stack,
+    frames,
+    symbolic::{self, Emit, Event, Yield},
+    symkey::{Bit, Form},
+    tables::Tables,
+};
+use flowproof_switch::conntrack::{CtInfo, CtOutput, Profile};
+use flowproof_switch::flow::{Flow, ParseOptions, Subfield, parse_flows};
+use flowproof_switch::pipeline::{DropReason, Effect, PortConfig, Switch, SwitchConfig, Tracker, Visit};
+use flowproof_switch::table::{FlowId, TieBreak};
+use flowproof_switch::trace;
+use std::collections::{BTreeSet, VecDeque};
+use std::iter::Peekable;
+use std::slice;
+
+/// Nodes of the diagrams of one pass; random tables need a fraction.
+const NODES: usize = 1_000_000;
+
+/// Where a packet goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Port(PortNo),
+    Normal,
+    Controller,
+    Opaque(String),
+}
+
+/// One way out: where to, the VLAN bits, the flows that led there. Flows that do the same count as one.
+type Exit = (Way, u128, Vec<FlowId>);
+
+/// Gives answers in order, the last one for ever; fragments come out whole where the datapath has it so.
+struct Oracle<'a> {
+    answers: &'a [CtInfo],
+    frame: &'a Frame,
+    reassembles: bool,
+}
+
+impl Tracker for Oracle<'_> {
+    fn track(&mut self, frame: &[u8], visit: &Visit) -> CtOutput {
+        // More calls than answers are for the last of them.
+        let Some((first, rest)) = self.answers.split_first() else {
+            return vec![(frame.to_vec(), CtInfo::default())];
+        };
+        if visit.recirculates && !rest.is_empty() {
+            self.answers = rest;
+        }
+        let (was, is) = (wire::extract(&self.frame.bytes, 0), wire::extract(frame, 0));
+        let whole = self.reassembles && is.get(Field::NwFrag) != 0;
+        let frame = if whole { wire::commit(&self.frame.whole, &was, &is) } else { frame.to_vec() };
+        vec![(frame, *first)]
+    }
+}
+
+/// What is the same for many packets.
+struct Case<'a> {
+    tables: &'a Tables,
+    profile: Profile,
+    ports: &'a [PortNo],
+    in_port: PortNo,
+}
+
+/// How the interpreter took a packet.
+struct Took {
+    /// With each exit the answers on the way there.
+    exits: Vec<(Exit, Vec<CtInfo>)>,
+    /// Whether all copies got the same answers, if they were asked equally often.
+    uniform: bool,
+    ambiguous: bool,
+}
+
+impl Case<'_> {
+    /// The first flow of the table that does the same at the same priority.
+    fn same(&self, id: FlowId) -> FlowId {
+        let Some(flow) = self.tables.flow(id) else { return id };
+        let same = |other: &&FlowId| {
+            self.tables
+                .flow(**other)
+                .is_some_and(|other| other.priority == flow.priority && other.actions == flow.actions)
+        };
+        self.tables.switch().in_table(flow.table).iter().filter(same).min().copied().unwrap_or(id)
+    }
+
+    fn send(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> flowproof_switch::pipeline::Outcome {
+        let ports = self.ports.iter().map(|port| PortConfig::trunk(*port)).collect();
+        let config = SwitchConfig { ports, profile: self.profile, tie };
+        let tracker = Oracle { answers, frame, reassembles: self.profile.reassembles() };
+        let mut switch = Switch::with_tracker(self.tables.switch().clone(), config, tracker);
+        switch.receive_traced(self.in_port, &frame.bytes)
+    }
+
+    fn interpret(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> Result<Took, Objection> {
+        let outcome = self.send(frame, answers, tie);
+        let trace = outcome.trace.unwrap_or_default();
+        let mut reader = Reader {
+            case: self,
+            events: trace.steps.iter().peekable(),
+            effects: outcome.effects.into(),
+            exits: Vec::new(),
+            by_depth: Vec::new(),
+            uniform: true,
+        };
+        reader.pass(Vec::new(), Vec::new())?;
+        if reader.events.next().is_some() || !reader.effects.is_empty() {
+            return object(format!("a trace is not read to its end\n{}", self.story(frame, answers, tie)));
+        }
+        Ok(Took { exits: reader.exits, uniform: reader.uniform, ambiguous: !trace.ambiguities().is_empty() })
+    }
+
+    /// The exits that symbolic execution has for a packet; `None` among them where it gives up precision.
+    fn predicted(&self, sets: &Bdds, run: &Yield<Bdd>, packet: &Assignment) -> Vec<Option<Exit>> {
+        let holds = |event: &&Event<_>| sets.contains(event.packets, |var| packet.bit(var));
+        run.events.iter().filter(holds).flat_map(|event| self.exits(event, packet)).collect()
+    }
+
+    fn exits(&self, event: &Event<Bdd>, packet: &Assignment) -> Vec<Option<Exit>> {
+        let vlan = Field::VlanTci.spec();
+        let vlan = (vlan.offset..vlan.offset + vlan.width).fold(0u128, |sum, bit| {
+            let on = match event.key.bit(bit) {
+                Bit::Known(on) => on,
+                Bit::Free(var) => packet.bit(var),
+            };
+            sum << 1 | u128::from(on)
+        });
+        let flows: Vec<FlowId> =
+            symbolic::flows_of(&event.path).into_iter().map(|flow| self.same(flow)).collect();
+        let in_port = event.key.constant(Subfield::whole(Field::InPort)).unwrap_or_default() as PortNo;
+        let all = || self.ports.iter().copied().chain([port::LOCAL]);
+        let ways: Vec<Option<Way>> = match &event.emit {
+            Emit::Port(port) => all().filter(|known| known == port).map(Way::Port).map(Some).collect(),
+            Emit::InPort => all().filter(|known| *known == in_port).map(Way::Port).map(Some).collect(),
+            Emit::Flood => all().filter(|known| *known != in_port).map(Way::Port).map(Some).collect(),
+            Emit::Normal => vec![Some(Way::Normal)],
+            Emit::Controller => vec![Some(Way::Controller)],
+            Emit::UnknownPort | Emit::Opaque(_) | Emit::Limit => vec![None],
+        };
+        ways.into_iter().map(|way| way.map(|way| (way, vlan, flows.clone()))).collect()
+    }
+
+    /// Holds one packet to both; how many exits it has.
+    fn check(
+        &self,
+        (sets, run): (&Bdds, &Yield<Bdd>),
+        frame: &Frame,
+        answers: &[CtInfo],
+    ) -> Result<usize, Objection> {
+        let mut exits = 0;
+        for tie in [TieBreak::First, TieBreak::Last] {
+            let took = self.interpret(frame, answers, tie)?;
+            for (exit, answers) in &took.exits {
+                let predicted = self.predicted(sets, run, &Assignment::new(frame, answers));
+                if !predicted.iter().any(|known| known.as_ref().is_none_or(|known| known == exit)) {
+                    let text =
+                        format!("an exit that symbolic execution has not: {exit:?}\nit has {predicted:#?}");
+                    return object(format!("{text}\n{}", self.story(frame, answers, tie)));
+                }
+            }
+            exits += took.exits.len();
+            if took.ambiguous || !took.uniform {
+                continue;
+            }
+            let longest = took.exits.iter().map(|(_, answers)| answers).max_by_key(|answers| answers.len());
+            let packet = Assignment::new(frame, longest.map_or(answers, |longest| longest));
+            let predicted = self.predicted(sets, run, &packet);
+            if predicted.iter().any(Option::is_none) {
+                continue;
+            }
+            let predicted: BTreeSet<Exit> = predicted.into_iter().flatten().collect();
+            let took: BTreeSet<Exit> = took.exits.into_iter().map(|(exit, _)| exit).collect();
+            let extra: Vec<_> = predicted.difference(&took).collect();
+            if !extra.is_empty() {
+                let story = self.story(frame, answers, tie);
+                return object(format!("exits that the interpreter has not: {extra:#?}\n{story}"));
+            }
+        }
+        Ok(exits)
+    }
+
+    fn story(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> String {
+        let trace = self.send(frame, answers, tie).trace.unwrap_or_default();
+        let hex: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let flows: String = self.tables.flows().iter().map(|flow| format!("  {flow}\n")).collect();
+        format!(
+            "{}\nunder {:?}, as {:?}; with {answers:?}\nflows\n{flows}hex {} {hex}\n",
+            trace.render(self.tables.switch()),
+            self.profile,
+            frame.form,
+            self.in_port
+        )
+    }
+}
+
+/// What a pass decides to do.
+enum Decision {
+    Out(Way, Vec<FlowId>),
+    Track(Option<u8>, Vec<FlowId>),
+}
+
+/// Reads a trace: each pass decides everything first, then its copies go their ways.
+struct Reader<'a> {
+    case: &'a Case<'a>,
+    events: Peekable<slice::Iter<'a, trace::Step>>,
+    effects: VecDeque<Effect>,
+    exits: Vec<(Exit, Vec<CtInfo>)>,
+    by_depth: Vec<CtInfo>,
+    uniform: bool,
+}
+
+impl Reader<'_> {
+    fn pass(&mut self, mut path: Vec<FlowId>, answers: Vec<CtInfo>) -> Verdict {
+        let first = self.events.next().map(|step| &step.event);
+        if let Some(trace::Event::Dropped(DropReason::TooManyRecirculations)) = first {
+            return Ok(());
+        }
+        if !matches!(first, Some(trace::Event::Pass { .. })) {
+            return object(format!("a pass begins with {first:?}"));
+        }
+        let mut decisions = Vec::new();
+        while let Some(step) = self.events.next_if(|step| !carried_out(&step.event)) {
+            match &step.event {
+                trace::Event::Lookup { found, .. } => {
+                    path.extend(found.flow.map(|flow| self.case.same(flow)))
+                }
+                trace::Event::Output(port) => decisions.push(Decision::Out(Way::Port(*port), path.clone())),
+                trace::Event::Controller => decisions.push(Decision::Out(Way::Controller, path.clone())),
+                trace::Event::Normal { .. } => decisions.push(Decision::Out(Way::Normal, path.clone())),
+                trace::Event::Opaque { text, .. } => {
+                    decisions.push(Decision::Out(Way::Opaque(text.clone()), path.clone()));
+                }
+                trace::Event::Track { table, .. } => decisions.push(Decision::Track(*table, path.clone())),
+                trace::Event::Dropped(DropReason::TooDeep | DropReason::TooManyResubmits) => {
+                    decisions.clear()
+                }
+                _ => {}
+            }
+        }
+        for decision in decisions {
+            match decision {
+                Decision::Out(way, path) => {
+                    let vlan = match self.effects.pop_front() {
+                        Some(
+                            Effect::Output { frame, .. }
+                            | Effect::Normal { frame, .. }
+                            | Effect::Controller { frame },
+                        ) => wire::extract(&frame, 0).get(Field::VlanTci),
+                        Some(Effect::Opaque { .. }) => 0,
+                        None => return object(format!("{way:?} without effect")),
+                    };
+                    self.exits.push(((way, vlan, path), answers.clone()));
+                }
+                Decision::Track(table, path) => {
+                    let Some(trace::Event::Tracked(info)) = self.events.next().map(|step| &step.event) else {
+                        return object("connection tracking without an answer");
+                    };
+                    if table.is_some() {
+                        match self.by_depth.get(answers.len()) {
+                            Some(before) => self.uniform &= before == info,
+                            None => self.by_depth.push(*info),
+                        }
+                        let mut answers = answers.clone();
+                        answers.push(*info);
+                        self.pass(path, answers)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an event is of the carrying out, not of the deciding.
+fn carried_out(event: &trace::Event) -> bool {
+    matches!(
+        event,
+        trace::Event::Pass { .. }
+            | trace::Event::Tracked(_)
+            | trace::Event::Held
+            | trace::Event::Dropped(DropReason::TooManyRecirculations)
+    )
+}
+
+/// Drawn packets of every form on one host, in the interpreter and among all packets at once; how many exits they had.
+///
+/// # Errors
+/// A packet takes another way in one of them.
+pub fn compare(
+    choices: &mut Choices<'_>,
+    tables: &Tables,
+    ports: &[PortNo],
+    profile: Profile,
+    in_port: PortNo,
+    packets: usize,
+) -> Result<usize, Objection> {
+    let pool = Pool::of(tables);
+    let case = Case { tables, profile, ports, in_port };
+    let mut exits = 0;
+    // What symbolic execution is told, if defects are planted: fewer flows.
+    let fewer = subject(None, |_: Option<Tables>| {
+        let flows = tables.flows().iter();
+        Some(Tables::new(flows.filter(|flow| !flow.matching.looks_at(Field::TcpDst)).cloned().collect()))
+    });
+    for form in Form::ALL {
+        let mut sets = Bdds::with_limit(NODES);
+        let start = frames::sendable(&mut sets, form);
+        let told = fewer.as_ref().unwrap_or(tables);
+        let run = symbolic::execute(&mut sets, told, profile, form, in_port, start);
+        if !run.complete || sets.overflown() {
+            continue;
+        }
+        for _ in 0..packets {
+            let Some(frame) = packets::frame(choices, &pool, form, in_port) else { continue };
+            let packet = Assignment::new(&frame, &[]);
+            if !sets.contains(start, |var| packet.bit(var)) {
+                let story = case.story(&frame, &[CtInfo::default()], TieBreak::First);
+                return object(format!("a frame that nobody could send\n{story}"));
+            }
+            let usual = packets::answer(choices, &frame.sent, profile);
+            let same = choices.chance(60);
+            let mut one = |_| if same { usual } else { packets::answer(choices, &frame.sent, profile) };
+            let answers: Vec<CtInfo> = (0..16).map(&mut one).collect();
+            exits += case.check((&sets, &run), &frame, &answers)?;
+        }
+    }
+    Ok(exits)
+}
+
+/// Flows of random tables; lines that are no flow are left out by who draws them.
+pub(super) fn flows(text: &str) -> Vec<Flow> {
+    parse_flows(text, &ParseOptions::default()).map(|file| file.flows).unwrap_or_default()
+}
+
+/// Random tables, and packets that look for their differences.
+///
+/// # Errors
+/// Symbolic execution and interpreter differ.
+pub fn symbolic(bytes: &[u8]) -> Verdict {
+    let choices = &mut Choices::of(bytes);
+    let spice = Spice { opaque: choices.chance(20), ..Spice::default() };
+    let text = tables::text(choices, spice);
+    let tables = Tables::new(flows(&text));
+    let profile = *choices.pick(&Profile::ALL);
+    let in_port = 1 + choices.below(3) as PortNo;
+    with_deep_stack(|| compare(choices, &tables, &[1, 2, 3, 4], profile, in_port, 4)).map(drop)
+}

@@ -1,0 +1,91 @@
+//! Everything that is read as text prints as what reads back the same.
+
+use super::{Verdict, object, subject};
+use flowproof_compiler::{Layout, Options, compile};
+use flowproof_lockstep::{parse, run};
+use flowproof_model::policy::Policy;
+use flowproof_switch::flow::{Flow, ParseOptions, Span, parse_bytes, parse_flows};
+
+/// Events and ports of a scenario that is not only read but played: more would be slow, not deep.
+const PLAYED: usize = 12;
+
+/// Flows read back as they are printed, each for itself, with whatever options they were read.
+///
+/// # Errors
+/// One does not.
+pub fn flow_text(bytes: &[u8]) -> Verdict {
+    let lenient = ParseOptions { lenient: true, ..ParseOptions::default() };
+    let _may_refuse = parse_bytes(bytes, &lenient);
+    let Ok(file) = parse_bytes(bytes, &ParseOptions::default()) else { return Ok(()) };
+    file.flows.iter().try_for_each(flow_reads_back)
+}
+
+fn flow_reads_back(flow: &Flow) -> Verdict {
+    let text = subject(flow.to_string(), |text| text.replace("ct_state=+est", "ct_state=+new"));
+    let again = match parse_flows(&text, &ParseOptions::default()) {
+        Ok(file) => file.flows,
+        Err(errors) => return object(format!("`{text}` is printed and not read back: {errors}")),
+    };
+    let same = |copy: &Flow| Flow { span: Span::default(), ..copy.clone() };
+    match again.as_slice() {
+        [copy] if same(copy) == same(flow) => Ok(()),
+        _ => object(format!("`{text}` reads back as something else:\n{flow:?}\n{again:?}")),
+    }
+}
+
+/// An intent reads back as it is written, and every layout compiles it.
+///
+/// # Errors
+/// It does not.
+pub fn intent_json(bytes: &[u8]) -> Verdict {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(()) };
+    let Ok(policy) = Policy::from_json(text) else { return Ok(()) };
+    let mut written = policy.to_json();
+    written = subject(written, |mut written| {
+        if let Some(ports) = written.get_mut("ports").and_then(|ports| ports.as_array_mut()) {
+            for port in ports.iter_mut().filter_map(|port| port.as_object_mut()) {
+                port.remove("fixed_ips");
+            }
+        }
+        written
+    });
+    match Policy::from_json(&written.to_string()) {
+        Ok(again) if again == policy => {}
+        Ok(_) => return object(format!("the intent reads back as another: {written}")),
+        Err(error) => return object(format!("the intent is written and not read back: {error}\n{written}")),
+    }
+    let Some(host) = &policy.host else { return Ok(()) };
+    for layout in Layout::ALL {
+        let compiled = compile(&policy, host, layout, &Options::default());
+        let flows: String = compiled.flows.iter().map(|one| format!("{}\n", one.flow)).collect();
+        if let Some(errors) =
+            parse_flows(&flows, &ParseOptions::default()).err().filter(|_| !flows.is_empty())
+        {
+            return object(format!("{} writes what nobody reads: {errors}", layout.name()));
+        }
+    }
+    Ok(())
+}
+
+/// A scenario reads back as it is printed; a short one can be played in every layout that it names.
+///
+/// # Errors
+/// It does not read back.
+pub fn scenario_text(bytes: &[u8]) -> Verdict {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(()) };
+    let Ok(scenario) = parse(text) else { return Ok(()) };
+    let printed = subject(scenario.to_string(), |text| text.replace("advance 3", "advance 2"));
+    match parse(&printed) {
+        Ok(again) if again == scenario => {}
+        Ok(_) => {
+            return object(format!("reads back as another:\n{scenario}\nwhich is printed as\n{printed}"));
+        }
+        Err(error) => return object(format!("is printed and not read back: {error}\n{printed}")),
+    }
+    if scenario.steps.len() <= PLAYED && scenario.policy.ports.len() <= PLAYED {
+        for layout in scenario.layouts() {
+            let _may_be_impossible = run(&scenario, layout);
+        }
+    }
+    Ok(())
+}

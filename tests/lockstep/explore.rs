@@ -1,0 +1,134 @@
+//! `flowproof explore`: the same cases whoever runs them, failures as scenarios that replay, campaigns that go on.
+
+use crate::cli::{Run, check_refused, run};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A directory that goes when it is dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("flowproof-explore-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn explore(arguments: &[&str]) -> Run {
+    run(&[&["explore"], arguments].concat())
+}
+
+/// Everything in a report but the time it took.
+fn facts(run: &Run) -> Value {
+    let mut report: Value = serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    report["seconds"] = Value::Null;
+    report
+}
+
+const FLOWS: &str = "tests/fixtures/corpus/29.0.0/04_dual_stack.flows";
+const INTENT: &str = "tests/fixtures/intents/04_dual_stack.json";
+
+#[test]
+fn the_same_cases_have_the_same_results_however_many_run_at_a_time() {
+    let cases =
+        ["--cases", "40", "--seed", "7", "--format", "json", "--layout", "mitaka", "--layout", "strict"];
+    let one = explore(&[&cases[..], &["--jobs", "1"]].concat());
+    let many = explore(&[&cases[..], &["--jobs", "3"]].concat());
+    assert_eq!(one.code, Some(0), "{one:?}");
+    assert_eq!(facts(&one), facts(&many));
+    let report = facts(&one);
+    assert_eq!(report["results"][1]["cases"], 40);
+    let (drawn, happened) =
+        (&report["results"][0]["events"]["drawn"], &report["results"][0]["events"]["happened"]);
+    assert!(happened.as_u64().unwrap() * 100 >= drawn.as_u64().unwrap() * 80, "{report:#}");
+    let templates = &report["results"][0]["templates"];
+    assert!(
+        templates["reached"].as_u64().unwrap() * 2 > templates["reachable"].as_u64().unwrap(),
+        "{report:#}"
+    );
+    let other = explore(&["--cases", "40", "--seed", "8", "--format", "json", "--layout", "mitaka"]);
+    assert_ne!(facts(&other)["results"][0], report["results"][0]);
+}
+
+#[test]
+fn a_campaign_goes_on_where_it_ended() {
+    let directory = Directory::new();
+    let state = directory.path("state.json");
+    let asked = ["--seed", "3", "--format", "json", "--jobs", "2"];
+    let first = explore(&[&asked[..], &["--cases", "30", "--state", &state]].concat());
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let second = explore(&[&asked[..], &["--cases", "60", "--state", &state]].concat());
+    let whole = explore(&[&asked[..], &["--cases", "60"]].concat());
+    assert_eq!(facts(&second), facts(&whole));
+    let again = explore(&[&asked[..], &["--cases", "60", "--state", &state]].concat());
+    assert_eq!(facts(&again), facts(&whole), "nothing is left to do");
+    check_refused(&explore(&["--seed", "4", "--state", &state]), &["seed 3", "seed 4"]);
+    check_refused(
+        &explore(&["--seed", "3", "--state", &state, "--layout", "strict"]),
+        &["neutron", "strict"],
+    );
+    fs::write(&state, "{}").unwrap();
+    check_refused(
+        &explore(&["--seed", "3", "--state", &state]),
+        &["state.json", "not the state of a campaign"],
+    );
+}
+
+#[test]
+fn a_failure_is_written_as_a_small_scenario_that_replays() {
+    let directory = Directory::new();
+    let flows = directory.path("flows.txt");
+    let open: String = fs::read_to_string(FLOWS)
+        .unwrap()
+        .lines()
+        .map(|line| if line.contains("table=82") { "" } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(&flows, open).unwrap();
+    let output = directory.path("found");
+    let asked =
+        ["--flows", &flows, "--intent", INTENT, "--cases", "60", "--failures", "2", "--output", &output];
+    let first = explore(&asked);
+    assert_eq!(first.code, Some(1), "{first:?}");
+    let written: Vec<PathBuf> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!written.is_empty(), "{first:?}");
+    for path in written {
+        let replay = run(&["run", path.to_str().unwrap()]);
+        assert_eq!(replay.code, Some(1), "{replay:?}");
+        let text = fs::read_to_string(&path).unwrap();
+        let packets = text.lines().filter(|line| line.starts_with("packet "));
+        assert!((1..=3).contains(&packets.count()), "{text}");
+        assert_eq!(
+            text.matches("\nport ").count(),
+            2,
+            "tables keep the policy that they were made for: {text}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_explored_is_refused() {
+    check_refused(&explore(&["--flows", FLOWS, "--intent", "nowhere.json"]), &["nowhere.json"]);
+    for arguments in [
+        &["--layout", "openstack"][..],
+        &["--jobs", "0"],
+        &["--flows", FLOWS, "--layout", "strict", "--intent", INTENT],
+    ] {
+        assert_eq!(explore(arguments).code, Some(2), "{arguments:?}");
+    }
+}
