@@ -45,12 +45,14 @@ impl FlowKey {
     }
 
     /// One 64-bit word; words beyond the key are zero.
+    #[inline]
     #[must_use]
     pub fn word(&self, index: usize) -> u64 {
         self.words.get(index).copied().unwrap_or(0)
     }
 
     /// Replaces the bits of one word that `mask` selects.
+    #[inline]
     pub fn set_word(&mut self, index: usize, value: u64, mask: u64) {
         if let Some(word) = self.words.get_mut(index) {
             *word = *word & !mask | value & mask;
@@ -58,6 +60,7 @@ impl FlowKey {
     }
 
     /// The value of `field`.
+    #[inline]
     #[must_use]
     pub fn get(&self, field: Field) -> u128 {
         let spec = field.spec();
@@ -70,11 +73,13 @@ impl FlowKey {
     }
 
     /// Sets the whole of `field`; bits of `value` beyond the field's width are ignored.
+    #[inline]
     pub fn set(&mut self, field: Field, value: u128) {
         self.set_masked(field, value, u128::MAX);
     }
 
     /// Sets those bits of `field` that `mask` selects.
+    #[inline]
     pub fn set_masked(&mut self, field: Field, value: u128, mask: u128) {
         for part in masked_words(field, value, mask) {
             self.set_word(usize::from(part.word), part.value, part.mask);
@@ -106,6 +111,7 @@ pub struct MaskedWord {
 }
 
 /// `value/mask` of a field as masked words of the key (two for a 128-bit field); words without mask are left out.
+#[inline]
 pub fn masked_words(field: Field, value: u128, mask: u128) -> impl Iterator<Item = MaskedWord> {
     let spec = field.spec();
     let (word, shift) = place(spec);

@@ -6,6 +6,7 @@
 //!
 //! Source: ovs-actions(7), ovs-fields(7), experiments with Open vSwitch 3.1.
 
+mod fields;
 mod normal;
 mod pass;
 mod run;
@@ -22,7 +23,7 @@ use crate::{
     table::{FlowId, Tables, TieBreak},
     trace::{Recorder, Trace},
 };
-use flowproof_packet::{Field, FlowKey, PortNo, port, wire};
+use flowproof_packet::{FlowKey, PortNo, port, wire};
 use pass::Plan;
 use run::{Flying, Run};
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -115,21 +116,6 @@ impl Limits {
         Self { recirculations: profile.recirculations() }
     }
 }
-
-/// Everything a `ct()` sets and `ct_clear` clears.
-pub(crate) const CT_FIELDS: [Field; 11] = [
-    Field::CtState,
-    Field::CtZone,
-    Field::CtMark,
-    Field::CtLabel,
-    Field::CtNwProto,
-    Field::CtNwSrc,
-    Field::CtNwDst,
-    Field::CtIpv6Src,
-    Field::CtIpv6Dst,
-    Field::CtTpSrc,
-    Field::CtTpDst,
-];
 
 /// What a packet meets, apart from the connection tracker.
 pub(crate) struct World<'w> {
@@ -353,7 +339,7 @@ impl<T: Tracker> Switch<T> {
             learn: true,
         };
         let key = wire::extract(frame, in_port);
-        start(world, &mut self.tracker, recorder, key, frame)
+        start(world, &mut self.tracker, recorder, &key, frame)
     }
 
     /// Lets time pass, in milliseconds.
@@ -407,7 +393,7 @@ fn start<T: Tracker>(
     world: World<'_>,
     tracker: &mut T,
     recorder: Recorder,
-    key: FlowKey,
+    key: &FlowKey,
     frame: &[u8],
 ) -> Outcome {
     let mut run = Run { world, tracker, recorder, effects: Vec::new(), reason: None, passes: 0 };

@@ -6,7 +6,7 @@
 //!
 //! Source: ovs-actions(7); limits and corners by experiment with Open vSwitch 3.1.
 
-use super::{DropReason, Limits, World, normal, write};
+use super::{DropReason, Limits, World, fields::clear_tracked, normal, write};
 use crate::{
     conntrack::CtRequest,
     flow::{Action, Ct, Subfield, Zone},
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     pub(super) ops: Vec<Op>,
     /// The keys the packet had; the first is the one it came with.
     pub(super) keys: Vec<FlowKey>,
+    /// The key as it is now.
+    key: Box<FlowKey>,
     /// Why nothing would come out, if nothing does.
     pub(super) reason: DropReason,
     /// The flows whose actions are being carried out; none at the end.
@@ -42,12 +44,18 @@ impl Plan {
     /// Nothing yet, in the room of an earlier plan where there is one.
     fn begin(spare: &mut Vec<Self>, table: u8, key: &FlowKey) -> Self {
         let reason = DropReason::Miss { table };
-        let none = || Self { ops: Vec::new(), keys: Vec::new(), reason, calls: Vec::new() };
-        let mut plan = spare.pop().unwrap_or_else(none);
+        let mut plan = spare.pop().unwrap_or_else(|| Self {
+            ops: Vec::new(),
+            keys: Vec::new(),
+            key: Box::default(),
+            reason,
+            calls: Vec::new(),
+        });
         plan.ops.clear();
         plan.keys.clear();
         plan.calls.clear();
         plan.keys.push(key.clone());
+        plan.key.as_mut().clone_from(key);
         plan.reason = reason;
         plan
     }
@@ -68,7 +76,6 @@ pub(super) struct Pass<'a, 'w> {
     world: &'a mut World<'w>,
     recorder: &'a mut Recorder,
     level: u8,
-    key: FlowKey,
     plan: Plan,
     depth: u32,
     resubmits: u32,
@@ -82,10 +89,10 @@ impl<'a, 'w> Pass<'a, 'w> {
         recorder: &'a mut Recorder,
         level: u8,
         table: u8,
-        key: FlowKey,
+        key: &FlowKey,
     ) -> Plan {
-        let plan = Plan::begin(world.spare, table, &key);
-        let mut pass = Pass { world, recorder, level, key, plan, depth: 0, resubmits: 0, error: None };
+        let plan = Plan::begin(world.spare, table, key);
+        let mut pass = Pass { world, recorder, level, plan, depth: 0, resubmits: 0, error: None };
         let in_port = pass.in_port();
         pass.note(|| Event::Pass { level, table, in_port });
         pass.call(table, None, false);
@@ -121,13 +128,13 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn in_port(&self) -> PortNo {
-        write::small(&self.key, Field::InPort)
+        write::small(&self.plan.key, Field::InPort)
     }
 
     /// The index of the key as it is now.
     fn snapshot(&mut self) -> usize {
-        if self.plan.keys.last() != Some(&self.key) {
-            self.plan.keys.push(self.key.clone());
+        if self.plan.keys.last() != Some(&*self.plan.key) {
+            self.plan.keys.push(FlowKey::clone(&self.plan.key));
         }
         self.plan.keys.len() - 1
     }
@@ -180,15 +187,15 @@ impl<'a, 'w> Pass<'a, 'w> {
     fn find(&self, table: u8, port: Option<PortNo>, original_tuple: bool) -> Option<Lookup> {
         let tie = self.world.setup.config.tie;
         let own = port.is_none_or(|port| port == port::IN_PORT || port == self.in_port());
-        let whole = self.key.get(Field::NwFrag) == 0;
+        let whole = self.plan.key.get(Field::NwFrag) == 0;
         // The key as it is, nearly always: a copy costs more than the lookup.
         if own && whole && !original_tuple {
-            return Some(self.world.tables.lookup(table, &self.key, tie));
+            return Some(self.world.tables.lookup(table, &self.plan.key, tie));
         }
-        let swapped = original_tuple.then(|| write::with_original_tuple(&self.key));
+        let swapped = original_tuple.then(|| write::with_original_tuple(&self.plan.key));
         let mut key = match swapped {
             Some(swapped) => wire::lookup_key(&swapped?),
-            None => wire::lookup_key(&self.key),
+            None => wire::lookup_key(&self.plan.key),
         };
         if let Some(port) = port.filter(|_| !own) {
             key.set(Field::InPort, u128::from(port));
@@ -204,7 +211,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     fn act(&mut self, flow: FlowId, table: u8, action: &Action) {
         match action {
             Action::Output(port) => self.output(table, *port),
-            Action::OutputField(part) => match u16::try_from(write::read(&self.key, *part)) {
+            Action::OutputField(part) => match u16::try_from(write::read(&self.plan.key, *part)) {
                 Ok(port) => self.output(table, port),
                 Err(_) => self.note(|| Event::Skipped("no port has this number")),
             },
@@ -214,11 +221,11 @@ impl<'a, 'w> Pass<'a, 'w> {
             }
             Action::GotoTable(to) => self.resubmit(table, *to, None, false),
             Action::Set { field, value, mask, form } => {
-                let done = write::set(&mut self.key, *field, *value, *mask, *form);
+                let done = write::set(&mut self.plan.key, *field, *value, *mask, *form);
                 self.written(done, *field, *mask);
             }
             Action::Move { src, dst } => {
-                let done = write::copy(&mut self.key, *src, *dst);
+                let done = write::copy(&mut self.plan.key, *src, *dst);
                 self.written(done, dst.field, flowproof_packet::key::low_bits(dst.width) << dst.start);
             }
             Action::ModVlanVid(vid) => self.vlan(|key| write::modify_vlan(key, *vid, 0x0fff), "mod_vlan_vid"),
@@ -248,18 +255,18 @@ impl<'a, 'w> Pass<'a, 'w> {
             (Ok(start), Ok(width)) if mask != 0 => Subfield { field, start, width },
             _ => Subfield::whole(field),
         };
-        let value = write::read(&self.key, part);
+        let value = write::read(&self.plan.key, part);
         self.note(|| Event::Write { part, value });
     }
 
     fn vlan(&mut self, change: impl FnOnce(&mut FlowKey), action: &'static str) {
-        change(&mut self.key);
+        change(&mut self.plan.key);
         self.note(|| Event::Header(action));
     }
 
     /// `dec_ttl(controllers)`: a packet without hops left goes to each of the controllers instead.
     fn decrement_ttl(&mut self, controllers: &str) {
-        if write::decrement_ttl(&mut self.key) {
+        if write::decrement_ttl(&mut self.plan.key) {
             self.note(|| Event::Header("dec_ttl"));
         } else {
             self.note(|| Event::Skipped("no hops left: the flow's other actions are not carried out"));
@@ -311,10 +318,10 @@ impl<'a, 'w> Pass<'a, 'w> {
 
     fn normal(&mut self) {
         let (learn, now) = (self.world.learn, self.world.now);
-        let forward = normal::forward(&self.world.setup.ports, self.world.fdb, now, learn, &self.key);
+        let forward = normal::forward(&self.world.setup.ports, self.world.fdb, now, learn, &self.plan.key);
         let (vlan, decision) = (forward.vlan, forward.decision);
         let port = self.in_port();
-        let src = MacAddr::from_bits(self.key.get(Field::DlSrc) as u64);
+        let src = MacAddr::from_bits(self.plan.key.get(Field::DlSrc) as u64);
         if learn && forward.learned {
             self.note(|| Event::Learned { vlan, mac: src, port });
         }
@@ -332,7 +339,7 @@ impl<'a, 'w> Pass<'a, 'w> {
             let [trunk, access] = &mut known;
             let place = if port.access_vlan.is_some() { access } else { trunk };
             let at = *place.get_or_insert_with(|| {
-                let key = forward.leaving(&self.key, port);
+                let key = forward.leaving(&self.plan.key, port);
                 if self.plan.keys.get(at) == Some(&key) {
                     return at;
                 }
@@ -358,7 +365,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn request(&self, ct: &Ct) -> CtRequest {
-        let mut key = self.key.clone();
+        let mut key = FlowKey::clone(&self.plan.key);
         let (mut mark, mut label) = (0, 0);
         for action in &ct.exec {
             let (field, mask) = match action {
@@ -392,9 +399,7 @@ impl<'a, 'w> Pass<'a, 'w> {
 
     /// The rest of the pass sees an untracked packet.
     fn untrack(&mut self) {
-        for field in super::CT_FIELDS {
-            self.key.set(field, 0);
-        }
+        clear_tracked(&mut self.plan.key);
         self.note(|| Event::Untracked);
     }
 }

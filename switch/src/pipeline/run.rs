@@ -8,6 +8,7 @@
 
 use super::{
     DropReason, Effect, Limits, Tracker, Visit, World,
+    fields::{clear_tracked, survive},
     pass::{Op, Pass, Plan},
 };
 use crate::{
@@ -17,29 +18,6 @@ use crate::{
 use flowproof_packet::{Field, FlowKey, PortNo, wire};
 use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
-
-/// Registers and metadata that survive recirculation; the wide ones cover several.
-const SURVIVORS: [Field; 19] = [
-    Field::InPort,
-    Field::Metadata,
-    Field::Xxreg0,
-    Field::Xxreg1,
-    Field::Xxreg2,
-    Field::Xxreg3,
-    Field::PktMark,
-    Field::SkbPriority,
-    Field::TunId,
-    Field::TunSrc,
-    Field::TunDst,
-    Field::TunIpv6Src,
-    Field::TunIpv6Dst,
-    Field::TunFlags,
-    Field::TunTtl,
-    Field::TunTos,
-    Field::TunGbpId,
-    Field::TunGbpFlags,
-    Field::PacketType,
-];
 
 /// A frame on its way, with what the datapath knows of it.
 #[derive(Clone, Debug)]
@@ -72,7 +50,7 @@ pub(super) struct Run<'a, 'w, T> {
 
 impl<T: Tracker> Run<'_, '_, T> {
     /// Sends a frame with this key through the tables, and carries out what they say.
-    pub(super) fn pass(&mut self, level: u8, table: u8, key: FlowKey, flying: &Flying<'_>) {
+    pub(super) fn pass(&mut self, level: u8, table: u8, key: &FlowKey, flying: &Flying<'_>) {
         if level > self.world.limits().recirculations || self.passes >= Limits::PASSES {
             self.drop(level, DropReason::TooManyRecirculations);
             return;
@@ -134,7 +112,7 @@ impl<T: Tracker> Run<'_, '_, T> {
             let mut key = if flying.frame.is_empty() { reread(old) } else { again(old, &flying.frame) };
             let info = flying.tracked.map_or_else(CtInfo::default, |tracked| tracked.info);
             put_tracked(&mut key, zone, &info);
-            self.pass(level + 1, table, key, flying);
+            self.pass(level + 1, table, &key, flying);
         }
     }
 
@@ -184,30 +162,20 @@ fn rewrite(flying: &mut Flying<'_>, plan: &Plan, base: usize, at: usize) {
 /// The key of a recirculated frame.
 fn again(old: &FlowKey, frame: &[u8]) -> FlowKey {
     let mut key = wire::extract(frame, 0);
-    for field in SURVIVORS {
-        key.set(field, old.get(field));
-    }
+    survive(old, &mut key);
     key
 }
 
 /// The key of a recirculated packet that has no frame: what lies behind a second tag is out of sight.
 fn reread(old: &FlowKey) -> FlowKey {
-    const TAGS: [Field; 6] = [
-        Field::DlSrc,
-        Field::DlDst,
-        Field::VlanTci,
-        Field::VlanTpid,
-        Field::InnerVlanTci,
-        Field::InnerVlanTpid,
-    ];
+    const TAGS: [Field; 4] = [Field::DlSrc, Field::DlDst, Field::VlanTci, Field::VlanTpid];
     let mut key = old.clone();
     key.set(Field::ConjId, 0);
     let inner = key.get(Field::InnerVlanTpid);
     if inner != 0 {
         key = FlowKey::default();
-        for field in SURVIVORS.into_iter().chain(TAGS.into_iter().take(4)) {
-            key.set(field, old.get(field));
-        }
+        survive(old, &mut key);
+        TAGS.into_iter().for_each(|field| key.set(field, old.get(field)));
         key.set(Field::DlType, inner);
     }
     key
@@ -215,7 +183,7 @@ fn reread(old: &FlowKey) -> FlowKey {
 
 /// Writes what `ct()` said into a key.
 fn put_tracked(key: &mut FlowKey, zone: u16, info: &CtInfo) {
-    super::CT_FIELDS.into_iter().for_each(|field| key.set(field, 0));
+    clear_tracked(key);
     key.set(Field::CtState, u128::from(info.state));
     key.set(Field::CtZone, u128::from(zone));
     key.set(Field::CtMark, u128::from(info.mark));

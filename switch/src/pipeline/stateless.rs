@@ -29,7 +29,7 @@ impl Stateless {
     pub fn run(&mut self, key: &FlowKey, frame: &[u8], ct_next: &[CtInfo]) -> Outcome {
         let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
         let world = World { tables: &self.tables, setup: &self.setup, fdb, spare, now: 0, learn: false };
-        start(world, &mut Scripted::new(ct_next), Recorder::default(), key.clone(), frame)
+        start(world, &mut Scripted::new(ct_next), Recorder::default(), key, frame)
     }
 }
 
@@ -49,5 +49,5 @@ pub fn trace_stateless(
     let (fdb, spare) = (&mut Fdb::default(), &mut Vec::new());
     let setup = &Setup::new(config.clone());
     let world = World { tables, setup, fdb, spare, now: 0, learn: false };
-    start(world, &mut Scripted::new(ct_next), Recorder::on(), key.clone(), frame)
+    start(world, &mut Scripted::new(ct_next), Recorder::on(), key, frame)
 }

@@ -26,9 +26,10 @@ pub(super) type Hit = (u16, FlowId);
 pub(super) type Hits = SmallVec<[Hit; 16]>;
 
 /// A compiled table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Classifier {
-    /// The root is the last one; none for a table without flows.
+    /// Where lookups begin; [`NONE`] for a table without flows.
+    root: u32,
     nodes: Vec<Node>,
     slots: Vec<Slot>,
     rules: Vec<Rule>,
@@ -77,75 +78,98 @@ fn run<T>(all: &[T], start: u32, end: u32) -> &[T] {
     all.get(start as usize..end as usize).unwrap_or_default()
 }
 
+/// The flows that match and share the highest priority among those that match.
+#[derive(Default)]
+pub(super) struct Top {
+    /// One of them.
+    pub(super) one: Option<Hit>,
+    /// The others; nearly always none.
+    pub(super) others: Hits,
+}
+
+impl Top {
+    /// Takes a flow that matches and that does not stand below the others; returns its priority.
+    #[inline]
+    fn take(&mut self, hit: Hit) -> u16 {
+        match self.one {
+            Some(one) if one.0 == hit.0 => self.others.push(hit),
+            _ => {
+                self.one = Some(hit);
+                self.others.clear();
+            }
+        }
+        hit.0
+    }
+}
+
 impl Classifier {
-    /// All flows that match and share the highest priority among those that match, by age.
-    pub(super) fn top(&self, key: &FlowKey) -> Hits {
-        let mut best = Hits::new();
-        self.visit(
-            key,
-            |best: &mut Hits, hit| {
-                if best.first().is_some_and(|(priority, _)| *priority < hit.0) {
-                    best.clear();
-                }
-                best.push(hit);
-                hit.0
-            },
-            &mut best,
-        );
-        best.sort_unstable_by_key(|(_, id)| *id);
-        best
+    /// All flows that match and share the highest priority among those that match.
+    pub(super) fn top(&self, key: &FlowKey) -> Top {
+        let mut top = Top::default();
+        self.visit(key, |hit| top.take(hit));
+        top
     }
 
     /// All flows that match.
     pub(super) fn all(&self, key: &FlowKey) -> Hits {
         let mut all = Hits::new();
-        self.visit(
-            key,
-            |all: &mut Hits, hit| {
-                all.push(hit);
-                0
-            },
-            &mut all,
-        );
+        self.visit(key, |hit| {
+            all.push(hit);
+            0
+        });
         all.sort_unstable_by_key(|(priority, id)| (std::cmp::Reverse(*priority), *id));
         all
     }
 
     /// Shows `take` the flows that match; what it returns is the lowest priority that still matters.
-    fn visit<S>(&self, key: &FlowKey, take: impl Fn(&mut S, Hit) -> u16, state: &mut S) {
+    #[inline]
+    fn visit(&self, key: &FlowKey, mut take: impl FnMut(Hit) -> u16) {
         let mut floor = 0;
-        let mut open: SmallVec<[u32; 32]> = SmallVec::new();
-        open.extend(u32::try_from(self.nodes.len()).ok().and_then(|len| len.checked_sub(1)));
-        while let Some(node) = open.pop() {
-            let Some(node) = self.nodes.get(node as usize).filter(|node| node.top >= floor) else { continue };
-            match node.kind {
-                Kind::Leaf { start, end } => {
-                    for rule in run(&self.rules, start, end) {
+        // What stands higher is visited first, so that what waits may be skipped.
+        let mut waiting: SmallVec<[u32; 16]> = SmallVec::new();
+        let mut next = self.root;
+        loop {
+            match self.nodes.get(next as usize).filter(|node| node.top >= floor) {
+                Some(Node { kind: Kind::Leaf { start, end }, .. }) => {
+                    for rule in run(&self.rules, *start, *end) {
                         if rule.priority < floor {
                             break;
                         }
                         if self.applies(rule, key) {
-                            floor = take(state, (rule.priority, rule.id));
+                            floor = take((rule.priority, rule.id));
                         }
                     }
                 }
-                Kind::Branch { word, log, mask, start, rest } => {
-                    let child = self.child(key.word(usize::from(word)) & mask, log, start);
-                    // What stands higher is visited first, so that the other may be skipped.
+                Some(Node { kind: Kind::Branch { word, log, mask, start, rest }, .. }) => {
+                    let child = self.child(key.word(usize::from(*word)) & mask, *log, *start);
                     let top = |node: u32| self.nodes.get(node as usize).map(|node| node.top);
-                    let (first, second) = if top(child) >= top(rest) { (child, rest) } else { (rest, child) };
-                    open.extend([second, first].into_iter().filter(|node| *node != NONE));
+                    let (first, second) =
+                        if top(child) >= top(*rest) { (child, *rest) } else { (*rest, child) };
+                    if second != NONE {
+                        waiting.push(second);
+                    }
+                    if first != NONE {
+                        next = first;
+                        continue;
+                    }
                 }
+                None => {}
+            }
+            match waiting.pop() {
+                Some(node) => next = node,
+                None => return,
             }
         }
     }
 
+    #[inline]
     fn applies(&self, rule: &Rule, key: &FlowKey) -> bool {
         run(&self.words, rule.start, rule.end)
             .iter()
             .all(|part| key.word(usize::from(part.word)) & part.mask == part.value)
     }
 
+    #[inline]
     fn child(&self, value: u64, log: u8, start: u32) -> u32 {
         let mut at = home(value, log);
         // A free slot ends the search; there always is one.

@@ -11,7 +11,7 @@ mod classifier;
 mod conjunction;
 
 use crate::flow::{Action, Flow, Match};
-use classifier::{Classifier, Entry, Hits};
+use classifier::{Classifier, Entry, Hit, Top};
 use flowproof_packet::FlowKey;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHasher};
 use smallvec::SmallVec;
@@ -207,7 +207,7 @@ impl Tables {
         let mut found = if index.has_conjunctions {
             conjunction::lookup(self, index, key, tie)
         } else {
-            self.best(self.highest(index, key), tie)
+            self.highest(index, key, tie)
         };
         if !index.opaque.is_empty() {
             found.opaque = self.decisive_opaque(index, key, &found);
@@ -228,7 +228,7 @@ impl Tables {
         flows.filter(move |(_, flow)| flow.matching.matches(key) && flow.opaque_match.is_empty())
     }
 
-    fn resolve(&self, hits: &Hits) -> Matching<'_> {
+    fn resolve(&self, hits: &[Hit]) -> Matching<'_> {
         hits.iter().filter_map(|(_, id)| Some((*id, self.flow(*id)?))).collect()
     }
 
@@ -240,17 +240,18 @@ impl Tables {
         }
     }
 
-    /// The matching flows of the highest priority that any has.
-    fn highest<'t>(&'t self, index: &'t Index, key: &FlowKey) -> Matching<'t> {
-        match self.search {
-            Search::Compiled => self.resolve(&self.compiled(index).top(key)),
-            Search::Scan => {
-                let mut all = self.scan(index, key);
-                let Some((id, first)) = all.next() else { return Matching::new() };
-                let equal = all.take_while(|(_, flow)| flow.priority == first.priority);
-                std::iter::once((id, first)).chain(equal).collect()
-            }
+    /// The lookup in a table without conjunctions.
+    fn highest(&self, index: &Index, key: &FlowKey, tie: TieBreak) -> Lookup {
+        if self.search == Search::Scan {
+            return self.best(self.scan(index, key), tie);
         }
+        let Top { one, mut others } = self.compiled(index).top(key);
+        if others.is_empty() {
+            return Lookup { flow: one.map(|(_, id)| id), ..Lookup::default() };
+        }
+        others.extend(one);
+        others.sort_unstable_by_key(|(_, id)| *id);
+        self.best(self.resolve(&others), tie)
     }
 
     /// The winner among flows that are sorted by falling priority.

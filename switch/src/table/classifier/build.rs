@@ -79,9 +79,11 @@ struct Builder {
 impl Classifier {
     /// Compiles flows that are sorted by falling priority, then by age.
     pub(in crate::table) fn new(mut flows: Vec<Entry<'_>>) -> Self {
-        let mut builder = Builder { done: Self::default(), tested: [0; WORDS], values: Vec::new() };
-        builder.group(&mut flows, 0);
-        builder.done
+        let done =
+            Self { root: NONE, nodes: Vec::new(), slots: Vec::new(), rules: Vec::new(), words: Vec::new() };
+        let mut builder = Builder { done, tested: [0; WORDS], values: Vec::new() };
+        let root = builder.group(&mut flows, 0);
+        Self { root, ..builder.done }
     }
 }
 
