@@ -5,9 +5,26 @@
 
 use flowproof_packet::{
     Field, FlowKey,
-    key::{MaskedWord, low_bits, masked_words},
+    key::{MaskedWord, WORDS, low_bits, masked_words},
 };
 use smallvec::SmallVec;
+
+/// All bits of some fields, by word of the key: whether a match looks at any of them is one pass over its words.
+#[derive(Clone, Debug)]
+pub(crate) struct Bits([u64; WORDS]);
+
+impl Bits {
+    /// The bits of these fields.
+    pub(crate) fn of(fields: &[Field]) -> Self {
+        let mut words = [0; WORDS];
+        for part in fields.iter().flat_map(|field| masked_words(*field, 0, u128::MAX)) {
+            if let Some(word) = words.get_mut(usize::from(part.word)) {
+                *word |= part.mask;
+            }
+        }
+        Self(words)
+    }
+}
 
 /// The bits a flow wants, sparse by word.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +37,13 @@ impl Match {
     #[must_use]
     pub fn words(&self) -> &[MaskedWord] {
         &self.words
+    }
+
+    /// Whether any of these bits is matched.
+    pub(crate) fn looks_at_any(&self, bits: &Bits) -> bool {
+        self.words
+            .iter()
+            .any(|part| part.mask & bits.0.get(usize::from(part.word)).copied().unwrap_or(0) != 0)
     }
 
     /// Whether the key has all the wanted bits.
@@ -58,27 +82,23 @@ impl Match {
 
     /// Replaces the bits of `field` by `value/mask`; an empty mask removes it from the match.
     pub fn set(&mut self, field: Field, value: u128, mask: u128) {
+        let mut wanted = masked_words(field, value, mask).peekable();
         for full in masked_words(field, 0, u128::MAX) {
-            if let Ok(at) = self.words.binary_search_by_key(&full.word, |part| part.word) {
-                let keep = !full.mask;
-                if let Some(part) = self.words.get_mut(at) {
-                    part.mask &= keep;
-                    part.value &= keep;
-                }
-            }
-        }
-        for new in masked_words(field, value, mask) {
-            match self.words.binary_search_by_key(&new.word, |part| part.word) {
-                Ok(at) => {
-                    if let Some(part) = self.words.get_mut(at) {
-                        part.mask |= new.mask;
-                        part.value |= new.value;
+            let new = wanted.next_if(|part| part.word == full.word);
+            let at = self.words.iter().position(|part| part.word >= full.word).unwrap_or(self.words.len());
+            match (self.words.get_mut(at).filter(|part| part.word == full.word), new) {
+                (Some(part), new) => {
+                    let (value, mask) = new.map_or((0, 0), |new| (new.value, new.mask));
+                    part.mask = part.mask & !full.mask | mask;
+                    part.value = part.value & !full.mask | value;
+                    if part.mask == 0 {
+                        self.words.remove(at);
                     }
                 }
-                Err(at) => self.words.insert(at, new),
+                (None, Some(new)) => self.words.insert(at, new),
+                (None, None) => {}
             }
         }
-        self.words.retain(|part| part.mask != 0);
     }
 }
 

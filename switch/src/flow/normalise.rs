@@ -4,10 +4,11 @@
 //!
 //! Source: ovs-fields(7), "Prerequisites"; experiments with `ovs-ofctl parse-flows` 3.1.
 
-use super::Match;
 use super::names::{ethertype as eth, ipproto};
+use super::{Match, matching::Bits};
 use flowproof_packet::Field;
 use smallvec::SmallVec;
+use std::sync::LazyLock;
 
 /// The protocol a match is about, as far as its exact fields tell.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +106,10 @@ const RULES: &[Rule] = &[
     ),
 ];
 
+/// The bits of each row's fields.
+static BITS: LazyLock<Vec<Bits>> =
+    LazyLock::new(|| RULES.iter().map(|(_, fields)| Bits::of(fields)).collect());
+
 /// ICMP type and code are eight bits: the upper halves of their sixteen are zero in every packet.
 fn narrow_icmp(matching: &mut Match, layers: Layers) {
     if !(layers.is_icmp6() || layers.dl_type == eth::IP && layers.nw_proto == ipproto::ICMP) {
@@ -122,7 +127,10 @@ fn narrow_icmp(matching: &mut Match, layers: Layers) {
 pub fn normalise(matching: &mut Match) -> SmallVec<[Field; 2]> {
     let layers = Layers::of(matching);
     let mut dropped = SmallVec::new();
-    for (_, fields) in RULES.iter().filter(|(keep, _)| !keep(layers)) {
+    for ((keep, fields), bits) in RULES.iter().zip(BITS.iter()) {
+        if !matching.looks_at_any(bits) || keep(layers) {
+            continue;
+        }
         for field in *fields {
             if matching.looks_at(*field) {
                 matching.set(*field, 0, 0);

@@ -15,6 +15,7 @@ use super::{ct, instructions};
 use crate::flow::ast::SetForm;
 use crate::flow::{Action, Conjunction, Subfield, names};
 use flowproof_packet::{Field, Maskable, PortNo, key::low_bits, port};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// What actions are read with.
@@ -53,7 +54,8 @@ pub(crate) fn actions<'a>(
     if depth >= MAX_DEPTH {
         return fault(text, "actions nest too deeply");
     }
-    let mut found = Vec::new();
+    // Counted before it is kept: lists are many and short.
+    let mut found: SmallVec<[Action; 6]> = SmallVec::new();
     let mut drop = None;
     let mut reader = Reader { names, context, outer, depth };
     for item in Items::of(text) {
@@ -69,7 +71,7 @@ pub(crate) fn actions<'a>(
         return fault(drop.whole, "`drop` must not be accompanied by any other action");
     }
     instructions::order(&found, outer, text)?;
-    Ok(found)
+    Ok(found.into_vec())
 }
 
 /// A table's number or name; 255 means none.

@@ -3,10 +3,11 @@
 use super::action::Names;
 use super::fault::Fault;
 use super::line::{NO_ACTIONS, flow, split_actions};
-use super::{ParseOptions, PortNames};
+use super::{ParseOptions, PortNames, parallel};
 use crate::flow::lint::Lint;
 use crate::flow::names::word;
 use crate::flow::{Flow, Span};
+use memchr::{memchr, memchr_iter};
 use std::fmt;
 use std::io::{self, Read};
 
@@ -100,14 +101,19 @@ fn quote(text: &str) -> String {
 }
 
 /// The part of a line before a comment.
-fn without_comment(text: &str) -> &str {
-    text.split('#').next().unwrap_or(text)
+pub(super) fn without_comment(text: &str) -> &str {
+    memchr(b'#', text.as_bytes()).and_then(|at| text.get(..at)).unwrap_or(text)
 }
 
 /// `NXST_FLOW reply (xid=0x4):` and its kin.
-fn is_header(text: &str) -> bool {
-    let word = text.split(' ').next().unwrap_or("");
-    matches!(word, "NXST_FLOW" | "OFPST_FLOW") && text.contains("reply")
+pub(super) fn is_header(text: &str) -> bool {
+    let after = text.strip_prefix("NXST_FLOW").or_else(|| text.strip_prefix("OFPST_FLOW"));
+    after.is_some_and(|after| (after.is_empty() || after.starts_with(' ')) && text.contains("reply"))
+}
+
+/// The place of a flow that is not wrapped.
+pub(super) const fn span(line: u32, start: usize, text: &str) -> Span {
+    Span { line, start, end: start + text.len() }
 }
 
 /// Whether the line begins as a flow does: a keyword with a value.
@@ -189,8 +195,7 @@ impl<'a> Reader<'_, 'a> {
         let era = self.options.era;
         match flow(line.text, self.names(), era) {
             Ok((flow, kinds)) => {
-                let span = Span { line: line.number, start: line.start, end: line.start + line.text.len() };
-                self.add(flow, kinds, span);
+                self.add(flow, kinds, span(line.number, line.start, line.text));
             }
             Err(fault) => self.fail(line, line.text, &fault),
         }
@@ -286,14 +291,23 @@ pub fn parse_flows(text: &str, options: &ParseOptions) -> Result<FlowFile, Parse
 /// # Errors
 /// Everything that is wrong with them, up to a limit.
 pub fn parse_bytes(bytes: &[u8], options: &ParseOptions) -> Result<FlowFile, ParseErrors> {
+    parallel::read(bytes, options).map_or_else(|| line_by_line(bytes, options), Ok)
+}
+
+/// [`parse_bytes`] for any input: one line after the other.
+pub(super) fn line_by_line(bytes: &[u8], options: &ParseOptions) -> Result<FlowFile, ParseErrors> {
     let errors = ParseErrors { errors: Vec::new(), truncated: false, try_lenient: false };
     let mut reader = Reader { options, file: FlowFile::default(), errors, wrapped: None };
     let (mut start, mut number) = (0, 0_u32);
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
+    let ends = memchr_iter(b'\n', bytes).map(|at| at + 1);
+    for end in ends.chain([bytes.len()]) {
+        let Some(line) = bytes.get(start..end).filter(|line| !line.is_empty()) else { continue };
         number = number.saturating_add(1);
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         match std::str::from_utf8(text) {
-            Ok(text) if text.len() <= MAX_LINE && !text.contains('\0') => reader.line(number, start, text),
+            Ok(text) if text.len() <= MAX_LINE && memchr(0, text.as_bytes()).is_none() => {
+                reader.line(number, start, text)
+            }
             _ => reader.refuse_line(number, text),
         }
         if reader.is_full() {

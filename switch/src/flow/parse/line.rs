@@ -11,12 +11,14 @@ use super::protocols::Protocols;
 use super::value::{Masked, fitting, number};
 use super::{Era, PortNames};
 use crate::flow::lint::LintKind;
+use crate::flow::matching::Bits;
 use crate::flow::names::{Meta, Word, ethertype, is_tun_metadata, word};
 use crate::flow::normalise::normalise;
 use crate::flow::{Action, Flow, Match, print};
 use flowproof_packet::Field;
+use memchr::memmem::Finder;
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 /// Priority of a flow that names none.
 pub(crate) const DEFAULT_PRIORITY: u16 = 32768;
@@ -26,7 +28,8 @@ pub(crate) type Kinds = SmallVec<[LintKind; 1]>;
 
 /// Splits a line at `actions=`, `action=` and what else starts with `action` and goes on to `=`.
 pub(crate) fn split_actions(text: &str) -> Option<(&str, &str)> {
-    let (matching, rest) = text.split_at_checked(text.find("action")?)?;
+    static ACTION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("action"));
+    let (matching, rest) = text.split_at_checked(ACTION.find(text.as_bytes())?)?;
     let (_, actions) = rest.split_once('=')?;
     Some((matching, actions))
 }
@@ -158,9 +161,14 @@ fn widened(flow: &mut Flow, written: &str, kinds: &mut Kinds) {
     }
 }
 
-/// The fields that no version of OpenFlow can carry.
-fn unsendable(field: Field) -> bool {
-    Protocols::of_field(field).is_empty()
+/// The fields that no version of OpenFlow can carry; see [`Protocols::of_field`].
+const UNSENDABLE: [Field; 3] = [Field::SkbPriority, Field::TunTtl, Field::TunTos];
+static UNSENDABLE_BITS: LazyLock<Bits> = LazyLock::new(|| Bits::of(&UNSENDABLE));
+
+/// The first of some fields that a match looks at.
+fn first_of(fields: &[Field], bits: &Bits, matching: &Match) -> Option<Field> {
+    let mut looked_at = fields.iter().filter(|field| matching.looks_at(**field));
+    matching.looks_at_any(bits).then(|| looked_at.next()).flatten().copied()
 }
 
 /// Reads one flow.
@@ -174,30 +182,27 @@ pub(crate) fn flow<'a>(text: &'a str, names: Names<'_>, era: Era) -> Parsed<'a, 
         protocols: Protocols::ANY,
         kinds: Kinds::new(),
     };
+    let (mut matching, mut opaque) = (Match::default(), Vec::new());
     for item in Items::of(head) {
-        let mut matching = std::mem::take(&mut draft.flow.matching);
-        let mut opaque = std::mem::take(&mut draft.flow.opaque_match);
         let kept = match_item(&mut matching, &mut opaque, item, names.ports, |which| {
             meta(&mut draft, which, item, names)
         })?;
-        draft.flow.matching = matching;
-        draft.flow.opaque_match = opaque;
         if kept == Kept::LowBits {
             draft.kinds.push(LintKind::Truncated { text: item.whole.to_owned() });
         }
     }
     let Draft { mut flow, table, protocols, mut kinds } = draft;
-    for field in [Field::SkbPriority, Field::TunTtl, Field::TunTos] {
-        if unsendable(field) && flow.matching.looks_at(field) {
-            return fault(head, format!("no version of OpenFlow can match {}", field.spec().name));
-        }
+    (flow.matching, flow.opaque_match) = (matching, opaque);
+    if let Some(field) = first_of(&UNSENDABLE, &UNSENDABLE_BITS, &flow.matching) {
+        return fault(head, format!("no version of OpenFlow can match {}", field.spec().name));
     }
     flow.table = table.unwrap_or(0);
     // The checks see the match as written, before its normalisation.
     let headers = Headers::of(&flow.matching);
     widened(&mut flow, head, &mut kinds);
-    for field in CONNECTION.iter().filter(|field| flow.matching.looks_at(**field)) {
-        if !headers.has(*field) {
+    if flow.matching.looks_at_any(&CONNECTION_BITS) {
+        let mut looked_at = CONNECTION.iter().filter(|field| flow.matching.looks_at(**field));
+        if let Some(field) = looked_at.find(|field| !headers.has(**field)) {
             return fault(head, format!("the match lacks the prerequisites of {}", field.spec().name));
         }
     }
@@ -223,6 +228,8 @@ const CONNECTION: &[Field] = &[
     Field::CtTpSrc,
     Field::CtTpDst,
 ];
+
+static CONNECTION_BITS: LazyLock<Bits> = LazyLock::new(|| Bits::of(CONNECTION));
 
 /// What a line without actions is told.
 pub(crate) const NO_ACTIONS: &str = "must specify an action";

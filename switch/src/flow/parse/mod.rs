@@ -17,6 +17,7 @@ mod line;
 mod matches;
 mod nat;
 mod opaque;
+mod parallel;
 mod protocols;
 mod select;
 mod subfield;

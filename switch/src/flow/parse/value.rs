@@ -29,12 +29,20 @@ pub(crate) fn number_prefix(text: &str) -> Option<(u128, &str)> {
         None if digits.starts_with('0') => (8, digits),
         None => (10, digits),
     };
-    let end = body.bytes().position(|b| !(b as char).is_digit(radix)).unwrap_or(body.len());
-    let (body, rest) = body.split_at_checked(end)?;
-    if body.is_empty() {
-        return None;
+    let mut short = 0_u64;
+    let digit = |b: u8| (b as char).to_digit(radix);
+    let mut end = 0;
+    for digit in body.bytes().map_while(digit) {
+        short = short.wrapping_mul(u64::from(radix)).wrapping_add(u64::from(digit));
+        end += 1;
     }
-    let value = u128::from_str_radix(body, radix).ok()?;
+    let (body, rest) = body.split_at_checked(end)?;
+    let value = match body.len() {
+        0 => return None,
+        // Sixteen digits fit 64 bits in any of the bases.
+        1..=16 => u128::from(short),
+        _ => u128::from_str_radix(body, radix).ok()?,
+    };
     let value = if negative { u128::from(u64::try_from(value).ok()?.wrapping_neg()) } else { value };
     Some((value, rest))
 }
