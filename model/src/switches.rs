@@ -179,6 +179,17 @@ impl Switches {
             ..Self::default()
         }
     }
+
+    /// What the layout `strict` does otherwise than the words of the API say, for the better where it can.
+    #[must_use]
+    pub fn strict() -> Self {
+        Self {
+            dhcp_server: DhcpServer::Strict,
+            revocation: Revocation::AtOnce,
+            stateless: StatelessGroups::TreatedAsStateful,
+            ..Self::default()
+        }
+    }
 }
 
 impl fmt::Display for Switches {
