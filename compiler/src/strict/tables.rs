@@ -34,6 +34,8 @@ const V6: Ethertype = Ethertype::Ipv6;
 const PORT_REGISTER: Want = Want::Is(Field::Reg5, Value::Ofport);
 const NETWORK_REGISTER: Want = Want::Is(Field::Reg6, Value::Vlan);
 const FROM_PORT: Want = Want::Is(Field::InPort, Value::Ofport);
+/// Tagged with VLAN 0: the tag carries a priority only (IEEE 802.1Q).
+const NO_VLAN: Want = Want::Vlan(Value::Const(0));
 const TO_MAC: Want = Want::Is(Field::DlDst, Value::Mac);
 const FROM_MAC: Want = Want::Is(Field::DlSrc, Value::Mac);
 const ARP: Want = Want::Is(Field::DlType, Value::Const(ethertype::ARP as u128));
@@ -142,6 +144,13 @@ pub(super) const FILTERED: &[Row] = &[
         &[LOAD_PORT, LOAD_NETWORK, Do::To(SENDER)],
         "what it sends, without a VLAN tag",
     ),
+    row(
+        (CLASSIFY, 100),
+        &[],
+        &[FROM_PORT, NO_VLAN],
+        &[Do::StripVlan, LOAD_PORT, LOAD_NETWORK, Do::To(SENDER)],
+        "what it sends with a priority and no VLAN",
+    ),
     row((CLASSIFY, 99), &[], &[FROM_PORT], &[], "what it sends with a VLAN tag"),
     row(
         (CLASSIFY, 90),
@@ -172,10 +181,10 @@ pub(super) const FILTERED: &[Row] = &[
     ),
     row(
         (PROBE, 100),
-        &[Each::PairMac(V4)],
+        &[Each::OwnMac],
         &[ARP, PORT_REGISTER, FROM_MAC, SENDER_HARDWARE],
         &[Do::To(FORWARD)],
-        "ARP probe with a MAC of its own",
+        "ARP probe with its own MAC",
     ),
     row(
         (SENDER, 95),
@@ -207,14 +216,14 @@ pub(super) const FILTERED: &[Row] = &[
     ),
     row(
         (SENDER, 95),
-        &[Each::Mac, Each::Number(&[135])],
+        &[Each::OwnMac, Each::Number(&[135])],
         &[Want::Icmpv6Type, CODE_ZERO, PORT_REGISTER, FROM_PORT, FROM_MAC, UNADDRESSED],
         &[Do::To(ND_TARGET)],
         "duplicate address detection",
     ),
     row(
         (SENDER, 95),
-        &[Each::Mac, Each::Number(&[131, 132, 143])],
+        &[Each::OwnMac, Each::Number(&[131, 132, 143])],
         &[Want::Icmpv6Type, PORT_REGISTER, FROM_PORT, FROM_MAC, UNADDRESSED],
         &[Do::To(FORWARD)],
         "MLD before it has an address",
@@ -333,6 +342,13 @@ pub(super) const UNFILTERED: &[Row] = &[
         &[FROM_PORT, Want::Untagged],
         &[LOAD_PORT, LOAD_NETWORK, Do::To(FORWARD)],
         "what it sends, unfiltered",
+    ),
+    row(
+        (CLASSIFY, 100),
+        &[],
+        &[FROM_PORT, NO_VLAN],
+        &[Do::StripVlan, LOAD_PORT, LOAD_NETWORK, Do::To(FORWARD)],
+        "what it sends with a priority and no VLAN, unfiltered",
     ),
     row((CLASSIFY, 99), &[], &[FROM_PORT], &[], "what it sends with a VLAN tag"),
     row(

@@ -6,6 +6,7 @@
 
 use super::{
     encode::{Admission, Standing, Words},
+    follow::{self, Following},
     question::{self, Theorem, Way},
     site::{Entrance, Site, Target},
 };
@@ -21,16 +22,22 @@ use crate::{
     symkey::Form,
     vars,
 };
+use flowproof_model::{
+    policy::{Direction, Port},
+    switches::Revocation,
+};
 use flowproof_packet::Field;
 use flowproof_switch::{
     conntrack::{Profile, state},
     flow::Match,
 };
+use std::collections::BTreeMap;
 
 const NODE_LIMIT: usize = 16_000_000;
 /// Ways out of the tables to try before a refutation counts as not shown reachable.
 const ATTEMPTS: usize = 48;
-const STANDINGS: [Standing; 4] = [Standing::ByRule, Standing::Follows, Standing::Revoked, Standing::Invalid];
+pub(crate) const STANDINGS: [Standing; 4] =
+    [Standing::ByRule, Standing::Follows, Standing::Revoked, Standing::Invalid];
 
 /// What a theorem comes to on one way, under one profile.
 #[derive(Debug)]
@@ -41,6 +48,13 @@ pub struct Answer {
     pub witnesses: Vec<Found>,
     /// What is not modelled and could deliver or withhold such frames.
     pub opaque: Option<String>,
+}
+
+/// What may be sent and received after an answer of connection tracking.
+struct Permitted {
+    answered: Bdd,
+    sends: Bdd,
+    receives: Bdd,
 }
 
 /// All frames of one entrance through the tables.
@@ -117,11 +131,7 @@ impl<'a> Judge<'a> {
 
     fn sound(&mut self, answer: &mut Answer, way: &Way<'_>, form: Form, run: &Yield<Bdd>) {
         let class = question::addressed(self.site, way, false).to_set(&mut self.sets);
-        let words = self.words();
-        let admitted = STANDINGS.map(|standing| {
-            let (sends, receives) = question::admissions(words, way, standing);
-            [sends, receives].map(|Admission { may, .. }| may.to_set(&mut self.sets))
-        });
+        let mut permitted: BTreeMap<u16, Vec<Permitted>> = BTreeMap::new();
         for event in &run.events {
             let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
             let left = self.sets.and(left, class);
@@ -134,14 +144,17 @@ impl<'a> Judge<'a> {
             }
             let arrived = self.arrives(event, left, way.target);
             let mut wrong = self.sets.none();
-            for (standing, [sends, receives]) in STANDINGS.into_iter().zip(admitted) {
-                let standing = self.standing(standing, event.recirculations);
-                let sent_wrongly = self.sets.minus(left, sends);
-                let received_wrongly = self.sets.minus(arrived, receives);
+            let recirculations = event.recirculations;
+            let known =
+                permitted.entry(recirculations).or_insert_with(|| self.permitted(way, recirculations));
+            for Permitted { answered, sends, receives } in known {
+                let sent_wrongly = self.sets.minus(left, *sends);
+                let received_wrongly = self.sets.minus(arrived, *receives);
                 let wrongly = self.sets.or(sent_wrongly, received_wrongly);
-                let wrongly = self.sets.and(wrongly, standing);
+                let wrongly = self.sets.and(wrongly, *answered);
                 wrong = self.sets.or(wrong, wrongly);
             }
+            wrong = self.plausibly(wrong, recirculations);
             let right = self.sets.minus(arrived, wrong);
             self.keep(&mut answer.violations, form, event, wrong);
             self.keep(&mut answer.witnesses, form, event, right);
@@ -165,6 +178,7 @@ impl<'a> Judge<'a> {
             let legal = symbolic::legal_answers(&mut self.sets, profile, form, depth);
             missing = self.sets.and(missing, legal);
         }
+        missing = self.plausibly(missing, depths);
         let wanted = missing;
         for event in &run.events {
             let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
@@ -193,6 +207,13 @@ impl<'a> Judge<'a> {
         let mut all = self.sets.none();
         for standing in STANDINGS {
             let must = question::required(words, way, standing, form, profile).to_set(&mut self.sets);
+            if self.is_at_once() && matches!(standing, Standing::Follows | Standing::Revoked) {
+                if standing == Standing::Follows {
+                    let following = self.required_to_follow(way, form, profile, must);
+                    all = self.sets.or(all, following);
+                }
+                continue;
+            }
             let answered = self.standing(standing, 1);
             let mut must = self.sets.and(must, answered);
             if standing == Standing::Invalid {
@@ -203,39 +224,92 @@ impl<'a> Judge<'a> {
         all
     }
 
+    /// Whether connections last only while the rules admit them.
+    const fn is_at_once(&self) -> bool {
+        matches!(self.site.switches.revocation, Revocation::AtOnce)
+    }
+
+    /// What may be sent and received, by what connection tracking answered last.
+    fn permitted(&mut self, way: &Way<'_>, recirculations: u16) -> Vec<Permitted> {
+        let words = self.words();
+        let mut may = |standing| {
+            let (sends, receives) = question::admissions(words, way, standing);
+            (sends.may.to_set(&mut self.sets), receives.may.to_set(&mut self.sets))
+        };
+        let said = STANDINGS.map(|standing| (standing, may(standing)));
+        let without_rule = may(Standing::Revoked);
+        let mut all = Vec::new();
+        for (standing, (sends, receives)) in said {
+            match (self.is_at_once(), standing, recirculations.checked_sub(1)) {
+                (true, Standing::Revoked, _) | (true, Standing::Follows, None) => {}
+                (true, Standing::Follows, Some(depth)) => {
+                    for following in Following::ALL {
+                        let (sent, received) = self.ends(following, way, depth, true);
+                        let sent = self.sets.or(sent, without_rule.0);
+                        let received = self.sets.or(received, without_rule.1);
+                        all.push(Permitted {
+                            answered: following.answered(&mut self.sets, depth),
+                            sends: self.sets.and(sends, sent),
+                            receives: self.sets.and(receives, received),
+                        });
+                    }
+                }
+                _ => {
+                    all.push(Permitted { answered: self.standing(standing, recirculations), sends, receives })
+                }
+            }
+        }
+        all
+    }
+
+    /// What both ends admit of what follows connections that the rules admit now.
+    fn ends(&mut self, following: Following, way: &Way<'_>, depth: u16, all_rules: bool) -> (Bdd, Bdd) {
+        let words = self.words();
+        let mut end = |port: Option<&Port>, direction| match port.filter(|port| port.is_filtered()) {
+            Some(port) => following.admitted(&mut self.sets, words, (port, direction), depth, all_rules),
+            None => self.sets.all(),
+        };
+        (end(way.sender, Direction::Egress), end(way.receiver.map(|(port, _)| port), Direction::Ingress))
+    }
+
+    /// Of what has to be delivered of any connection, what has to be of those that the rules admit now.
+    fn required_to_follow(&mut self, way: &Way<'_>, form: Form, profile: Profile, must: Bdd) -> Bdd {
+        let (sends, receives) = question::admissions(self.words(), way, Standing::Revoked);
+        let whole = form == Form::Whole;
+        let mut without_rule = |admission: Admission| {
+            if whole { admission.must.to_set(&mut self.sets) } else { self.sets.none() }
+        };
+        let without_rule = (without_rule(sends), without_rule(receives));
+        let mut all = self.sets.none();
+        for following in Following::ALL {
+            let (sent, received) = self.ends(following, way, 0, whole || profile.reassembles());
+            let sent = self.sets.or(sent, without_rule.0);
+            let received = self.sets.or(received, without_rule.1);
+            let answered = following.answered(&mut self.sets, 0);
+            let both = self.sets.and(sent, received);
+            let both = self.sets.and(both, answered);
+            let both = self.sets.and(both, must);
+            all = self.sets.or(all, both);
+        }
+        all
+    }
+
+    /// Those of `packets` that connection tracking can have answered so for.
+    fn plausibly(&mut self, packets: Bdd, recirculations: u16) -> Bdd {
+        (0..recirculations).fold(packets, |packets, depth| {
+            let plausible = follow::plausible(&mut self.sets, depth);
+            self.sets.and(packets, plausible)
+        })
+    }
+
     fn keep(&mut self, into: &mut Vec<Found>, form: Form, event: &Event<Bdd>, packets: Bdd) {
         if !self.sets.is_empty(packets) {
             into.push(Found { form, event: Event { packets, ..event.clone() } });
         }
     }
 
-    /// The answers of connection tracking, `recirculations` of them, that give a packet this standing.
     fn standing(&mut self, standing: Standing, recirculations: u16) -> Bdd {
-        let Some(depth) = recirculations.checked_sub(1) else {
-            return if standing == Standing::ByRule { self.sets.all() } else { self.sets.none() };
-        };
-        let mut cube = |flags: &[(u32, bool)]| {
-            let bit =
-                |flag: u32| vars::tracked(depth, Field::CtState).rev().nth(flag.trailing_zeros() as usize);
-            let literals: Vec<Literal> =
-                flags.iter().filter_map(|(flag, on)| Some((bit(*flag)?, *on))).collect();
-            self.sets.cube(&literals)
-        };
-        let invalid = cube(&[(state::INV, true)]);
-        let reply = cube(&[(state::EST, true), (state::RPL, true), (state::INV, false)]);
-        let related = cube(&[(state::REL, true), (state::INV, false)]);
-        let unmarked: Vec<Literal> = vars::tracked(depth, Field::CtMark).map(|var| (var, false)).collect();
-        let unmarked = self.sets.cube(&unmarked);
-        let follows = self.sets.or(reply, related);
-        match standing {
-            Standing::Invalid => invalid,
-            Standing::Follows => self.sets.and(follows, unmarked),
-            Standing::Revoked => self.sets.minus(follows, unmarked),
-            Standing::ByRule => {
-                let other = self.sets.or(invalid, follows);
-                self.sets.not(other)
-            }
-        }
+        answered(&mut self.sets, standing, recirculations)
     }
 
     /// Those of `packets` that an event may bring to the target. `NORMAL` brings a frame to every port of its VLAN.
@@ -312,6 +386,33 @@ impl<'a> Judge<'a> {
         let recirculations = found.event.recirculations;
         let choice = familiar::choose(&mut self.sets, packets, found.form, wishes, recirculations)?;
         Some((choice, recirculations == 0))
+    }
+}
+
+/// The answers of connection tracking, `recirculations` of them, that give a packet this standing.
+pub(crate) fn answered<S: PacketSets>(sets: &mut S, standing: Standing, recirculations: u16) -> S::Set {
+    let Some(depth) = recirculations.checked_sub(1) else {
+        return if standing == Standing::ByRule { sets.all() } else { sets.none() };
+    };
+    let mut cube = |flags: &[(u32, bool)]| {
+        let bit = |flag: u32| vars::tracked(depth, Field::CtState).rev().nth(flag.trailing_zeros() as usize);
+        let literals: Vec<Literal> = flags.iter().filter_map(|(flag, on)| Some((bit(*flag)?, *on))).collect();
+        sets.cube(&literals)
+    };
+    let invalid = cube(&[(state::INV, true)]);
+    let reply = cube(&[(state::EST, true), (state::RPL, true), (state::INV, false)]);
+    let related = cube(&[(state::REL, true), (state::INV, false)]);
+    let unmarked: Vec<Literal> = vars::tracked(depth, Field::CtMark).map(|var| (var, false)).collect();
+    let unmarked = sets.cube(&unmarked);
+    let follows = sets.or(reply, related);
+    match standing {
+        Standing::Invalid => invalid,
+        Standing::Follows => sets.and(follows, unmarked),
+        Standing::Revoked => sets.minus(follows, unmarked),
+        Standing::ByRule => {
+            let other = sets.or(invalid, follows);
+            sets.not(other)
+        }
     }
 }
 

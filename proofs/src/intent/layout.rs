@@ -20,7 +20,8 @@ pub struct Recognised {
 pub fn switches(layout: Layout) -> Switches {
     match layout {
         Layout::Mitaka => Switches::mitaka(),
-        Layout::Neutron | Layout::Strict => Switches::neutron(),
+        Layout::Neutron => Switches::neutron(),
+        Layout::Strict => Switches::strict(),
     }
 }
 

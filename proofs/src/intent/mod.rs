@@ -1,7 +1,8 @@
 //! Section D: tables and intent agree, on one pass through the tables.
 //!
 //! [`encode`] says what the intent means, as predicates; [`question`] which frames are asked about, from where to where;
-//! [`judge`] asks the decision diagrams, and [`replay`] holds what they answer against interpreter and reference model.
+//! [`judge`] asks the decision diagrams
+//! (with `follow`, where connections last only as long as the rules admit them), and [`replay`] holds what they answer against interpreter and reference model.
 //! What is asked about a port: all it sends, and what it receives from senders that are not filtered ports here
 //! themselves, in every connection state a datapath may report.
 //!
@@ -11,6 +12,7 @@
 
 pub mod check;
 pub mod encode;
+mod follow;
 pub mod judge;
 pub mod layout;
 pub mod question;

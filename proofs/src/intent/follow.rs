@@ -1,0 +1,167 @@
+//! Replies and errors where they pass by what the rules say *now* of the first packet of their connection.
+//!
+//! That is the policy switch `revocation: at-once`. A reply is its connection's first packet with the ends exchanged,
+//! but for ICMP, whose types connection tracking remembers; of what an error is about, connection tracking gives all
+//! of it (`ct_nw_src` and its kin). Each end is held to its own rules: those of ingress for what was sent to it, those of
+//! egress for what it sent. Deliberately absent: a member that is known by its MAC only, of whose connections errors are
+//! never admitted; who the ends of the connection were if an error comes from somebody else.
+//!
+//! Source: ovs-fields(7), connection tracking; experiments with Open vSwitch 3.1.
+
+use super::encode::Words;
+use crate::{
+    predicate::Predicate,
+    set::{Literal, PacketSets},
+    vars::{self, Var},
+};
+use flowproof_model::policy::{Direction, IcmpMatch, Port, Protocol, Rule};
+use flowproof_packet::Field;
+use flowproof_switch::conntrack::state;
+
+/// How a packet follows a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Following {
+    /// It answers.
+    Reply,
+    /// It is an error about what the connection's opener sent, and goes back to it.
+    ErrorBack,
+    /// It is an error about an answer.
+    ErrorForth,
+}
+
+impl Following {
+    pub(crate) const ALL: [Self; 3] = [Self::Reply, Self::ErrorBack, Self::ErrorForth];
+
+    /// The answers of the `ct()` at nesting `depth` that give a packet this standing.
+    pub(crate) fn answered<S: PacketSets>(self, sets: &mut S, depth: u16) -> S::Set {
+        let flags = match self {
+            Self::Reply => [(state::EST, true), (state::REL, false), (state::RPL, true)],
+            Self::ErrorBack => [(state::EST, false), (state::REL, true), (state::RPL, true)],
+            Self::ErrorForth => [(state::EST, false), (state::REL, true), (state::RPL, false)],
+        };
+        sets.cube(&flags.map(|(flag, on)| (bit(depth, flag), on)))
+    }
+
+    /// Which rules of an end speak of the connection's first packet: the end that sends (egress) or receives (ingress)
+    /// what follows it.
+    const fn rules(self, end: Direction) -> Direction {
+        match (self, end) {
+            (Self::Reply | Self::ErrorBack, Direction::Egress) | (Self::ErrorForth, Direction::Ingress) => {
+                Direction::Ingress
+            }
+            (Self::Reply | Self::ErrorBack, Direction::Ingress) | (Self::ErrorForth, Direction::Egress) => {
+                Direction::Egress
+            }
+        }
+    }
+
+    /// Where a field of the first packet is to be seen.
+    fn place(self, depth: u16, icmp: bool, field: Field) -> Option<Vec<Var>> {
+        let sent = |field| Some(vars::sent(field).collect());
+        let tracked = |field| Some(vars::tracked(depth, field).collect());
+        match (self, field) {
+            (_, Field::DlType) | (Self::Reply, Field::NwProto) => sent(field),
+            (Self::Reply, Field::NwSrc) => sent(Field::NwDst),
+            (Self::Reply, Field::NwDst) => sent(Field::NwSrc),
+            (Self::Reply, Field::Ipv6Src) => sent(Field::Ipv6Dst),
+            (Self::Reply, Field::Ipv6Dst) => sent(Field::Ipv6Src),
+            (Self::Reply, Field::DlSrc) => sent(Field::DlDst),
+            (Self::Reply, Field::DlDst) => sent(Field::DlSrc),
+            (Self::Reply, Field::TcpSrc) if !icmp => sent(Field::TcpDst),
+            (Self::Reply, Field::TcpDst) if !icmp => sent(Field::TcpSrc),
+            (_, Field::TcpSrc) => tracked(Field::CtTpSrc),
+            (_, Field::TcpDst) => tracked(Field::CtTpDst),
+            (_, Field::NwProto) => tracked(Field::CtNwProto),
+            (_, Field::NwSrc) => tracked(Field::CtNwSrc),
+            (_, Field::NwDst) => tracked(Field::CtNwDst),
+            (_, Field::Ipv6Src) => tracked(Field::CtIpv6Src),
+            (_, Field::Ipv6Dst) => tracked(Field::CtIpv6Dst),
+            _ => None,
+        }
+    }
+
+    /// What passes `port`, at this end of its way, because the rules admit its connection. `all_rules` are all of
+    /// them; else those that name neither ports nor ICMP types.
+    pub(crate) fn admitted<S: PacketSets>(
+        self,
+        sets: &mut S,
+        words: Words<'_>,
+        (port, end): (&Port, Direction),
+        depth: u16,
+        all_rules: bool,
+    ) -> S::Set {
+        let wanted = |rule: &&Rule| rule.direction == self.rules(end) && (all_rules || !names_ports(rule));
+        let mut admitted = sets.none();
+        for rule in words.policy.rules_of(port).filter(wanted) {
+            let icmp = matches!(rule.protocol, Protocol::Icmp(_));
+            let place = |field| self.place(depth, icmp, field);
+            let by_rule = fold(sets, &words.rule(port, rule), &place);
+            admitted = sets.or(admitted, by_rule);
+        }
+        admitted
+    }
+}
+
+const fn names_ports(rule: &Rule) -> bool {
+    matches!(
+        rule.protocol,
+        Protocol::Transport(_, Some(_)) | Protocol::Icmp(IcmpMatch::Type(_) | IcmpMatch::TypeCode(..))
+    )
+}
+
+fn bit(depth: u16, flag: u32) -> Var {
+    let place = flag.trailing_zeros() as usize;
+    vars::tracked(depth, Field::CtState).rev().nth(place).unwrap_or(Var(u16::MAX))
+}
+
+/// A predicate over fields that stand elsewhere; where one is not to be seen, nothing is known to have a value in it.
+fn fold<S: PacketSets>(
+    sets: &mut S,
+    predicate: &Predicate,
+    place: &impl Fn(Field) -> Option<Vec<Var>>,
+) -> S::Set {
+    match predicate {
+        Predicate::All(parts) => {
+            let start = sets.all();
+            parts.iter().fold(start, |sum, part| {
+                let part = fold(sets, part, place);
+                sets.and(sum, part)
+            })
+        }
+        Predicate::Any(parts) => {
+            let start = sets.none();
+            parts.iter().fold(start, |sum, part| {
+                let part = fold(sets, part, place);
+                sets.or(sum, part)
+            })
+        }
+        Predicate::Is(field, value, mask) => match place(*field) {
+            Some(vars) => {
+                let bits = vars.into_iter().rev().enumerate();
+                let wanted = bits.filter(|(i, _)| mask >> i & 1 == 1);
+                let literals: Vec<Literal> = wanted.map(|(i, var)| (var, value >> i & 1 == 1)).collect();
+                sets.cube(&literals)
+            }
+            None => sets.none(),
+        },
+        // Rules say neither.
+        Predicate::Not(_) | Predicate::Same(..) => sets.none(),
+    }
+}
+
+/// ICMP and ICMPv6 errors: nothing else is ever related to a connection, where no helper is attached.
+const ERRORS: [(u16, u8, &[u8]); 2] = [(0x0800, 1, &[3, 4, 5, 11, 12]), (0x86dd, 58, &[1, 2, 3, 4])];
+
+/// What connection tracking can answer at nesting `depth`: only an error is related.
+pub(crate) fn plausible<S: PacketSets>(sets: &mut S, depth: u16) -> S::Set {
+    let error = |(family, protocol, types): (u16, u8, &[u8])| {
+        Predicate::All(vec![
+            Predicate::is(Field::DlType, family),
+            Predicate::is(Field::NwProto, protocol),
+            Predicate::one_of(Field::TcpSrc, types.iter().copied()),
+        ])
+    };
+    let errors = Predicate::Any(ERRORS.into_iter().map(error).collect()).to_set(sets);
+    let unrelated = sets.cube(&[(bit(depth, state::REL), false)]);
+    sets.or(errors, unrelated)
+}
