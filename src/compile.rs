@@ -1,5 +1,7 @@
 //! `flowproof compile`: a policy's flow tables.
 
+mod apply;
+
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -16,13 +18,18 @@ use std::path::PathBuf;
   flowproof compile ports.json groups.json host.json --layout strict --annotate
   flowproof compile intent.json --output flows.txt && \\
     ovs-ofctl -O OpenFlow13 --bundle replace-flows br-int flows.txt
+  flowproof compile intent.json --layout strict --apply br-int
 
 INTENT is Neutron's own JSON, with a `host` that binds ports to their OpenFlow
 numbers and VLANs. `mitaka` is for study: today's switches refuse some of its
 flows.
 
-Exit codes: 0 compiled; 2 wrong usage or input, nothing was written. Rules that
-the layout cannot express are listed on standard error.")]
+--apply shows what would change in a bridge, asks, and replaces its flows in one
+bundle: all of them or none.
+
+Exit codes: 0 compiled; 1 the bridge does not hold what was put into it; 2 wrong
+usage or input, nothing was written. Rules that the layout cannot express are
+listed on standard error.")]
 pub(crate) struct Options {
     /// Networks, groups, ports and the host; several files are merged; `-` is standard input
     #[arg(value_name = "INTENT", required = true)]
@@ -39,6 +46,12 @@ pub(crate) struct Options {
     /// Write to a file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Show what changes, ask, and make these the flows of a bridge
+    #[arg(long, value_name = "BRIDGE", conflicts_with = "output")]
+    apply: Option<String>,
+    /// With --apply: ask nobody
+    #[arg(long, requires = "apply")]
+    yes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,6 +73,7 @@ impl From<Tables> for Layout {
 
 /// Reads, compiles, prints.
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
+    check_apply(options)?;
     let policy = read(&options.intents)?;
     let Some(host) = &policy.host else {
         let names: Vec<_> = options.intents.iter().map(|path| input::name(path)).collect();
@@ -72,12 +86,33 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     for unsupported in &compiled.unsupported {
         console.remark(&input::printable(&format!("unsupported: {unsupported}")));
     }
+    if let Some(bridge) = &options.apply {
+        return apply::apply(apply::Apply { bridge, yes: options.yes }, &text(&compiled, false), console);
+    }
     let text = text(&compiled, options.annotate);
     match &options.output {
         Some(path) => std::fs::write(path, text).map_err(|error| input::io_failure(path, &error))?,
         None => console.print(text.as_bytes())?,
     }
     Ok(Exit::Holds)
+}
+
+/// What cannot be applied, whatever the intent.
+fn check_apply(options: &Options) -> Result<(), Failure> {
+    if options.apply.is_none() {
+        return Ok(());
+    }
+    if options.layout == Tables::Mitaka {
+        return Err(Failure::input([
+            "`mitaka` is for study and is not applied: today's switches refuse its `ct()` flows without `ip` or `ipv6`, and its `strip_vlan`"
+                .to_owned(),
+        ]));
+    }
+    let stdin = options.intents.iter().any(|path| path.as_os_str() == "-");
+    if stdin && !options.yes {
+        return Err(Failure::input(["with INTENT `-` nobody can be asked: `--apply` needs `--yes`".to_owned()]));
+    }
+    Ok(())
 }
 
 /// The policy that several files describe together.

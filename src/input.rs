@@ -77,7 +77,8 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-fn flow_failure(name: &str, errors: &ParseErrors) -> Failure {
+/// What is wrong with the text of flows, each with its place.
+pub(crate) fn flow_failure(name: &str, errors: &ParseErrors) -> Failure {
     let place = |line, column| if line == 0 { name.to_owned() } else { format!("{name}:{line}:{column}") };
     let mut messages: Vec<_> = errors
         .errors

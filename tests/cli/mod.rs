@@ -1,5 +1,6 @@
 //! The command line as scripts see it: exit codes, streams, messages. Every check runs the real binary.
 
+mod apply;
 mod compile;
 mod general;
 mod hostile;
