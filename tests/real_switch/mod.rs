@@ -10,10 +10,13 @@
 //! | ties between flows of one priority | OpenFlow leaves the winner open; the trace says so | packets that meet one are not compared; if both do the same, either may be named |
 //! | order among the ports of a flood | the switch floods in the order of a hash table | outputs are compared port by port |
 //! | endless recirculation | `ofproto/trace` follows it for ever, the datapath stops | such packets are not traced, but sent |
-//! | overlapping fragments in several `ct()` of one pass | each `ct()` keeps trains of its own, in an order that is not modelled | in random tables fragments neither repeat nor overlap |
+//! | fragments that wait in a later pass | each pass gathers trains of its own, and the switch numbers passes anew when it has dropped what it had cached | a scenario ends when one waits there |
+//! | order among datagrams whose fragments come out together | the switch takes those last whose flow it has just cached | such frames are compared as a set |
 //! | DEI behind a flood | a port that the flood reaches behind an access port gets a new tag, without the bit | frames have no DEI |
 //! | the cleaner of fragments | a thread drops held fragments of 25 seconds, about once a minute | scenarios with fragments last 25 seconds |
 
+mod expectations;
+mod fragments;
 mod packets;
 mod random_tables;
 mod rng;
@@ -161,6 +164,11 @@ fn over_worlds(
         running = Some(compare(switch, world, &mut rng, visit, &mut findings));
         findings.spent += began.elapsed();
     }
+    conclude(budget, unit, findings);
+}
+
+/// Prints what was compared, and fails if something differed.
+fn conclude(budget: &Budget, unit: &str, findings: Findings) {
     let Findings { compared, differences, reached: (hit, all), spent, .. } = findings;
     let rate = compared as f64 / spent.as_secs_f64().max(0.001);
     let coverage = if all == 0 { String::new() } else { format!(", {hit} of {all} flows reached") };

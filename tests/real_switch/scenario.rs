@@ -6,14 +6,14 @@ use flowproof_packet::{
     Field, FlowKey, MacAddr, PortNo,
     build::{ComposeOptions, compose},
     port,
-    wire::{ethertype, proto},
+    wire::{self, ethertype, proto},
 };
 use flowproof_switch::{
     flow::{ParseOptions, parse_flows},
     pipeline::{Switch, SwitchConfig},
     table::Tables,
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// One event.
 #[derive(Clone, PartialEq, Eq)]
@@ -121,11 +121,17 @@ impl<'w> Pair<'w> {
         match step {
             Step::Frame(port, frame) => {
                 theirs.left = self.real.send(*port, frame)?;
+                open = self.ours.conntrack().fragments_are_open();
                 let outcome = self.ours.receive_traced(*port, frame);
                 assert!(!outcome.is_opaque(), "{}: {step:?}", self.world.name);
+                open |= self.ours.conntrack().fragments_are_open();
                 ours.left = outcome.delivered();
+                if datagrams(&ours.left) > 1 {
+                    ours.left.sort();
+                    theirs.left.sort();
+                }
                 ours.left.sort_by_key(|(port, _)| *port);
-                open = outcome.trace.is_some_and(|trace| !trace.ambiguities().is_empty());
+                open |= outcome.trace.is_some_and(|trace| !trace.ambiguities().is_empty());
             }
             Step::Wait(ms) => {
                 self.real.advance(*ms)?;
@@ -163,6 +169,15 @@ impl<'w> Pair<'w> {
             false => Verdict::Different { ours, theirs },
         })
     }
+}
+
+/// How many datagrams' fragments these are.
+fn datagrams(frames: &[(PortNo, Vec<u8>)]) -> usize {
+    let datagram = |(_, frame): &(PortNo, Vec<u8>)| {
+        let l3 = wire::l3(frame)?;
+        Some((l3.src, l3.dst, l3.fragment?.id, l3.version == wire::IpVersion::V6))
+    };
+    frames.iter().filter_map(datagram).collect::<BTreeSet<_>>().len()
 }
 
 /// Runs steps from the beginning, comparing everything after each; where they first differ.

@@ -21,6 +21,9 @@ use std::fmt::Write as _;
 const STEPS: usize = 40;
 /// After how many steps connections and addresses are compared too.
 const LOOK: usize = 5;
+/// Milliseconds that a scenario with fragments may last: a held fragment older than 25 seconds goes when the
+/// switch's cleaner gets to it, about once a minute.
+pub(super) const FRAGMENT_PATIENCE: u64 = 24_500;
 
 /// Two ends that talk.
 #[derive(Clone, Debug)]
@@ -55,11 +58,8 @@ struct Author<'w, 'r> {
 }
 
 impl<'w, 'r> Author<'w, 'r> {
-    /// A held fragment older than 25 seconds goes when the switch's cleaner gets to it, about once a minute.
-    const FRAGMENT_PATIENCE: u64 = 24_500;
-
     fn new(world: &'w World, rng: &'r mut Rng, fragments: bool) -> Self {
-        let patience = Self::FRAGMENT_PATIENCE;
+        let patience = FRAGMENT_PATIENCE;
         Self { world, rng, fragments, patience, talks: Vec::new(), past: Vec::new(), steps: Vec::new() }
     }
 
@@ -69,11 +69,6 @@ impl<'w, 'r> Author<'w, 'r> {
             self.past.push(packet.clone());
             self.steps.push(Step::Frame(packet.in_port, packet.frame));
         }
-    }
-
-    /// Whether fragments may repeat or overlap others; random tables send them through several `ct()` in one pass.
-    fn overlaps(&self) -> bool {
-        !self.world.is_random
     }
 
     fn wait(&mut self) {
@@ -98,9 +93,7 @@ impl<'w, 'r> Author<'w, 'r> {
                 82..88 if self.fragments => self.split(),
                 88..92 if !self.past.is_empty() => {
                     let again = self.rng.pick(&self.past).clone();
-                    if self.overlaps() || !is_fragment(&again.frame) {
-                        self.send(again);
-                    }
+                    self.send(again);
                 }
                 92..96 => self.wait(),
                 96 => {
@@ -227,7 +220,7 @@ impl<'w, 'r> Author<'w, 'r> {
             false => self.rng.pick(&self.talks).there.clone(),
         };
         draft.options.payload_len = *self.rng.pick(&[1400, 1800, 3000]);
-        draft.options.id = if self.overlaps() { self.rng.below(4) as u32 } else { self.rng.next() as u32 };
+        draft.options.id = self.rng.below(4) as u32;
         let first = *self.rng.pick(&[1240, 1280, 1280, 1400, 600, 1232]);
         let packet = draft.packet();
         // More than two pieces now and then.
@@ -237,7 +230,7 @@ impl<'w, 'r> Author<'w, 'r> {
         if self.rng.chance(30) {
             pieces.reverse();
         }
-        if self.overlaps() && self.rng.chance(20) {
+        if self.rng.chance(20) {
             let again = self.rng.pick(&pieces).clone();
             pieces.push(again);
         }
@@ -347,7 +340,7 @@ pub(super) fn compare<'w>(
 }
 
 /// Reports the difference with as few steps as show it.
-fn report(world: &World, steps: &[Step], ours: &View, theirs: &View, findings: &mut Findings) {
+pub(super) fn report(world: &World, steps: &[Step], ours: &View, theirs: &View, findings: &mut Findings) {
     let steps = scenario::shrunk(world, steps);
     match scenario::first_difference(world, &steps) {
         Some((_, ours, theirs)) => findings.report(|| describe(world, &steps, &ours, &theirs)),

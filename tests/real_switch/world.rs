@@ -30,8 +30,6 @@ pub(super) struct Host {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) name: String,
-    /// Whether chance wrote the flows.
-    pub(super) is_random: bool,
     pub(super) ports: Vec<PortConfig>,
     /// The flows; then the same with some missing, for changes under way. Cookies count the flows from 1.
     pub(super) variants: Vec<Arc<Tables>>,
@@ -67,7 +65,7 @@ impl World {
         let values = values(&flows);
         let ports = ports(&flows, &values);
         let hosts = hosts(&flows, &values, &ports);
-        Self { name, is_random: false, ports, variants, hosts, values }
+        Self { name, ports, variants, hosts, values }
     }
 
     pub(super) fn flows(&self) -> &[Flow] {
@@ -183,6 +181,27 @@ pub(super) fn genuine() -> Vec<World> {
     files.iter().map(|path| World::new(name(path), &read(path), &mut Rng::new(1))).collect()
 }
 
+/// Ports 1 to 4, the last an access port, and somebody behind each.
+fn small(mut world: World) -> World {
+    let host = |number: u16| Host {
+        port: number,
+        mac: if number == 3 { 0xfa16_3e00_0003 } else { 0x0200_0000_0000 | u128::from(number) },
+        ipv4: vec![0x0a00_0000 | u128::from(number)],
+        ipv6: vec![0xfd00 << 112 | u128::from(number), 0xfe80 << 112 | u128::from(number)],
+        vlans: vec![5],
+    };
+    world.ports = (1..=4)
+        .map(|number| if number == 4 { PortConfig::access(4, 5) } else { PortConfig::trunk(number) })
+        .collect();
+    world.hosts = (1..=4).map(host).collect();
+    world
+}
+
+/// Small tables that are given.
+pub(super) fn given(flows: &str) -> World {
+    small(World::new(format!("given tables:\n{flows}"), &parse(flows), &mut Rng::new(1)))
+}
+
 /// Small tables at random.
 pub(super) fn random(seed: u64) -> World {
     let mut rng = Rng::new(seed);
@@ -191,18 +210,5 @@ pub(super) fn random(seed: u64) -> World {
     let sayable = |line: &&str| parse_flows(line, &ParseOptions::default()).is_ok();
     let text: Vec<&str> = lines.iter().map(String::as_str).filter(sayable).collect();
     let text = text.join("\n");
-    let mut world = World::new(format!("random tables {seed}:\n{text}"), &parse(&text), &mut rng);
-    let host = |number: u16| Host {
-        port: number,
-        mac: if number == 3 { 0xfa16_3e00_0003 } else { 0x0200_0000_0000 | u128::from(number) },
-        ipv4: vec![0x0a00_0000 | u128::from(number)],
-        ipv6: vec![0xfd00 << 112 | u128::from(number), 0xfe80 << 112 | u128::from(number)],
-        vlans: vec![5],
-    };
-    world.is_random = true;
-    world.ports = (1..=4)
-        .map(|number| if number == 4 { PortConfig::access(4, 5) } else { PortConfig::trunk(number) })
-        .collect();
-    world.hosts = (1..=4).map(host).collect();
-    world
+    small(World::new(format!("random tables {seed}:\n{text}"), &parse(&text), &mut rng))
 }

@@ -24,8 +24,8 @@ const MAX_DATAGRAM: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct TrainKey {
     zone: u16,
-    /// The zone of the `ct()` that the fragment went through before: each `ct()` of a pipeline gathers its own trains.
-    before: Option<u16>,
+    /// The pass through the tables: each gathers its own trains.
+    pass: u64,
     version: IpVersion,
     src: u128,
     dst: u128,
@@ -38,7 +38,7 @@ impl TrainKey {
     fn of(gate: &Gate<'_>, l3: &L3<'_>, id: u32) -> Self {
         Self {
             zone: gate.zone,
-            before: gate.before,
+            pass: gate.pass,
             version: l3.version,
             src: l3.src,
             dst: l3.dst,
@@ -87,8 +87,7 @@ pub(super) struct Gate<'a> {
     pub(super) profile: Profile,
     pub(super) options: &'a Options,
     pub(super) zone: u16,
-    /// The zone of the `ct()` before.
-    pub(super) before: Option<u16>,
+    pub(super) pass: u64,
     pub(super) now: u64,
 }
 
@@ -96,11 +95,32 @@ pub(super) struct Gate<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fragments {
     trains: Vec<Train>,
+    /// Trains that frames under way together have completed: what else of them comes with these frames is invalid.
+    completed: Vec<TrainKey>,
+    /// What these trains send on, behind the frames that complete none.
+    released: CtOutput,
+    /// Whether a fragment that had waited too long has come to a further `ct()`.
+    pub(super) strayed: bool,
 }
 
 impl Fragments {
     pub(super) fn is_empty(&self) -> bool {
         self.trains.is_empty()
+    }
+
+    pub(super) fn are_open(&self) -> bool {
+        self.strayed || self.trains.iter().any(|train| train.key.pass != 0)
+    }
+
+    /// Keeps what a complete train sends on until the frames that are under way together are through.
+    pub(super) fn complete(&mut self, frames: impl Iterator<Item = (Vec<u8>, CtInfo)>) {
+        self.released.extend(frames);
+    }
+
+    /// What the trains send on that were completed together.
+    pub(super) fn together(&mut self) -> CtOutput {
+        self.completed.clear();
+        std::mem::take(&mut self.released)
     }
 
     /// Takes a frame in.
@@ -116,6 +136,9 @@ impl Fragments {
             return Arrival::Invalid;
         }
         let key = TrainKey::of(gate, l3, fragment.id);
+        if self.completed.contains(&key) {
+            return Arrival::Invalid;
+        }
         if !userspace {
             self.trains.retain(|train| now < train.born + train.kernel_patience());
         } else if self.trains.iter().map(|train| train.pieces.len()).sum::<usize>() >= MAX_HELD {
@@ -136,6 +159,7 @@ impl Fragments {
             }
             Joined::Complete(whole) => {
                 let train = self.trains.remove(index);
+                self.completed.extend(userspace.then_some(train.key));
                 Arrival::Complete {
                     frames: train.pieces.into_iter().map(|piece| piece.frame).collect(),
                     whole,

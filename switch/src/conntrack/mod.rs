@@ -24,7 +24,7 @@ mod timeouts;
 mod tuple;
 mod userspace;
 
-use flowproof_packet::wire;
+use flowproof_packet::wire::{self, IpVersion};
 use fragments::{Arrival, Fragments, Gate};
 use table::Table;
 
@@ -190,6 +190,21 @@ impl Default for Options {
     }
 }
 
+/// Where a `ct()` stands on a packet's way. Only fragments in the userspace datapath care.
+///
+/// Source: experiments with Open vSwitch 3.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// A number for the pass through the tables, 0 for the first: what waits in one pass does not meet what comes to
+    /// the same `ct()` in another.
+    pub pass: u64,
+    /// Which version of IP the pass is carried out for, if that is known. Fragments of the other one that have
+    /// waited too long may come along; they are invalid.
+    pub version: Option<IpVersion>,
+    /// Whether other frames come through together with this one, and behind it.
+    pub more: bool,
+}
+
 /// The connection tracking of one datapath.
 #[derive(Clone, Debug)]
 pub struct Conntrack {
@@ -234,29 +249,52 @@ impl Conntrack {
     /// out *other* datagrams' fragments that have waited for more than 15 seconds: they follow, with `INV` and
     /// without `TRK`, and take the path of this packet.
     pub fn execute(&mut self, frame: &[u8], request: &CtRequest) -> CtOutput {
-        self.run(frame, request, None)
+        self.execute_at(frame, request, None, &Place::default())
     }
 
     /// Runs `ct()` on a frame that remembers an earlier `ct()`.
     pub fn execute_again(&mut self, frame: &[u8], request: &CtRequest, before: &Before) -> CtOutput {
-        self.run(frame, request, Some(before))
+        self.execute_at(frame, request, Some(before), &Place::default())
     }
 
-    fn run(&mut self, frame: &[u8], request: &CtRequest, before: Option<&Before>) -> CtOutput {
-        let mut output = self.dispatch(frame, request, before);
-        if self.profile == Profile::Userspace31 && !self.fragments.is_empty() {
+    /// The same, for any frame, and anywhere on its way.
+    pub fn execute_at(
+        &mut self,
+        frame: &[u8],
+        request: &CtRequest,
+        before: Option<&Before>,
+        place: &Place,
+    ) -> CtOutput {
+        let mut output = self.dispatch(frame, request, before, place);
+        if !place.more {
+            output.append(&mut self.fragments.together());
+        }
+        if self.profile == Profile::Userspace31 && !place.more && !self.fragments.is_empty() {
             self.fragments.overdue(self.now, &mut output);
         }
         output
     }
 
-    fn dispatch(&mut self, frame: &[u8], request: &CtRequest, before: Option<&Before>) -> CtOutput {
+    fn dispatch(
+        &mut self,
+        frame: &[u8],
+        request: &CtRequest,
+        before: Option<&Before>,
+        place: &Place,
+    ) -> CtOutput {
         let Some(l3) = wire::l3(frame) else { return fragments::refused(frame) };
+        let userspace = self.profile == Profile::Userspace31;
+        let partial = l3.fragment.is_some_and(|fragment| fragment.is_partial());
+        if userspace && partial && place.version.is_some_and(|version| version != l3.version) {
+            return fragments::refused(frame);
+        }
+        self.fragments.strayed |=
+            userspace && partial && before.is_some_and(|before| before.info.state == state::INV);
         let gate = Gate {
             profile: self.profile,
             options: &self.options,
             zone: request.zone,
-            before: before.map(|before| before.zone),
+            pass: if userspace { place.pass } else { 0 },
             now: self.now,
         };
         match self.fragments.arrive(&gate, frame, &l3) {
@@ -269,8 +307,11 @@ impl Conntrack {
                 // The datagram is new to connection tracking even if its fragments are not.
                 let info = wire::l3(&whole).and_then(|l3| self.track(&l3, request, None));
                 let Some(info) = info else { return Vec::new() };
-                let frames = if self.profile.reassembles() { vec![whole] } else { frames };
-                frames.into_iter().map(|frame| seen_on(frame, info)).collect()
+                if self.profile.reassembles() {
+                    return vec![seen_on(whole, info)];
+                }
+                self.fragments.complete(frames.into_iter().map(|frame| seen_on(frame, info)));
+                Vec::new()
             }
         }
     }
@@ -302,6 +343,7 @@ impl Conntrack {
     /// Removes all entries, or those of one zone (`dpctl/flush-conntrack`). Held fragments stay.
     pub fn flush(&mut self, zone: Option<u16>) {
         self.table.extract(|conn| zone.is_none_or(|zone| conn.zone == zone));
+        self.fragments.strayed &= zone.is_some();
     }
 
     /// Sets the most entries of a zone, or with none of the zones without a limit of their own
@@ -327,6 +369,13 @@ impl Conntrack {
     #[must_use]
     pub fn holds_fragments(&self) -> bool {
         !self.fragments.is_empty()
+    }
+
+    /// Whether fragments wait, or have come, where a real switch's answer depends on what it has cached: they wait in
+    /// a pass other than the first, which it numbers by that, or have waited too long and come to a further `ct()`.
+    #[must_use]
+    pub fn fragments_are_open(&self) -> bool {
+        self.fragments.are_open()
     }
 
     /// The entries, in no order; each prints as a line of `dpctl/dump-conntrack`.

@@ -8,16 +8,25 @@
 
 use super::{
     DropReason, Effect, Limits, Tracker, Visit, World,
-    fields::{clear_tracked, survive},
+    fields::{SURVIVORS, clear_tracked, survive},
     pass::{Op, Pass, Plan},
 };
 use crate::{
-    conntrack::{Before, CtInfo},
+    conntrack::{Before, CtInfo, Place},
     trace::{Event, Recorder},
 };
-use flowproof_packet::{Field, FlowKey, PortNo, wire};
+use flowproof_packet::{
+    Field, FlowKey, PortNo,
+    wire::{self, IpVersion, ethertype},
+};
 use smallvec::{SmallVec, smallvec};
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+/// What survives recirculation, but does not tell one pass from another.
+const NOT_OF_A_PASS: [Field; 3] = [Field::PktMark, Field::SkbPriority, Field::PacketType];
 
 /// A frame on its way, with what the datapath knows of it.
 #[derive(Clone, Debug)]
@@ -56,13 +65,16 @@ impl<T: Tracker> Run<'_, '_, T> {
             return;
         }
         self.passes += 1;
+        let resumed = table;
         let plan = Pass::plan(&mut self.world, &mut self.recorder, level, table, key);
         self.reason = Some(plan.reason);
         let mut batch: Batch<'_> = smallvec![flying.borrow()];
         let mut base = 0;
         for op in &plan.ops {
             if let Op::Track { request, table, at } = op {
-                let visit = Visit { request: *request, before: None, recirculates: table.is_some() };
+                let place =
+                    plan.keys.first().map_or_else(Place::default, |key| place(level, resumed, key, &batch));
+                let visit = Visit { request: *request, before: None, place, recirculates: table.is_some() };
                 batch.iter_mut().for_each(|flying| rewrite(flying, &plan, base, *at));
                 batch = self.track(level, batch, &visit);
                 base = *at;
@@ -85,8 +97,10 @@ impl<T: Tracker> Run<'_, '_, T> {
 
     fn track<'f>(&mut self, level: u8, batch: Batch<'f>, visit: &Visit) -> Batch<'f> {
         let mut tracked = Batch::with_capacity(batch.len());
-        for flying in batch {
-            let visit = Visit { before: flying.tracked, ..*visit };
+        let count = batch.len();
+        for (at, flying) in batch.into_iter().enumerate() {
+            let place = Place { more: at + 1 < count, ..visit.place };
+            let visit = Visit { before: flying.tracked, place, ..*visit };
             let known = |info| Some(Before { zone: visit.request.zone, info });
             if let Some(info) = self.tracker.answer(&flying.frame, &visit) {
                 self.recorder.note(usize::from(level), || Event::Tracked(info));
@@ -157,6 +171,27 @@ fn rewrite(flying: &mut Flying<'_>, plan: &Plan, base: usize, at: usize) {
     if let Cow::Owned(frame) = commit(flying, plan, base, at) {
         flying.frame = Cow::Owned(frame);
     }
+}
+
+/// Where a pass stands: one that was resumed after `ct()` is known by the table and by what it has kept. What is no
+/// fragment need not know.
+fn place(level: u8, table: u8, key: &FlowKey, batch: &[Flying<'_>]) -> Place {
+    if batch.len() == 1 && key.get(Field::NwFrag) == 0 {
+        return Place::default();
+    }
+    let version = match u16::try_from(key.get(Field::DlType)) {
+        Ok(ethertype::IPV4) => Some(IpVersion::V4),
+        Ok(ethertype::IPV6) => Some(IpVersion::V6),
+        _ => None,
+    };
+    if level == 0 {
+        return Place { version, ..Place::default() };
+    }
+    let mut hasher = DefaultHasher::new();
+    table.hash(&mut hasher);
+    let kept = SURVIVORS.into_iter().filter(|field| !NOT_OF_A_PASS.contains(field));
+    kept.for_each(|field| key.get(field).hash(&mut hasher));
+    Place { pass: hasher.finish() | 1, version, more: false }
 }
 
 /// The key of a recirculated frame.

@@ -1,6 +1,6 @@
 //! Who answers a `ct()`: the seam between the tables and the memory of connections.
 
-use crate::conntrack::{Before, Conntrack, CtInfo, CtOutput, CtRequest, state};
+use crate::conntrack::{Before, Conntrack, CtInfo, CtOutput, CtRequest, Place, state};
 
 /// One packet at one `ct()`.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +9,8 @@ pub struct Visit {
     pub request: CtRequest,
     /// What the packet remembers of its previous `ct()`.
     pub before: Option<Before>,
+    /// Where the action stands on the packet's way.
+    pub place: Place,
     /// Whether the action has `table=…`, so that somebody looks at the answer.
     pub recirculates: bool,
 }
@@ -33,10 +35,7 @@ pub trait Tracker {
 
 impl Tracker for Conntrack {
     fn track(&mut self, frame: &[u8], visit: &Visit) -> CtOutput {
-        match &visit.before {
-            Some(before) => self.execute_again(frame, &visit.request, before),
-            None => self.execute(frame, &visit.request),
-        }
+        self.execute_at(frame, &visit.request, visit.before.as_ref(), &visit.place)
     }
 
     fn advance(&mut self, ms: u64) {
