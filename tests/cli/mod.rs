@@ -5,6 +5,7 @@ mod compile;
 mod general;
 mod hostile;
 mod lint;
+mod ovs;
 mod prove;
 mod trace;
 
