@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak releases kernel-judge neutron-flows neutron-check
+.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds releases kernel-judge neutron-flows neutron-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,7 @@ test: setup ## everything the gate asks: format, lints, documentation, all tests
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked --workspace
+	@tools/fuzz.sh smoke
 
 dist: setup ## pack the binary with its library: runs without a checkout
 	@test -f .z3/lib/libz3.so.5.4 || { echo "error: only the pinned Z3 of .z3 can be packed" >&2; exit 1; }
@@ -46,6 +47,17 @@ clean: ## remove what cargo built (.z3 stays: it is a download)
 soak: setup ## a million comparisons with a real Open vSwitch in each suite (FLOWPROOF_SOAK=N for another number)
 	@tools/setup-openvswitch.sh
 	CI=true FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-1000000} $(CARGO) test --locked --release --package flowproof --test main -- real_switch --nocapture
+
+TIME ?= 60
+
+fuzz: setup ## every fuzz target for TIME seconds (nightly Rust; [TIME=60] [TARGETS='frame pcap'])
+	@FLOWPROOF_FUZZ=required tools/fuzz.sh run $(TIME) $(TARGETS)
+
+fuzz-selftest: setup ## whether each fuzz target finds a defect that is planted for it
+	@FLOWPROOF_FUZZ=required tools/fuzz.sh selftest $(TARGETS)
+
+fuzz-seeds: setup ## the seeds of the fuzz targets and their dictionaries, anew from fixtures and scenarios
+	$(CARGO) run --locked --package flowproof-fuzz --example seeds -- fuzz/seeds
 
 releases: setup ## prove what each release of Neutron keeps: docs/releases.md and the manifest of the corpus, anew
 	@tools/setup-openvswitch.sh

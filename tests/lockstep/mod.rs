@@ -2,6 +2,7 @@
 
 mod command;
 mod explore;
+mod oracles;
 mod properties;
 mod scenarios;
 mod shrinking;

@@ -1,10 +1,7 @@
 //! Decision diagrams, run forwards, against Z3, asked backwards: one answer for every property, table and datapath.
 
-use super::{
-    hosts,
-    random_flows::{self, Spice},
-    rng::Rng,
-};
+use super::{hosts, rng::Rng};
+use flowproof_fuzz::tables::{self as random_flows, Spice};
 use flowproof_packet::{MacAddr, PortNo};
 use flowproof_proofs::{
     check::{self, Engines, Judgement, Task},

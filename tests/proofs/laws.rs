@@ -1,11 +1,8 @@
 //! Laws of packet sets, and of predicates, which are folded three ways.
 
-use super::{
-    hosts,
-    random_flows::{self, Spice},
-    rng::Rng,
-};
+use super::{hosts, rng::Rng};
 use biodivine_lib_bdd::{Bdd as Reference, BddVariable, BddVariableSet};
+use flowproof_fuzz::tables::{self as random_flows, Spice};
 use flowproof_packet::{Field, FlowKey, key::low_bits};
 use flowproof_proofs::{
     bdd::{Bdd, Bdds},
@@ -523,7 +520,7 @@ fn predicates_hold_of_the_packets_of_their_set_and_of_the_models_of_their_formul
 /// What connection tracking really says of packets is among what the proofs take for possible.
 #[test]
 fn what_connection_tracking_answers_is_legal() {
-    use super::random_packets::{self, Assignment, Pool};
+    use flowproof_fuzz::packets::{self as random_packets, Assignment, Pool};
     use flowproof_switch::{
         pipeline::{PortConfig, Switch, SwitchConfig},
         trace::Event,

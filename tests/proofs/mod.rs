@@ -4,10 +4,9 @@
 mod agreement;
 mod engines;
 mod hosts;
+mod isolation;
 mod laws;
 mod limits;
 mod mutants;
-mod random_flows;
-mod random_packets;
 mod rng;
 mod seed;

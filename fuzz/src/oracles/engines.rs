@@ -6,7 +6,6 @@ use super::{Objection, Verdict, object, subject};
 use crate::Choices;
 use crate::tables::{self, Spice};
 use flowproof_packet::{MacAddr, PortNo};
-use flowproof_proofs::check::with_deep_stack;
 use flowproof_proofs::diagram::{Diagram, Host};
 use flowproof_proofs::ports::{Pair, Port};
 use flowproof_proofs::properties::{Judge, Property, SENDER};
@@ -46,8 +45,7 @@ pub fn engines(bytes: &[u8]) -> Verdict {
     let tags = if choices.chance(20) { BTreeMap::from([(1, None)]) } else { BTreeMap::new() };
     let profile = *choices.pick(&Profile::ALL);
     let host = Host { tables: Tables::new(flows(&text)), ports, tags };
-    with_deep_stack(|| ask(choices, &host, profile))
-        .map_err(|Objection(why)| Objection(format!("{why} on\n{text}")))
+    ask(choices, &host, profile).map_err(|Objection(why)| Objection(format!("{why} on\n{text}")))
 }
 
 fn ask(choices: &mut Choices<'_>, host: &Host, profile: Profile) -> Verdict {

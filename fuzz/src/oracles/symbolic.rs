@@ -8,7 +8,6 @@ use crate::tables::{self, Spice};
 use flowproof_packet::{Field, PortNo, port, wire};
 use flowproof_proofs::{
     bdd::{Bdd, Bdds},
-    check::with_deep_stack,
     frames,
     symbolic::{self, Emit, Event, Yield},
     symkey::{Bit, Form},
@@ -24,7 +23,7 @@ use std::iter::Peekable;
 use std::slice;
 
 /// Nodes of the diagrams of one pass; random tables need a fraction.
-const NODES: usize = 1_000_000;
+const NODES: usize = 4_000_000;
 
 /// Where a packet goes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -314,7 +313,7 @@ pub fn compare(
         let told = fewer.as_ref().unwrap_or(tables);
         let run = symbolic::execute(&mut sets, told, profile, form, in_port, start);
         if !run.complete || sets.overflown() {
-            continue;
+            return object("tables as small as these outgrow the memory of symbolic execution");
         }
         for _ in 0..packets {
             let Some(frame) = packets::frame(choices, &pool, form, in_port) else { continue };
@@ -349,5 +348,6 @@ pub fn symbolic(bytes: &[u8]) -> Verdict {
     let tables = Tables::new(flows(&text));
     let profile = *choices.pick(&Profile::ALL);
     let in_port = 1 + choices.below(3) as PortNo;
-    with_deep_stack(|| compare(choices, &tables, &[1, 2, 3, 4], profile, in_port, 4)).map(drop)
+    // Nothing goes backwards in these tables, so no stack is too small.
+    compare(choices, &tables, &[1, 2, 3, 4], profile, in_port, 4).map(drop)
 }

@@ -22,6 +22,8 @@ const SERVICES: &[&str] = &[
     "arp,arp_spa=0.0.0.0",
     "arp,arp_spa=0.0.0.0,arp_tpa=10.0.0.1",
     "arp,arp_spa=0.0.0.0,arp_tpa=10.0.0.2",
+    "arp,arp_spa=0.0.0.0,arp_tpa=10.0.0.1,arp_sha=fa:16:3e:00:00:99",
+    "arp,arp_spa=0.0.0.0,arp_tpa=10.0.0.2,arp_sha=fa:16:3e:00:00:01",
     "rarp",
     "udp,udp_src=68,udp_dst=67",
     "udp,udp_src=67,udp_dst=68",

@@ -133,6 +133,10 @@ const USUAL: &[(usize, &str)] = &[
     (50, "  rule @-in4 ingress IPv4 any with group @\n  rule @-in6 ingress IPv6 any with group @\n"),
     (15, "  rule @-peer4 egress IPv4 any with group @\n  rule @-peer6 egress IPv6 any with group @\n"),
     (15, "  rule @-web4 egress IPv4 tcp 80 with group @\n  rule @-web6 egress IPv6 tcp 80 with group @\n"),
+    (
+        15,
+        "  rule @-echo4 egress IPv4 icmp 8 with group @\n  rule @-echo6 egress IPv6 ipv6-icmp 128 with group @\n",
+    ),
     (30, "  rule @-ping4 egress IPv4 icmp with group @\n  rule @-ping6 egress IPv6 icmp with group @\n"),
 ];
 

@@ -32,8 +32,8 @@ impl<'a> Words<'a> {
     /// The words of a line.
     pub(crate) fn of(line: u32, text: &'a str) -> Result<Self, ParseError> {
         let mut words = std::collections::VecDeque::new();
-        let mut chars = text.char_indices().peekable();
-        while let Some((start, first)) = chars.next() {
+        let mut chars = text.char_indices().zip(1_u32..).peekable();
+        while let Some(((start, first), column)) = chars.next() {
             if first.is_whitespace() {
                 continue;
             }
@@ -42,17 +42,16 @@ impl<'a> Words<'a> {
             if !quoted {
                 word.push(first);
             }
-            while let Some((_, c)) = chars.next_if(|(_, c)| quoted || !c.is_whitespace()) {
+            while let Some(((_, c), _)) = chars.next_if(|((_, c), _)| quoted || !c.is_whitespace()) {
                 match c {
                     '"' if quoted => {
                         quoted = false;
                         break;
                     }
-                    '\\' if quoted => word.extend(chars.next().map(|(_, escaped)| escaped)),
+                    '\\' if quoted => word.extend(chars.next().map(|((_, escaped), _)| escaped)),
                     _ => word.push(c),
                 }
             }
-            let column = column(text, start);
             if quoted {
                 let rest = text.get(start..).unwrap_or_default();
                 return Err(ParseError::new(line, column, rest, "a quotation mark is missing"));
