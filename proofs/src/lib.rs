@@ -15,6 +15,7 @@ pub mod familiar;
 pub mod frames;
 pub mod hygiene;
 pub mod intent;
+pub mod isolation;
 pub mod ports;
 pub mod predicate;
 pub mod properties;

@@ -266,7 +266,7 @@ pub(crate) fn frames(choice: &Choice) -> Option<Vec<Vec<u8>>> {
 
 /// Ways to bring about the connection a choice assumes: none for a new one; else the packet itself, its answer, or a
 /// packet of the other side, from wherever that may sit.
-fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Vec<(PortNo, Vec<u8>)>> {
+pub(crate) fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Vec<(PortNo, Vec<u8>)>> {
     let mut all = vec![Vec::new()];
     if choice.answers.iter().all(|answer| answer.state & (state::EST | state::REL | state::RPL) == 0) {
         return all;

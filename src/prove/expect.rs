@@ -107,7 +107,8 @@ fn parse(line: &str, number: usize) -> Result<Expectation, String> {
         return Err(format!("`{}` is no verdict; there are {}", parsed.verdict, VERDICTS.join(", ")));
     }
     let of_intent = flowproof_proofs::intent::NAMES.contains(&parsed.property.as_str());
-    if !of_intent && flowproof_proofs::properties::by_name(&parsed.property).is_none() {
+    let of_isolation = flowproof_proofs::isolation::by_name(&parsed.property).is_some();
+    if !of_intent && !of_isolation && flowproof_proofs::properties::by_name(&parsed.property).is_none() {
         return Err(format!("no property is called `{}`", parsed.property));
     }
     if parsed.datapath != ANY && !Profile::ALL.iter().any(|profile| profile.name() == parsed.datapath) {

@@ -2,6 +2,7 @@
 
 mod expect;
 mod intent;
+mod isolation;
 mod real;
 mod text;
 mod watch;
@@ -17,6 +18,7 @@ use flowproof_packet::PortNo;
 use flowproof_proofs::check::{self, Engines, Findings, Judgement, Task};
 use flowproof_proofs::diagram::Host;
 use flowproof_proofs::intent::{Ask, IntentFinding, NAMES, check as check_intent, rows};
+use flowproof_proofs::isolation::{IsolationFinding, names, rows as isolation_rows};
 use flowproof_proofs::ports::{self, Port};
 use flowproof_proofs::properties::{Property, SENDER};
 use flowproof_proofs::report::{self, PortRow, Row, Source};
@@ -190,13 +192,15 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     };
     let mut found = if task.properties.is_empty() { Findings::default() } else { check::check(&task) };
     let mut agreement = intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent));
+    let site = intent.as_ref().map(|intent| &intent.site);
+    let mut isolated = isolation::check(&task, site, wanted(options));
     if let Some(real) = &mut real {
-        replay(real, &task, &mut found, &mut agreement)?;
+        replay(real, &task, &mut found, &mut isolated, &mut agreement)?;
     }
     progress.clear();
-    let mut results = results(options, &task, &found, &agreement, intent.as_ref());
+    let mut results = results(options, &task, &found, &isolated, &agreement, intent.as_ref());
     let switch = real.map(|real| real.annotate(&mut results));
-    let (task, found) = everything(task, found, agreement);
+    let (task, found) = everything(task, found, isolated, agreement);
     let mismatches = expected.map(|expected| expect::compare(&expected, &task, &found));
     let exit = exit(options, &task, &found, mismatches.as_deref(), progress.interrupted());
     let report = Report {
@@ -229,9 +233,12 @@ fn properties(patterns: &[String]) -> Result<Vec<&'static Property>, Failure> {
         move |property: &&Property| pattern.matches(property.name)
     };
     let of_intent = |pattern: &String| NAMES.iter().any(|name| WildMatch::new(pattern).matches(name));
-    let known = |pattern: &String| SENDER.iter().any(|p| chosen(pattern)(&p)) || of_intent(pattern);
+    let of_isolation = |pattern: &String| names().any(|name| WildMatch::new(pattern).matches(name));
+    let known = |pattern: &String| {
+        SENDER.iter().any(|p| chosen(pattern)(&p)) || of_isolation(pattern) || of_intent(pattern)
+    };
     if let Some(unknown) = patterns.iter().find(|pattern| !known(pattern)) {
-        let known = list(SENDER.iter().map(|property| property.name).chain(NAMES));
+        let known = list(SENDER.iter().map(|property| property.name).chain(names()).chain(NAMES));
         return Err(Failure::input([format!("no property is called `{unknown}`; there are {known}")]));
     }
     let wanted = |property: &&Property| patterns.is_empty() || patterns.iter().any(|p| chosen(p)(property));
@@ -263,9 +270,11 @@ fn replay(
     real: &mut Real,
     task: &Task<'_>,
     found: &mut Findings,
+    isolated: &mut [IsolationFinding],
     agreement: &mut [IntentFinding],
 ) -> Result<(), Failure> {
-    let own = found.findings.iter_mut().map(|finding| (finding, None));
+    let isolated = isolated.iter_mut().map(|of| &mut of.finding);
+    let own = found.findings.iter_mut().chain(isolated).map(|finding| (finding, None));
     let of_intent = agreement.iter_mut().map(|of| {
         let between = (of.direction.name(), of.placement.name());
         (&mut of.finding, Some(between))
@@ -281,10 +290,13 @@ fn results(
     options: &Options,
     task: &Task<'_>,
     found: &Findings,
+    isolated: &[IsolationFinding],
     agreement: &[IntentFinding],
     intent: Option<&Intent>,
 ) -> Vec<Outcome> {
-    let rows = report::rows(task, found).into_iter().chain(rows::rows(task.host, &task.ports, agreement));
+    let isolated = isolation_rows::rows(task.host, &task.ports, isolated);
+    let agreement = rows::rows(task.host, &task.ports, agreement);
+    let rows = report::rows(task, found).into_iter().chain(isolated).chain(agreement);
     let verdicts = rows.map(|row| Outcome::Verdict(Box::new(row)));
     verdicts.chain(intent::other_results(intent, wanted(options))).collect()
 }
@@ -293,10 +305,12 @@ fn results(
 fn everything<'a>(
     task: Task<'a>,
     mut found: Findings,
+    isolated: Vec<IsolationFinding>,
     agreement: Vec<IntentFinding>,
 ) -> (Task<'a>, Findings) {
     let mut properties = task.properties.clone();
-    for IntentFinding { finding, .. } in agreement {
+    let isolated = isolated.into_iter().map(|of| of.finding);
+    for finding in isolated.chain(agreement.into_iter().map(|of| of.finding)) {
         if !properties.iter().any(|property| property.name == finding.property.name) {
             properties.push(finding.property);
         }
@@ -399,6 +413,7 @@ fn report(
     }
     let source = if intent.is_some() { Source::Intent } else { Source::Derived };
     let mut assumptions = report::assumptions_from(source, flows.ports.is_some());
+    assumptions.extend(isolation_rows::assumptions(host, intent.map(|intent| &intent.site)));
     assumptions.extend(intent.iter().flat_map(|intent| intent.assumptions()));
     Report {
         schema: 1,

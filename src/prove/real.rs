@@ -12,6 +12,7 @@ use flowproof_proofs::diagram::Host;
 use flowproof_proofs::ports::Port;
 use flowproof_proofs::replay::{Replay, Sent, ports};
 use flowproof_switch::conntrack::Profile;
+use flowproof_switch::pipeline::PortConfig;
 use std::collections::BTreeMap;
 
 /// Which refutation: property, port, and in section D direction and peer.
@@ -88,7 +89,12 @@ impl Real {
 
 /// Tells a counterexample to the real switch; what it says of the first part that it does not do.
 fn confirm(judge: &mut Judge, host: &Host, port: &Port, replay: &Replay) -> Result<Answer, Failure> {
-    let ports = ports(host, port);
+    let mut ports = ports(host, port);
+    for sent in &replay.events {
+        if !ports.iter().any(|port| port.ofport == sent.in_port) {
+            ports.push(PortConfig::trunk(sent.in_port));
+        }
+    }
     for story in replay.stories() {
         let told = Story {
             ports: &ports,

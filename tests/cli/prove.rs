@@ -211,3 +211,24 @@ fn the_text_fits_a_terminal() {
     assert!(long.is_empty(), "{long:#?}");
     assert!(run.out.lines().last().unwrap().starts_with("verdict: refuted"), "{}", run.out);
 }
+
+#[test]
+fn isolation_is_judged_by_diagrams_alone_and_the_report_says_so() {
+    let all = ["--property", "network-isolation", "--property", "port-independence"];
+    let report = report(&[&[example("flows.txt").as_str()], all.as_slice()].concat());
+    let assumed = report["assumptions"].to_string();
+    assert!(assumed.contains("section B (network-isolation, default-deny"), "{assumed}");
+    for row in report["results"].as_array().unwrap() {
+        assert_eq!(row["engines"], serde_json::json!({"diagram": row["verdict"]}), "{row}");
+        let isolation = row["property"] == "network-isolation";
+        assert_eq!(row["verdict"], if isolation { "refuted" } else { "proved" }, "{row}");
+        if isolation {
+            let story = &row["counterexample"];
+            assert_eq!(story["replayed"]["interpreter"], true, "{story}");
+            let port = row["port"].as_u64().unwrap();
+            let event = story["events"].as_array().unwrap().last().unwrap();
+            assert_ne!(event["packet"]["in_port"].as_u64().unwrap(), port);
+            assert!(event["outputs"].to_string().contains(&format!("to port {port}")), "{event}");
+        }
+    }
+}

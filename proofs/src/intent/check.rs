@@ -202,7 +202,7 @@ fn not_reached(choice: Option<&Choice>) -> String {
 }
 
 /// Somebody on another host; the address is from the documentation ranges (RFC 5737, RFC 3849).
-fn stranger() -> ports::Port {
+pub(crate) fn stranger() -> ports::Port {
     let mac = MacAddr::from_bits(REMOTE_MAC);
     let pair = |address, mask| BTreeSet::from([Pair { mac, address, mask }]);
     ports::Port {
@@ -232,7 +232,7 @@ fn wishes(host: &Host, subject: &ports::Port, way: &Way<'_>) -> Vec<Predicate> {
 }
 
 /// ICMP that opens a connection: echo, timestamp, information, address mask. Anything else of ICMP is part of one.
-fn query() -> Predicate {
+pub(crate) fn query() -> Predicate {
     let icmp = Predicate::is(Field::DlType, 0x0800u16).and(Predicate::is(Field::NwProto, 1u8));
     icmp.negate().or(Predicate::one_of(Field::Icmpv4Type, [8u8, 13, 15, 17]))
 }

@@ -1,0 +1,255 @@
+//! From the engine's answers to verdicts on section B.
+//!
+//! Senders are asked in a fixed order, in batches: what a batch refutes the next one is not asked again. What a proof says
+//! is that no sender of any class violates the row at the port.
+
+use super::{
+    Question, ROWS, Row,
+    judge::Engine,
+    replay::{self, Aim, Case},
+    scene::Scene,
+    world::{Kind, Sender, World},
+};
+use crate::{
+    check::{Finding, Judgement, Watch, Witness},
+    diagram::{Depends, Exhausted, Host},
+    familiar::Choice,
+    intent::site::Site,
+    ports::Port,
+    properties::Property,
+    replay::{Replay, whole},
+};
+use flowproof_packet::{PortNo, summary::summary};
+use flowproof_switch::conntrack::Profile;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+const INTERRUPTED: &str = "interrupted";
+/// Senders that are asked at once; what is reported does not depend on how many threads there are.
+const BATCH: usize = 16;
+/// Frames to try for a witness.
+const CANDIDATES: usize = 6;
+
+/// What to check.
+#[derive(Clone)]
+pub struct Ask<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The intent, if there is one.
+    pub site: Option<&'a Site>,
+    /// The ports to check, of those of the host.
+    pub ports: Vec<&'a Port>,
+    /// Which of the [`ROWS`].
+    pub properties: Vec<&'static Property>,
+    /// The datapaths.
+    pub profiles: Vec<Profile>,
+    /// Who watches the work.
+    pub watch: &'a dyn Watch,
+}
+
+/// A verdict of section B.
+#[derive(Clone, Debug)]
+pub struct IsolationFinding {
+    /// Property, port, datapath, verdict.
+    pub finding: Finding,
+    /// Who sends what is shown, in words.
+    pub sender: String,
+}
+
+/// Row, port and datapath, by their places.
+type Slot = (usize, usize, usize);
+
+/// What is known of a slot.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    refuted: Option<(String, Box<Replay>)>,
+    doubt: Option<(Depends, String)>,
+    witness: Option<(String, Witness)>,
+}
+
+/// What one sender adds to a slot.
+#[derive(Clone, Debug)]
+enum Said {
+    Violates(Box<Replay>),
+    Doubtful(Depends, String),
+    Keeps(Option<Witness>),
+}
+
+/// Checks every row for every port and datapath: by row, then port, then datapath.
+#[must_use]
+pub fn check(ask: &Ask<'_>) -> Vec<IsolationFinding> {
+    let world = World::new(ask.host, ask.site);
+    let scene = Scene { host: ask.host, world: &world, site: ask.site };
+    let rows: Vec<&'static Row> =
+        ROWS.iter().filter(|row| ask.properties.iter().any(|p| p.name == row.property.name)).collect();
+    let mut known: BTreeMap<Slot, Known> = BTreeMap::new();
+    for (row, port) in (0..rows.len()).flat_map(|row| (0..ask.ports.len()).map(move |port| (row, port))) {
+        known.extend((0..ask.profiles.len()).map(|profile| ((row, port, profile), Known::default())));
+    }
+    crate::check::with_deep_stack(|| {
+        for batch in world.senders.chunks(BATCH) {
+            let open: Vec<(Slot, bool)> = known
+                .iter()
+                .filter(|(_, known)| known.refuted.is_none())
+                .map(|(slot, known)| (*slot, known.witness.is_some()))
+                .collect();
+            let said: Vec<_> = batch
+                .par_iter()
+                .with_max_len(1)
+                .map(|sender| {
+                    let said = ask_sender(ask, scene, &rows, sender, &open);
+                    ask.watch.done(world.senders.len());
+                    said
+                })
+                .collect();
+            for (sender, said) in batch.iter().zip(said) {
+                said.into_iter().for_each(|(slot, said)| note(&mut known, slot, sender, said));
+            }
+        }
+    });
+    known.into_iter().filter_map(|(slot, known)| conclude(ask, &rows, slot, known)).collect()
+}
+
+fn note(known: &mut BTreeMap<Slot, Known>, slot: Slot, sender: &Sender, said: Said) {
+    let Some(known) = known.get_mut(&slot).filter(|known| known.refuted.is_none()) else { return };
+    match said {
+        Said::Violates(replay) => known.refuted = Some((sender.name(), replay)),
+        Said::Doubtful(depends, text) => {
+            let worse = |(known, _): &(Depends, String)| matters(depends) > matters(*known);
+            if known.doubt.as_ref().is_none_or(worse) {
+                known.doubt = Some((depends, format!("{}: {text}", sender.name())));
+            }
+        }
+        Said::Keeps(witness) => {
+            let witness = witness.map(|witness| (sender.name(), witness));
+            known.witness = known.witness.take().or(witness);
+        }
+    }
+}
+
+/// What must replay and does not weighs most, then what is not modelled.
+const fn matters(depends: Depends) -> u8 {
+    match depends {
+        Depends::State => 0,
+        Depends::Precision => 1,
+        Depends::Nothing => 2,
+    }
+}
+
+fn ask_sender(
+    ask: &Ask<'_>,
+    scene: Scene<'_>,
+    rows: &[&'static Row],
+    sender: &Sender,
+    open: &[(Slot, bool)],
+) -> Vec<(Slot, Said)> {
+    let doubtful = |text: &str| Said::Doubtful(Depends::Precision, text.to_owned());
+    if ask.watch.stop() {
+        return open.iter().map(|(slot, _)| (*slot, doubtful(INTERRUPTED))).collect();
+    }
+    let mut engine = match Engine::new(scene, sender, &ask.profiles) {
+        Ok(engine) => engine,
+        Err(Exhausted(why)) => return open.iter().map(|(slot, _)| (*slot, doubtful(why))).collect(),
+    };
+    let mut said = Vec::new();
+    for (slot, has_witness) in open {
+        let (row, port, profile) = *slot;
+        let (Some(row), Some(receiver), Some(profile)) =
+            (rows.get(row), ask.ports.get(port), ask.profiles.get(profile))
+        else {
+            continue;
+        };
+        let (property, question) = (&row.property, row.question);
+        let case =
+            Case { scene, sender, receiver, property, question, profile: *profile, aim: Aim::Violates };
+        let answer = judge(&mut engine, &case, *has_witness).unwrap_or_else(|Exhausted(why)| doubtful(why));
+        said.push((*slot, answer));
+    }
+    said
+}
+
+fn judge(engine: &mut Engine<'_>, case: &Case<'_>, has_witness: bool) -> Result<Said, Exhausted> {
+    let found = engine.violations(case.question, case.profile, case.receiver)?;
+    if found.is_empty() {
+        return Ok(Said::Keeps(if has_witness { None } else { witness(engine, case)? }));
+    }
+    let mut doubt: Option<(Depends, Choice)> = None;
+    for (found, depends) in engine.candidates(found) {
+        let Some(choice) = engine.choose(case.question, case.receiver, &found) else { continue };
+        if let Some(replay) = replay::replay(case, &choice) {
+            return Ok(Said::Violates(Box::new(replay)));
+        }
+        if doubt.as_ref().is_none_or(|(known, _)| matters(depends) > matters(*known)) {
+            doubt = Some((depends, choice));
+        }
+    }
+    let Some((depends, choice)) = doubt else {
+        return Ok(Said::Doubtful(Depends::Precision, "no packet could be chosen".to_owned()));
+    };
+    let frame = summary(&whole(&choice));
+    let state = choice.answers.last().map_or(0, |answer| answer.state);
+    Ok(Said::Doubtful(depends, format!("{frame}, with ct_state={state:#x}")))
+}
+
+/// A frame that the row speaks of and that rightly reaches the port; or one that is stopped, and its twin that is not.
+fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Witness>, Exhausted> {
+    if case.sender.kind == Kind::Unknown && case.question == Question::Denied {
+        return Ok(None);
+    }
+    let arrives = Case { aim: Aim::Arrives, ..*case };
+    let stays = Case { aim: Aim::Stays, ..*case };
+    let show = |choice: &Choice| replay::replay(&arrives, choice).map(Box::new);
+    if case.question != Question::Strangers {
+        let found = engine.innocent(case.question, case.profile, case.receiver)?;
+        let shown = engine
+            .candidates(found)
+            .iter()
+            .take(CANDIDATES)
+            .find_map(|(found, _)| show(&engine.choose(case.question, case.receiver, found)?));
+        if shown.is_some() || case.question != Question::Groups {
+            return Ok(shown.map(Witness::Escapes));
+        }
+    }
+    let found = engine.innocent(Question::Strangers, case.profile, case.receiver)?;
+    let twins = engine.candidates(found);
+    Ok(twins.iter().take(CANDIDATES).find_map(|(found, _)| {
+        let choice = engine.choose(Question::Networks, case.receiver, found)?;
+        let everybody = case.question == Question::Groups;
+        let other = if everybody { replay::for_everybody(&choice) } else { replay::for_nobody(&choice) };
+        let stopped = replay::replay(&stays, &other).map(Box::new)?;
+        Some(Witness::Twins { stopped, twin: show(&choice)? })
+    }))
+}
+
+fn conclude(ask: &Ask<'_>, rows: &[&'static Row], slot: Slot, known: Known) -> Option<IsolationFinding> {
+    let (row, number, profile) = slot;
+    let (row, port, profile) = (*rows.get(row)?, *ask.ports.get(number)?, *ask.profiles.get(profile)?);
+    let (sender, judgement) = match known {
+        Known { refuted: Some((sender, replay)), .. } => (sender, Judgement::Refuted(replay)),
+        Known { doubt: Some((depends, text)), .. } => (String::new(), doubtful(depends, &text)),
+        _ if port.network.is_none() && row.question == Question::Networks => {
+            (String::new(), Judgement::Unknown("the tables do not say which network it is of".to_owned()))
+        }
+        Known { witness: Some((sender, witness)), .. } => (sender, Judgement::Proved(witness)),
+        Known { .. } => (String::new(), vacuous(row, port.ofport)),
+    };
+    let property = &row.property;
+    let diagram = Some(judgement.name());
+    let finding = Finding { property, port: number, profile, judgement, diagram, z3: None };
+    Some(IsolationFinding { finding, sender })
+}
+
+fn vacuous(row: &Row, ofport: PortNo) -> Judgement {
+    Judgement::Vacuous(format!("nothing that `{}` speaks of reaches port {ofport}", row.property.name))
+}
+
+/// Counterexamples that nothing brought about. One that depends on nothing is a defect of flowproof.
+fn doubtful(depends: Depends, text: &str) -> Judgement {
+    match depends {
+        Depends::Nothing => Judgement::Contradiction(format!("a counterexample does not replay: {text}")),
+        Depends::State => Judgement::Unknown(format!("state not shown reachable: {text}")),
+        Depends::Precision => {
+            Judgement::Unknown(format!("not shown, something on the way is not modelled exactly: {text}"))
+        }
+    }
+}

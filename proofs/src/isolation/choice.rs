@@ -1,0 +1,96 @@
+//! Choosing the packets to show: the most telling of what the engine found.
+
+use super::{Question, admit, judge::Engine, world::Kind};
+use crate::{
+    diagram::{Depends, Found},
+    familiar::{self, Choice},
+    intent::check::{query, stranger},
+    ports::Port,
+    predicate::Predicate,
+    set::PacketSets,
+    symbolic::{Emit, Event, flows_of},
+    symkey::Form,
+};
+use flowproof_packet::Field;
+use flowproof_switch::{flow::Action, table::FlowId};
+
+/// Ways out of the tables to try before a refutation counts as not shown reachable.
+const ATTEMPTS: usize = 24;
+const BROADCAST: u64 = 0xffff_ffff_ffff;
+
+impl Engine<'_> {
+    /// What was found, the most telling first: all of a rank together, then each for itself. With it comes what a replay
+    /// depends on.
+    pub fn candidates(&mut self, mut found: Vec<Found>) -> Vec<(Found, Depends)> {
+        let booked = |found: &Found| found.event.emit == Emit::Controller;
+        let rank = |found: &Found| (booked(found), found.form, found.event.recirculations);
+        found.sort_by_key(rank);
+        found.truncate(ATTEMPTS);
+        let mut candidates = Vec::new();
+        for group in found.chunk_by(|a, b| rank(a) == rank(b)) {
+            let Some(first) = group.first() else { continue };
+            let packets =
+                group.iter().fold(self.sets.none(), |sum, found| self.sets.or(sum, found.event.packets));
+            let depends = group.iter().map(|found| self.depends(found)).max().unwrap_or_default();
+            let event = Event { packets, ..first.event.clone() };
+            candidates.push((Found { form: first.form, event }, depends));
+        }
+        candidates.extend(found.into_iter().map(|found| {
+            let depends = self.depends(&found);
+            (found, depends)
+        }));
+        candidates
+    }
+
+    /// The most familiar packet of what was found.
+    pub fn choose(&mut self, question: Question, receiver: &Port, found: &Found) -> Option<Choice> {
+        let wishes = self.wishes(question, receiver);
+        let event = &found.event;
+        familiar::choose(&mut self.sets, event.packets, found.form, &wishes, event.recirculations)
+    }
+
+    fn depends(&self, found: &Found) -> Depends {
+        let event = &found.event;
+        let tracks = |id: &FlowId| {
+            let flow = self.scene.host.tables.flow(*id);
+            flow.is_some_and(|flow| flow.actions.iter().any(|action| matches!(action, Action::Ct(_))))
+        };
+        let held = found.form != Form::Whole && flows_of(&event.path).iter().any(tracks);
+        let trunk = event.emit == Emit::Normal && self.sender.access.is_none();
+        if !event.emit.is_modelled() || trunk || self.runs.iter().any(|run| run.limited) {
+            Depends::Precision
+        } else if event.recirculations > 0 || held {
+            Depends::State
+        } else {
+            Depends::Nothing
+        }
+    }
+
+    /// That a frame is from its sender, and for the receiver alone or for everybody.
+    fn wishes(&self, question: Question, receiver: &Port) -> Vec<Predicate> {
+        let stranger = stranger();
+        let host = self.scene.host;
+        let sender = match self.sender.kind {
+            Kind::Filtered(place) => host.ports.get(place).unwrap_or(&stranger),
+            Kind::Other | Kind::Unknown => &stranger,
+        };
+        let mut others: Vec<&Port> = vec![receiver];
+        others.extend(host.ports.iter());
+        others.retain(|port| port.ofport != sender.ofport);
+        others.dedup_by_key(|port| port.ofport);
+        others.truncate(4);
+        let mut wishes = vec![query()];
+        match question {
+            Question::Groups => wishes.push(Predicate::is(Field::DlDst, BROADCAST)),
+            Question::Strangers => {}
+            Question::Networks | Question::Denied | Question::Untracked | Question::Thirds
+                if self.sender.ofport != receiver.ofport =>
+            {
+                wishes.push(admit::addressed(receiver));
+            }
+            Question::Networks | Question::Denied | Question::Untracked | Question::Thirds => {}
+        }
+        wishes.extend(familiar::wishes(sender, &others));
+        wishes
+    }
+}

@@ -1,0 +1,86 @@
+//! Section B in the report: its findings in words, and what they rest on.
+
+use super::{
+    IsolationFinding, ROWS,
+    world::{Kind, World},
+};
+use crate::{
+    check::{Judgement, Witness},
+    diagram::Host,
+    intent::site::Site,
+    ports::Port,
+    report::{self, Row},
+};
+use flowproof_packet::summary::summary;
+
+/// The findings, one row for each property, port and verdict.
+#[must_use]
+pub fn rows(host: &Host, ports: &[&Port], findings: &[IsolationFinding]) -> Vec<Row> {
+    let key =
+        |of: &IsolationFinding| (of.finding.property.name, of.finding.port, of.finding.judgement.name());
+    let mut groups: Vec<Vec<&IsolationFinding>> = Vec::new();
+    for finding in findings {
+        let same =
+            |group: &&mut Vec<&IsolationFinding>| group.first().is_some_and(|of| key(of) == key(finding));
+        match groups.iter_mut().rev().take(8).find(same) {
+            Some(group) => group.push(finding),
+            None => groups.push(vec![finding]),
+        }
+    }
+    groups.iter().filter_map(|group| row(host, ports, group)).collect()
+}
+
+fn row(host: &Host, ports: &[&Port], group: &[&IsolationFinding]) -> Option<Row> {
+    let first = *group.first()?;
+    let port = ports.get(first.finding.port)?;
+    let parts: Vec<_> = group.iter().map(|of| &of.finding).collect();
+    Some(Row { explanation: explanation(port, first), ..report::frame(host, port, &parts)? })
+}
+
+fn explanation(port: &Port, of: &IsolationFinding) -> String {
+    let theorem = of.finding.property.theorem;
+    match &of.finding.judgement {
+        Judgement::Unknown(why) | Judgement::Vacuous(why) | Judgement::Contradiction(why) => why.clone(),
+        Judgement::Proved(Witness::Escapes(_)) => {
+            format!(
+                "{theorem}; the frame shown comes from {} and rightly reaches port {}",
+                of.sender, port.ofport
+            )
+        }
+        Judgement::Proved(Witness::Twins { .. }) => format!(
+            "{theorem}; of two frames from {} that differ in their destination only the one for port {} reaches it",
+            of.sender, port.ofport
+        ),
+        Judgement::Refuted(replay) => {
+            let what = summary(&replay.datagram);
+            let fragments = replay.events.len() - replay.prelude;
+            let pieces = if fragments > 1 { format!(" in {fragments} fragments") } else { String::new() };
+            let goes = report::destinations(replay);
+            format!(
+                "for port {}: {} sends {what}{pieces} and it goes {goes}; {theorem} is not kept",
+                port.ofport, of.sender
+            )
+        }
+    }
+}
+
+/// What the verdicts of section B rest on.
+#[must_use]
+pub fn assumptions(host: &Host, site: Option<&Site>) -> Vec<String> {
+    let world = World::new(host, site);
+    let others = world.senders.iter().filter(|sender| sender.kind == Kind::Other);
+    let others: Vec<String> = others.map(|sender| sender.ofport.to_string()).collect();
+    let others =
+        if others.is_empty() { "no other port".to_owned() } else { format!("ports {}", others.join(", ")) };
+    let names: Vec<&str> = ROWS.iter().map(|row| row.property.name).collect();
+    vec![
+        format!(
+            "section B ({}) is judged by decision diagrams alone, whatever --engine says",
+            names.join(", ")
+        ),
+        format!(
+            "section B asks about senders of these kinds: filtered ports, {others}, and any port that is not \
+             named; a frame on a trunk is of the network that its VLAN stands for, or of none"
+        ),
+    ]
+}

@@ -1,0 +1,112 @@
+//! What of a host section B reads off its flows: miss entries, registers, and whose rules decide on a path.
+
+use super::{admit, world::World};
+use crate::{
+    bdd::Bdd,
+    diagram::Host,
+    intent::site::Site,
+    symbolic::{Emit, Event, flows_of},
+};
+use flowproof_model::policy::Direction;
+use flowproof_packet::{Field, PortNo, port};
+use flowproof_switch::{
+    flow::{Action, Flow, Match, Subfield},
+    table::FlowId,
+};
+
+/// What is asked about: a host, who can send to it, and what was asked for, if that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// Who can send.
+    pub world: &'a World,
+    /// The intent.
+    pub site: Option<&'a Site>,
+}
+
+/// The networks that a flow's writes into the network register and the port register stand for: nothing for what is no
+/// constant; registers that stay, and ports of no known network, are not listed.
+pub(super) fn registered(host: &Host, flow: &Flow) -> Vec<Option<u16>> {
+    let named = |action: &Action| {
+        if let Action::Set { field: Field::Reg6, value, .. } = action {
+            Some(u16::try_from(*value).ok())
+        } else if let Action::Set { field: Field::Reg5, value, .. } = action {
+            let port = host.ports.iter().find(|port| u128::from(port.ofport) == *value)?;
+            port.network.map(Some)
+        } else if let Action::Move { dst, .. } = action {
+            matches!(dst.field, Field::Reg5 | Field::Reg6).then_some(None)
+        } else {
+            None
+        }
+    };
+    flow.actions.iter().filter_map(named).collect()
+}
+
+impl Scene<'_> {
+    /// Whether a port has rules of a direction: by the intent, or else by the tables.
+    #[must_use]
+    pub fn has_rules(&self, ofport: PortNo, direction: Direction) -> bool {
+        match self.site.and_then(|site| Some((site, site.at(ofport)?.0))) {
+            Some((site, port)) => site.policy.rules_of(port).any(|rule| rule.direction == direction),
+            None => admit::has_rules(self.host.tables.flows(), ofport, direction),
+        }
+    }
+
+    /// Whether packets leave by a table-miss flow: one of priority 0 that matches everything (OpenFlow 1.3, 5.4).
+    pub(super) fn is_miss(&self, event: &Event<Bdd>) -> bool {
+        let last = flows_of(&event.path).last().copied();
+        last.is_some_and(|id| self.is_miss_flow(id))
+    }
+
+    /// Whether a flow is a table's miss entry.
+    #[must_use]
+    pub fn is_miss_flow(&self, id: FlowId) -> bool {
+        let flow = self.host.tables.flow(id);
+        flow.is_some_and(|flow| flow.priority == 0 && flow.matching == Match::default())
+    }
+
+    /// Whether a rule of a port that is not among `ends` decides on the way: see [`Scene::thirds`].
+    pub(super) fn is_third(&self, event: &Event<Bdd>, ends: &[PortNo]) -> bool {
+        let path = flows_of(&event.path);
+        let left_for = event.key.constant(Subfield::whole(Field::Reg5));
+        let registered = left_for.and_then(|port| PortNo::try_from(port).ok());
+        let stays = registered.is_some_and(|port| !ends.contains(&port) && self.is_filtered(port));
+        let by_number = matches!(event.emit, Emit::Port(port) if self.is_filtered(port));
+        by_number && stays || !self.thirds(&path, &event.emit, ends).is_empty()
+    }
+
+    fn is_filtered(&self, ofport: PortNo) -> bool {
+        self.host.ports.iter().any(|port| port.ofport == ofport)
+    }
+
+    /// The flows of a path that hold rules of third ports, or rules that name no port at all, and that decide. A flow that
+    /// was hit after the one that puts the packet out, or after the one that loads the port register with its receiver,
+    /// belongs to a call that has returned; unless it changed the packet it decides nothing.
+    #[must_use]
+    pub fn thirds(&self, path: &[FlowId], emit: &Emit, ends: &[PortNo]) -> Vec<FlowId> {
+        let flow = |id: &FlowId| self.host.tables.flow(*id);
+        let last = |wanted: &dyn Fn(&Action) -> bool| {
+            path.iter().rposition(|id| flow(id).is_some_and(|flow| flow.actions.iter().any(wanted)))
+        };
+        let output = if let Emit::Port(port) = emit { Some(*port) } else { None };
+        let output = output.or((*emit == Emit::Normal).then_some(port::NORMAL));
+        let emits = last(&|action| matches!((action, output), (Action::Output(a), Some(b)) if *a == b));
+        let loads = last(&|action| {
+            matches!((action, emit), (Action::Set { field: Field::Reg5, value, .. }, Emit::Port(port))
+                if *value == u128::from(*port))
+        });
+        let end = path.len().saturating_sub(1);
+        let cut = emits.unwrap_or(end).min(loads.unwrap_or(end));
+        let decides = |(at, id): &(usize, &FlowId)| {
+            let Some(flow) = flow(id) else { return false };
+            let holds_rules = admit::RULES.iter().any(|(_, table)| *table == flow.table);
+            let foreign = match admit::owner(flow) {
+                Some(port) => !ends.contains(&port) && self.is_filtered(port),
+                None => holds_rules && !flow.actions.is_empty(),
+            };
+            foreign && (*at <= cut || admit::changes(flow))
+        };
+        path.iter().enumerate().filter(decides).map(|(_, id)| *id).collect()
+    }
+}

@@ -1,0 +1,254 @@
+//! Who can send frames to this host's bridge, and to which network a frame belongs as it comes in.
+//!
+//! A filtered port's frames are of its network, and so are those of an unfiltered one. On a trunk the VLAN tag says:
+//! where flows of table 0 translate tags for it (or the intent says which networks it carries), those and no others;
+//! on any other trunk the VLANs of this host, and then what uplinks' tags stand for. A frame whose tag stands for
+//! nothing belongs to no network.
+//!
+//! Invariant: all port numbers that neither flows nor what is known of the ports name are treated alike by the tables,
+//! so one of them stands for all.
+
+use crate::{diagram::Host, intent::site::Site, predicate::Predicate, tables::Tables};
+use flowproof_model::policy::Segment;
+use flowproof_packet::{Field, PortNo, port};
+use flowproof_switch::flow::{Action, Flow};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tables that classify what comes in.
+const CLASSIFY: [u8; 2] = [0, 60];
+const TAG: u128 = 0x1fff;
+const PRESENT: u128 = 0x1000;
+const VID: u128 = 0x0fff;
+/// The begin of the text of a probe: see [`World::tables`].
+const PROBE: &str = "flowproof probe ";
+
+/// Which networks the frames of a sender belong to, by their tag (`None`: untagged, or VLAN 0).
+type Tags = BTreeMap<Option<u16>, u16>;
+
+/// What a sender is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A filtered port: its place among the host's ports.
+    Filtered(usize),
+    /// A known port that is not filtered: an uplink, or a port without security.
+    Other,
+    /// A port number that nothing names.
+    Unknown,
+}
+
+/// A class of senders.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The port number; for unknown ports one that stands for all.
+    pub ofport: PortNo,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether `NORMAL` knows it as an access port, and of which VLAN.
+    pub access: Option<u16>,
+    /// All its frames are of this network, if it has one.
+    one: Option<Option<u16>>,
+    tags: Tags,
+}
+
+/// Everybody who can send, and the tables with probes.
+#[derive(Debug)]
+pub struct World {
+    /// In the order in which they are asked: known ports, unknown ones, filtered ones.
+    pub senders: Vec<Sender>,
+    /// The tables of the host, where each `ct()` is preceded by a probe: a construct that nobody models, at which
+    /// symbolic execution tells what packets come with which key.
+    pub tables: Tables,
+}
+
+impl Sender {
+    /// The network a frame with these VLAN bits belongs to as it comes in.
+    #[must_use]
+    pub fn network(&self, tci: u128) -> Option<u16> {
+        let vid = u16::try_from(tci & VID).ok().filter(|vid| *vid != 0);
+        self.one.unwrap_or_else(|| self.tags.get(&vid).copied())
+    }
+
+    /// The frames that are of `network` as they come in.
+    #[must_use]
+    pub fn frames_of(&self, network: u16) -> Predicate {
+        if let Some(one) = self.one {
+            return if one == Some(network) { Predicate::always() } else { Predicate::never() };
+        }
+        let tags = self.tags.iter().filter(|(_, of)| **of == network);
+        let frames = tags.map(|(tag, _)| match tag {
+            Some(vid) => Predicate::Is(Field::VlanTci, PRESENT | u128::from(*vid), TAG),
+            None => Predicate::Is(Field::VlanTci, 0, VID),
+        });
+        Predicate::Any(frames.collect())
+    }
+
+    /// What it is called in explanations.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.kind {
+            Kind::Filtered(_) => format!("port {}", self.ofport),
+            Kind::Other if self.one.is_some() => format!("port {}, which is not filtered,", self.ofport),
+            Kind::Other if self.ofport == crate::intent::site::UPLINK => "an uplink".to_owned(),
+            Kind::Other => format!("port {}, a trunk,", self.ofport),
+            Kind::Unknown => "a port that no flow names".to_owned(),
+        }
+    }
+}
+
+impl World {
+    /// Who can send to `host`; with an intent, as that knows its unfiltered ports and uplinks.
+    #[must_use]
+    pub fn new(host: &Host, site: Option<&Site>) -> Self {
+        let flows = host.tables.flows();
+        let unfiltered = unfiltered(host, site);
+        let networks: BTreeSet<u16> = host
+            .ports
+            .iter()
+            .filter_map(|port| port.network)
+            .chain(unfiltered.values().copied())
+            .chain(host.tags.values().copied().flatten())
+            .collect();
+        let translated = translations(flows);
+        let everywhere = everywhere(&networks, &translated, site);
+        let known: BTreeSet<PortNo> = named(flows).chain(host.tags.keys().copied()).collect();
+        let filtered = |ofport: &PortNo| host.ports.iter().any(|port| port.ofport == *ofport);
+        let mut senders = Vec::new();
+        for ofport in known.iter().copied().filter(|ofport| !filtered(ofport)) {
+            let here = unfiltered.get(&ofport).copied();
+            let access = host.tags.get(&ofport).copied().flatten();
+            let carried = site.and_then(|site| carried(site, ofport, flows));
+            let tags = carried.or_else(|| translated.get(&ofport).cloned());
+            let tags = tags.unwrap_or_else(|| everywhere.clone());
+            senders.push(Sender { ofport, kind: Kind::Other, access, one: here.or(access).map(Some), tags });
+        }
+        let free = |ofport: &PortNo| !known.contains(ofport) && !filtered(ofport);
+        if let Some(ofport) = (1..crate::intent::site::UPLINK).rev().find(free) {
+            senders.push(Sender { ofport, kind: Kind::Unknown, access: None, one: None, tags: everywhere });
+        }
+        for (place, port) in host.ports.iter().enumerate() {
+            let (ofport, kind) = (port.ofport, Kind::Filtered(place));
+            let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
+            senders.push(Sender { ofport, kind, access, one: Some(port.network), tags: Tags::new() });
+        }
+        Self { senders, tables: Tables::new(probed(flows)) }
+    }
+}
+
+/// The `ct()` that a probe stands before: the place of its flow, and of the action in it.
+#[must_use]
+pub fn probe(text: &str) -> Option<(usize, usize)> {
+    let (flow, action) = text.strip_prefix(PROBE)?.split_once(' ')?;
+    Some((flow.parse().ok()?, action.parse().ok()?))
+}
+
+fn probed(flows: &[Flow]) -> Vec<Flow> {
+    let with_probes = |(place, flow): (usize, &Flow)| {
+        let actions = flow.actions.iter().enumerate().flat_map(|(at, action)| {
+            let probe =
+                matches!(action, Action::Ct(_)).then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
+            probe.into_iter().chain([action.clone()])
+        });
+        Flow { actions: actions.collect(), ..flow.clone() }
+    };
+    flows.iter().enumerate().map(with_probes).collect()
+}
+
+/// The ports that flows match on or send to.
+fn named(flows: &[Flow]) -> impl Iterator<Item = PortNo> {
+    let outputs = flows
+        .iter()
+        .flat_map(|flow| &flow.actions)
+        .filter_map(|action| if let Action::Output(port) = action { Some(*port) } else { None });
+    let inputs = flows.iter().filter_map(in_port);
+    outputs.chain(inputs).filter(|ofport| *ofport != 0 && *ofport < port::IN_PORT)
+}
+
+fn in_port(flow: &Flow) -> Option<PortNo> {
+    flow.matching.exact(Field::InPort).and_then(|port| PortNo::try_from(port).ok())
+}
+
+/// The unfiltered ports of this host, and their networks: by the intent, or by classification.
+fn unfiltered(host: &Host, site: Option<&Site>) -> BTreeMap<PortNo, u16> {
+    let mut all = BTreeMap::new();
+    for flow in host.tables.flows().iter().filter(|flow| CLASSIFY.contains(&flow.table)) {
+        let network = flow.actions.iter().rev().find_map(|action| {
+            let Action::Set { field: Field::Reg6, value, .. } = action else { return None };
+            u16::try_from(*value).ok()
+        });
+        all.extend(in_port(flow).zip(network));
+    }
+    if let Some(site) = site {
+        all.extend(site.local().into_iter().map(|(_, binding)| (binding.ofport, binding.vlan)));
+        all.retain(|ofport, _| site.uplinks().iter().all(|uplink| uplink.ofport != *ofport));
+    }
+    all.retain(|ofport, _| host.ports.iter().all(|port| port.ofport != *ofport));
+    all
+}
+
+/// What table 0 makes of the tags on each port that it translates for.
+fn translations(flows: &[Flow]) -> BTreeMap<PortNo, Tags> {
+    let mut all: BTreeMap<PortNo, Tags> = BTreeMap::new();
+    for flow in flows.iter().filter(|flow| flow.table == 0) {
+        if let (Some(port), Some(tag), Some(local)) = (in_port(flow), tag(flow), retagged(flow)) {
+            all.entry(port).or_default().insert(tag, local);
+        }
+    }
+    all
+}
+
+/// The VLAN tag a flow asks for; the inner `None` is for untagged frames.
+fn tag(flow: &Flow) -> Option<Option<u16>> {
+    let (value, mask) = flow.matching.get(Field::VlanTci);
+    if mask & PRESENT == 0 {
+        return None;
+    }
+    match (value & PRESENT != 0, mask & VID == VID) {
+        (true, true) => u16::try_from(value & VID).ok().map(Some),
+        (true, false) => None,
+        (false, _) => Some(None),
+    }
+}
+
+/// The VLAN that a flow puts frames into.
+fn retagged(flow: &Flow) -> Option<u16> {
+    let vid = flow.actions.iter().rev().find_map(|action| {
+        if let Action::ModVlanVid(vid) = action {
+            return Some(u128::from(*vid));
+        }
+        let Action::Set { field: Field::VlanVid | Field::VlanVidOxm | Field::VlanTci, value, .. } = action
+        else {
+            return None;
+        };
+        Some(value & VID)
+    })?;
+    u16::try_from(vid).ok()
+}
+
+/// What tags stand for on a trunk of which nothing is known.
+fn everywhere(networks: &BTreeSet<u16>, translated: &BTreeMap<PortNo, Tags>, site: Option<&Site>) -> Tags {
+    let mut tags: Tags = translated.values().flatten().map(|(tag, local)| (*tag, *local)).collect();
+    for (port, binding) in site.map(Site::local).unwrap_or_default() {
+        let segment = site.and_then(|site| site.policy.networks.get(&port.network)).map(|n| &n.segment);
+        match segment {
+            Some(Segment::Vlan { vid, .. }) => drop(tags.insert(Some(*vid), binding.vlan)),
+            Some(Segment::Flat { .. }) => drop(tags.insert(None, binding.vlan)),
+            Some(Segment::Unspecified | Segment::Local | Segment::Tunnel { .. }) | None => {}
+        }
+    }
+    tags.extend(networks.iter().map(|vlan| (Some(*vlan), *vlan)));
+    tags
+}
+
+/// The networks that an uplink of the intent carries, by tag; nothing if it is none, or if the intent does not say how its
+/// networks travel.
+fn carried(site: &Site, ofport: PortNo, flows: &[Flow]) -> Option<Tags> {
+    site.uplinks().iter().find(|uplink| uplink.ofport == ofport)?;
+    let local = site.local().into_iter().map(|(port, binding)| (&port.network, binding.vlan));
+    let arrivals = local.flat_map(|(network, vlan)| {
+        let here = site.arrivals(network, vlan, flows).into_iter();
+        here.filter(|entrance| entrance.ofport == ofport).map(move |entrance| (entrance.tag, vlan))
+    });
+    let tags: Tags = arrivals.collect();
+    let unspecified = site.policy.networks.values().any(|network| network.segment == Segment::Unspecified);
+    (!tags.is_empty() || !unspecified).then_some(tags)
+}
