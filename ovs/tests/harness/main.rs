@@ -1,4 +1,6 @@
 //! The harness around a real switch, judged by a real switch.
 
 #[cfg(test)]
+mod judge;
+#[cfg(test)]
 mod suite;

@@ -32,11 +32,11 @@ fn start() -> Option<RealSwitch> {
     }
 }
 
-fn flows(text: &str) -> Vec<Flow> {
+pub(super) fn flows(text: &str) -> Vec<Flow> {
     parse_flows(text, &ParseOptions::default()).unwrap().flows
 }
 
-fn udp() -> Vec<u8> {
+pub(super) fn udp() -> Vec<u8> {
     let mut key = FlowKey::default();
     let fields = [
         (Field::DlSrc, 0x0200_0000_0001),
