@@ -11,7 +11,8 @@
 //! | order among the ports of a flood | the switch floods in the order of a hash table | outputs are compared port by port |
 //! | endless recirculation | `ofproto/trace` follows it for ever, the datapath stops | such packets are not traced, but sent |
 //! | fragments that wait in a later pass | each pass gathers trains of its own, and the switch numbers passes anew when it has dropped what it had cached | a scenario ends when one waits there |
-//! | order among datagrams whose fragments come out together | the switch takes those last whose flow it has just cached | such frames are compared as a set |
+//! | fragments that wait too long, and come to a further `ct()` | it was seen to take some of them in and not others | a scenario ends when one comes there |
+//! | order among fragments that go on together, some of them invalid | the switch takes those last whose flow it has just cached | such frames are compared as a set |
 //! | DEI behind a flood | a port that the flood reaches behind an access port gets a new tag, without the bit | frames have no DEI |
 //! | the cleaner of fragments | a thread drops held fragments of 25 seconds, about once a minute | scenarios with fragments last 25 seconds |
 

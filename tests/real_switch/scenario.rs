@@ -6,14 +6,16 @@ use flowproof_packet::{
     Field, FlowKey, MacAddr, PortNo,
     build::{ComposeOptions, compose},
     port,
-    wire::{self, ethertype, proto},
+    wire::{ethertype, proto},
 };
 use flowproof_switch::{
+    conntrack::state,
     flow::{ParseOptions, parse_flows},
-    pipeline::{Switch, SwitchConfig},
+    pipeline::{Outcome, Switch, SwitchConfig},
     table::Tables,
+    trace::Event,
 };
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 /// One event.
 #[derive(Clone, PartialEq, Eq)]
@@ -126,7 +128,7 @@ impl<'w> Pair<'w> {
                 assert!(!outcome.is_opaque(), "{}: {step:?}", self.world.name);
                 open |= self.ours.conntrack().fragments_are_open();
                 ours.left = outcome.delivered();
-                if datagrams(&ours.left) > 1 {
+                if ours.left.len() > 1 && has_invalid(&outcome) {
                     ours.left.sort();
                     theirs.left.sort();
                 }
@@ -171,13 +173,11 @@ impl<'w> Pair<'w> {
     }
 }
 
-/// How many datagrams' fragments these are.
-fn datagrams(frames: &[(PortNo, Vec<u8>)]) -> usize {
-    let datagram = |(_, frame): &(PortNo, Vec<u8>)| {
-        let l3 = wire::l3(frame)?;
-        Some((l3.src, l3.dst, l3.fragment?.id, l3.version == wire::IpVersion::V6))
-    };
-    frames.iter().filter_map(datagram).collect::<BTreeSet<_>>().len()
+/// Whether `ct()` called something invalid. Where fragments that it refused, or that had waited too long, go on
+/// together with others, the switch takes those last whose flow it has just cached: their order is open.
+fn has_invalid(outcome: &Outcome) -> bool {
+    let steps = outcome.trace.iter().flat_map(|trace| &trace.steps);
+    steps.into_iter().any(|step| matches!(step.event, Event::Tracked(info) if info.state & state::INV != 0))
 }
 
 /// Runs steps from the beginning, comparing everything after each; where they first differ.
