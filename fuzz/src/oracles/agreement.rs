@@ -60,13 +60,13 @@ impl<const LAYOUT: usize, const LONG: bool> Agreement<LAYOUT, LONG> {
     }
 }
 
-/// A defect of the tables: what is established is let through whatever it is marked; or nothing is committed.
+/// A defect of the tables: nothing answers a connection; or nothing is committed.
 fn defect(long: bool) -> Patch {
     let commits =
         |flow: &Flow| flow.actions.iter().any(|action| matches!(action, Action::Ct(ct) if ct.commit));
     Patch::new(move |mut flows| {
         if long {
-            flows.retain(|flow| !flow.to_string().contains("ct_mark=0x1"));
+            flows.retain(|flow| !flow.to_string().contains("+rpl"));
         } else {
             let keeps =
                 |action: &Action| !matches!(action, Action::Ct(ct) if ct.commit && ct.table.is_none());

@@ -75,7 +75,7 @@ pub fn intent_json(bytes: &[u8]) -> Verdict {
 pub fn scenario_text(bytes: &[u8]) -> Verdict {
     let Ok(text) = std::str::from_utf8(bytes) else { return Ok(()) };
     let Ok(scenario) = parse(text) else { return Ok(()) };
-    let printed = subject(scenario.to_string(), |text| text.replace("advance 3", "advance 2"));
+    let printed = subject(scenario.to_string(), |text| text.replace("udp", "tcp"));
     match parse(&printed) {
         Ok(again) if again == scenario => {}
         Ok(_) => {

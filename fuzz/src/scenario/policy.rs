@@ -135,7 +135,8 @@ const USUAL: &[(usize, &str)] = &[
     (15, "  rule @-web4 egress IPv4 tcp 80 with group @\n  rule @-web6 egress IPv6 tcp 80 with group @\n"),
     (
         15,
-        "  rule @-echo4 egress IPv4 icmp 8 with group @\n  rule @-echo6 egress IPv6 ipv6-icmp 128 with group @\n",
+        "  rule @-echo4 egress IPv4 icmp 8 with group @\n  rule @-echo6 egress IPv6 ipv6-icmp 128 with group @\n  \
+         rule @-echo-in4 ingress IPv4 icmp 8 with group @\n  rule @-echo-in6 ingress IPv6 icmp 128 with group @\n",
     ),
     (30, "  rule @-ping4 egress IPv4 icmp with group @\n  rule @-ping6 egress IPv6 icmp with group @\n"),
 ];
