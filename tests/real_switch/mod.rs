@@ -10,6 +10,7 @@
 //! | ties between flows of one priority | OpenFlow leaves the winner open; the trace says so | packets that meet one are not compared; if both do the same, either may be named |
 //! | order among the ports of a flood | the switch floods in the order of a hash table | outputs are compared port by port |
 //! | endless recirculation | `ofproto/trace` follows it for ever, the datapath stops | such packets are not traced, but sent |
+//! | answers for a list with several `ct(table=…)` | the interpreter follows a copy to its end before the next one, `ofproto/trace` goes level by level | packets for which that is not the same are not traced, but sent |
 //! | fragments that wait in a later pass | each pass gathers trains of its own, and the switch numbers passes anew when it has dropped what it had cached | a scenario ends when one waits there |
 //! | fragments that wait too long, and come to a further `ct()` | it was seen to take some of them in and not others | a scenario ends when one comes there |
 //! | order among fragments that go on together, some of them invalid | the switch takes those last whose flow it has just cached | such frames are compared as a set |

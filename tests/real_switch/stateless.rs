@@ -141,6 +141,16 @@ fn met_what_it_learned(trace: &Trace) -> bool {
     decisions.any(|decision| matches!(decision, Decision::Learned(_) | Decision::Drop(NormalDrop::SamePort)))
 }
 
+/// Whether the answers are handed out in the same order: the interpreter follows a copy to its end before it comes
+/// to the next one, the switch's trace goes level by level.
+fn answers_in_order(trace: &Trace) -> bool {
+    let level = |event: &Event| match event {
+        Event::Pass { level, .. } => Some(*level),
+        _ => None,
+    };
+    trace.steps.iter().filter_map(|step| level(&step.event)).is_sorted()
+}
+
 struct Suite<'w> {
     world: &'w World,
     tables: &'w Arc<Tables>,
@@ -166,6 +176,9 @@ impl Suite<'_> {
             .extend(trace.path().iter().filter_map(|(_, id)| self.tables.flow(*id)).map(|flow| flow.cookie));
         let endless = Event::Dropped(DropReason::TooManyRecirculations);
         if !trace.ambiguities().is_empty() || trace.steps.iter().any(|step| step.event == endless) {
+            return None;
+        }
+        if !answers_in_order(&trace) {
             return None;
         }
         Some(normalised(ours(&trace, self.tables)))
