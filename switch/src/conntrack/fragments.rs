@@ -372,3 +372,68 @@ fn unlink_fragment_header(header: &mut Vec<u8>, offset: usize) -> Option<()> {
 pub(super) fn refused(frame: &[u8]) -> CtOutput {
     vec![(frame.to_vec(), INVALID)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Conntrack, CtOutput, CtRequest, Place, Profile, state};
+    use flowproof_packet::{
+        Field, FlowKey,
+        build::{ComposeOptions, FragmentOptions, compose, fragment_with},
+    };
+
+    fn pieces() -> Vec<Vec<u8>> {
+        let mut key = FlowKey::default();
+        let fields = [
+            (Field::DlType, 0x0800),
+            (Field::NwSrc, 1),
+            (Field::NwDst, 2),
+            (Field::NwProto, 17),
+            (Field::UdpSrc, 5),
+            (Field::UdpDst, 6),
+        ];
+        fields.into_iter().for_each(|(field, value)| key.set(field, value));
+        let whole = compose(&key, &ComposeOptions { payload_len: 2600, ..ComposeOptions::default() });
+        fragment_with(&whole, &FragmentOptions::two(1400)).unwrap()
+    }
+
+    fn states(output: &CtOutput) -> Vec<u32> {
+        output.iter().map(|(_, info)| info.state).collect()
+    }
+
+    const INVALID: u32 = state::TRK | state::INV;
+    const NEW: u32 = state::TRK | state::NEW;
+
+    /// As the real switch was seen to do with trains that overlap, through several `ct()`.
+    #[test]
+    fn each_pass_gathers_trains_of_its_own_and_each_list_shares_them() {
+        let frames = pieces();
+        let mut tracker = Conntrack::new(Profile::Userspace31);
+        let mut at = |frame: usize, pass: u64| {
+            let place = Place { pass, ..Place::default() };
+            states(&tracker.execute_at(&frames[frame], &CtRequest::default(), None, &place))
+        };
+        assert_eq!(at(0, 0), []);
+        assert_eq!(at(0, 0), [INVALID], "it is there already");
+        assert_eq!(at(0, 7), [], "not in this pass");
+        assert_eq!(at(1, 8), [], "nor in that one");
+        assert_eq!(at(1, 7), [NEW, NEW]);
+        assert_eq!(at(1, 0), [NEW, NEW]);
+    }
+
+    #[test]
+    fn what_comes_with_the_fragments_that_complete_a_datagram_is_invalid_and_before_them() {
+        let frames = pieces();
+        let mut tracker = Conntrack::new(Profile::Userspace31);
+        let mut at = |frame: usize, more: bool| {
+            let place = Place { more, ..Place::default() };
+            tracker.execute_at(&frames[frame], &CtRequest::default(), None, &place)
+        };
+        let mut out = at(0, true);
+        out.extend(at(1, true));
+        assert_eq!(out, [], "not before all are through");
+        let out = at(1, false);
+        assert_eq!(states(&out), [INVALID, NEW, NEW]);
+        assert_eq!(out[0].0, frames[1]);
+        assert!(!tracker.holds_fragments());
+    }
+}
