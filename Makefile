@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds releases kernel-judge neutron-flows neutron-check
+.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds scoreboard releases kernel-judge neutron-flows neutron-check bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,14 @@ fuzz-selftest: setup ## whether each fuzz target finds a defect that is planted 
 
 fuzz-seeds: setup ## the seeds of the fuzz targets and their dictionaries, anew from fixtures and scenarios
 	$(CARGO) run --locked --package flowproof-fuzz --example seeds -- fuzz/seeds
+
+bench: build ## how fast: one table, side by side with Open vSwitch, Z3 and other crates (FLOWPROOF_BENCH=parse,interpret,diagrams,prove)
+	@tools/setup-openvswitch.sh
+	@$(CARGO) bench --locked --package flowproof-bench --bench bars -- --quiet > $(TARGET)/bench.log
+	@cat $(TARGET)/bench-table.txt
+
+scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout)
+	FLOWPROOF_SCOREBOARD=$${FLOWPROOF_SCOREBOARD:-all} $(CARGO) test --locked --release --package flowproof --test main -- mutants::scoreboard --nocapture
 
 releases: setup ## prove what each release of Neutron keeps: docs/releases.md and the manifest of the corpus, anew
 	@tools/setup-openvswitch.sh

@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         prove::measure(&mut bench, &hosts)?;
     }
     let svg = root().join("docs/benchmarks.svg");
-    if only.is_empty() {
+    if wanted("parse") && wanted("interpret") && wanted("prove") {
         plot::draw(&svg, bench.curves()).context("drawing docs/benchmarks.svg")?;
     }
     let table = bench.table();

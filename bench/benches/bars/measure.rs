@@ -1,6 +1,7 @@
 //! Measuring, and the table of what was measured.
 //!
-//! Times are medians: criterion's where one run is short, of three runs where it is not. Memory is the peak of the
+//! Times are medians: criterion's where one run is short, of three runs where it is not; what takes more than five
+//! seconds is run once. Memory is the peak of the
 //! resident set of a process that does this work and nothing else.
 
 use anyhow::{Context, Result, bail};
@@ -16,8 +17,10 @@ use std::{
 
 /// A run that takes longer is measured three times and not more.
 const LONG: Duration = Duration::from_millis(700);
+/// A run that takes longer is measured once.
+const VERY_LONG: Duration = Duration::from_secs(5);
 /// A process that takes longer is ended, and the table says so.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a row says.
 #[derive(Clone, Debug)]
@@ -66,6 +69,9 @@ impl Bench {
     /// The median time of `work`.
     pub(crate) fn time<T>(&mut self, mut work: impl FnMut() -> T) -> Result<Duration> {
         let first = once(&mut work);
+        if first > VERY_LONG {
+            return Ok(first);
+        }
         if first > LONG {
             let mut all = [first, once(&mut work), once(&mut work)];
             all.sort_unstable();
