@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds scoreboard releases kernel-judge neutron-flows neutron-check bench
+.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds scoreboard scoreboard releases kernel-judge neutron-flows neutron-check bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench: build ## how fast: one table, side by side with Open vSwitch, Z3 and othe
 	@tools/setup-openvswitch.sh
 	@$(CARGO) bench --locked --package flowproof-bench --bench bars -- --quiet > $(TARGET)/bench.log
 	@cat $(TARGET)/bench-table.txt
+
+scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout)
+	FLOWPROOF_SCOREBOARD=$${FLOWPROOF_SCOREBOARD:-all} $(CARGO) test --locked --release --package flowproof --test main -- mutants::scoreboard --nocapture
 
 scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout)
 	FLOWPROOF_SCOREBOARD=$${FLOWPROOF_SCOREBOARD:-all} $(CARGO) test --locked --release --package flowproof --test main -- mutants::scoreboard --nocapture

@@ -11,6 +11,8 @@ mod intent;
 #[cfg(test)]
 mod lockstep;
 #[cfg(test)]
+mod mutants;
+#[cfg(test)]
 mod proofs;
 #[cfg(test)]
 mod real_switch;

@@ -1,0 +1,77 @@
+//! Planted defects: tables with a known fault, and what catches them.
+//!
+//! `zoo.txt` has those that were really made, each with what must notice it; [`operators`] has operators that know no
+//! defect. `make scoreboard` tries everything on all of them and writes `docs/scoreboard.md`.
+
+mod agreement;
+mod bases;
+mod judge;
+mod operators;
+mod same;
+mod scoreboard;
+mod zoo;
+
+use agreement::Judge;
+use bases::Base;
+use judge::{Question, Verdicts, lost, of_base, verdicts};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use zoo::{By, Mutant, mutants};
+
+/// Conversations for each base: a few hundred packets.
+const CONVERSATIONS: usize = 1000;
+
+/// Verdicts on tables as they were, by base, property, port and datapath.
+type Known = Mutex<BTreeMap<(Base, String, u16, &'static str), Verdicts>>;
+
+/// What is wrong with a mutant's being caught, if anything.
+fn escapes(mutant: &Mutant, judges: &BTreeMap<Base, Judge>, known: &Known) -> Option<String> {
+    let name = &mutant.name;
+    let text = match mutant.planted(&mutant.base.text()) {
+        Ok(text) => text,
+        Err(why) => return Some(format!("{name}: {why}")),
+    };
+    match &mutant.by {
+        By::Agreement => {
+            let judge = &judges[&mutant.base];
+            let why = || format!("{name}: {} packets show no difference", judge.packets());
+            let mutant = mutant.clone();
+            judge.diverges(move |text| mutant.planted(text).ok()).is_none().then(why)
+        }
+        By::Proof(property_name, port, profile) => {
+            let property = Some(property_name.clone());
+            let question = Question { ports: vec![*port], property, profiles: vec![*profile] };
+            let place = (mutant.base, property_name.clone(), *port, profile.name());
+            let before = known.lock().unwrap().get(&place).cloned();
+            let before = before.unwrap_or_else(|| of_base(mutant.base, &question));
+            known.lock().unwrap().insert(place, before.clone());
+            let after = verdicts(&mutant.base.case(&text), &question);
+            let refuted = lost(&before, &after).iter().any(|(_, verdict)| *verdict == "refuted");
+            (!refuted).then(|| format!("{name}: {before:?} becomes {after:?}"))
+        }
+    }
+}
+
+#[test]
+fn every_known_defect_is_caught_by_what_it_names() {
+    let all = mutants();
+    assert!(all.len() >= 40, "{}", all.len());
+    let bases: BTreeSet<Base> =
+        all.iter().filter(|one| one.by == By::Agreement).map(|one| one.base).collect();
+    let judges: BTreeMap<Base, Judge> =
+        bases.into_iter().map(|base| (base, Judge::new(base, CONVERSATIONS, 1))).collect();
+    let known = Known::default();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = || {
+        let mut escaped = Vec::new();
+        while let Some(mutant) = all.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            escaped.extend(escapes(mutant, &judges, &known));
+        }
+        escaped
+    };
+    let escaped: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(escaped.is_empty(), "{escaped:#?}");
+}
