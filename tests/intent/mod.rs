@@ -5,4 +5,6 @@ mod agreement;
 mod command;
 mod corpus;
 mod seed;
+mod strict;
 mod support;
+mod tracking;

@@ -2,21 +2,23 @@
 //!
 //! That is the policy switch `revocation: at-once`. A reply is its connection's first packet with the ends exchanged,
 //! but for ICMP, whose types connection tracking remembers; of what an error is about, connection tracking gives all
-//! of it (`ct_nw_src` and its kin). Each end is held to its own rules: those of ingress for what was sent to it, those of
-//! egress for what it sent. Deliberately absent: a member that is known by its MAC only, of whose connections errors are
-//! never admitted; who the ends of the connection were if an error comes from somebody else.
+//! of it (`ct_nw_src` and its kin). Each end is held to its own rules: those of ingress for what was sent to it, those
+//! of egress for what it sent. Deliberately absent: who the ends of a connection were if an error comes from somebody
+//! else, or through a router.
 //!
 //! Source: ovs-fields(7), connection tracking; experiments with Open vSwitch 3.1.
 
 use super::encode::Words;
 use crate::{
+    frames,
     predicate::Predicate,
     set::{Literal, PacketSets},
+    symbolic::icmpv6,
     vars::{self, Var},
 };
 use flowproof_model::policy::{Direction, IcmpMatch, Port, Protocol, Rule};
 use flowproof_packet::Field;
-use flowproof_switch::conntrack::state;
+use flowproof_switch::conntrack::{Profile, state};
 
 /// How a packet follows a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,9 @@ impl Following {
             (Self::Reply, Field::DlDst) => sent(Field::DlSrc),
             (Self::Reply, Field::TcpSrc) if !icmp => sent(Field::TcpDst),
             (Self::Reply, Field::TcpDst) if !icmp => sent(Field::TcpSrc),
+            (Self::ErrorBack, Field::DlSrc) => sent(Field::DlDst),
+            (Self::ErrorBack, Field::DlDst) => sent(Field::DlSrc),
+            (Self::ErrorForth, Field::DlSrc | Field::DlDst) => sent(field),
             (_, Field::TcpSrc) => tracked(Field::CtTpSrc),
             (_, Field::TcpDst) => tracked(Field::CtTpDst),
             (_, Field::NwProto) => tracked(Field::CtNwProto),
@@ -149,19 +154,69 @@ fn fold<S: PacketSets>(
     }
 }
 
-/// ICMP and ICMPv6 errors: nothing else is ever related to a connection, where no helper is attached.
-const ERRORS: [(u16, u8, &[u8]); 2] = [(0x0800, 1, &[3, 4, 5, 11, 12]), (0x86dd, 58, &[1, 2, 3, 4])];
+/// A protocol of messages, by family: which of its types ask, which answer, which report errors (RFC 792, 950, 4443,
+/// 4620).
+struct Messages {
+    family: u16,
+    protocol: u8,
+    queries: &'static [u8],
+    answers: &'static [u8],
+    errors: &'static [u8],
+}
 
-/// What connection tracking can answer at nesting `depth`: only an error is related.
-pub(crate) fn plausible<S: PacketSets>(sets: &mut S, depth: u16) -> S::Set {
-    let error = |(family, protocol, types): (u16, u8, &[u8])| {
-        Predicate::All(vec![
-            Predicate::is(Field::DlType, family),
-            Predicate::is(Field::NwProto, protocol),
-            Predicate::one_of(Field::TcpSrc, types.iter().copied()),
-        ])
-    };
-    let errors = Predicate::Any(ERRORS.into_iter().map(error).collect()).to_set(sets);
-    let unrelated = sets.cube(&[(bit(depth, state::REL), false)]);
-    sets.or(errors, unrelated)
+const MESSAGES: [Messages; 2] = [
+    Messages {
+        family: 0x0800,
+        protocol: 1,
+        queries: &[8, 13, 15, 17],
+        answers: &[0, 14, 16, 18],
+        errors: &[3, 4, 5, 11, 12],
+    },
+    Messages {
+        family: 0x86dd,
+        protocol: 58,
+        queries: &[128, 139],
+        answers: &[129, 140],
+        errors: &[1, 2, 3, 4],
+    },
+];
+
+/// What connection tracking can answer at nesting `depth`, for want of helpers: only an error is related; of ICMP only a
+/// query opens a connection, only what answers it is a reply, of a connection of ICMP, and anything else is invalid or
+/// untracked. The userspace datapath calls queries invalid whose code is not 0 (experiment).
+pub(crate) fn plausible<S: PacketSets>(sets: &mut S, profile: Profile, depth: u16) -> S::Set {
+    let flag = |flag, on| (bit(depth, flag), on);
+    let codes =
+        if profile == Profile::Userspace31 { Predicate::is(Field::TcpDst, 0u8) } else { Predicate::always() };
+    let mut errors = Vec::new();
+    let mut all = sets.all();
+    for Messages { family, protocol, queries, answers, errors: types } in MESSAGES {
+        let message = Predicate::is(Field::DlType, family).and(Predicate::is(Field::NwProto, protocol));
+        let of = |types: &'static [u8]| Predicate::one_of(Field::TcpSrc, types.iter().copied());
+        errors.push(message.clone().and(of(types)));
+        // Discovery is its own matter: what is legal for it says all.
+        let others = message.clone().negate().or(icmpv6(&frames::DISCOVERY));
+        let may_open = others.clone().or(of(queries).and(codes.clone())).to_set(sets);
+        let may_answer = others.or(of(answers)).to_set(sets);
+        let opens = sets.cube(&[flag(state::NEW, true)]);
+        let goes_on = sets.cube(&[flag(state::EST, true), flag(state::RPL, false)]);
+        let opens = sets.or(opens, goes_on);
+        let answered = sets.cube(&[flag(state::EST, true), flag(state::RPL, true)]);
+        let (wrongly_open, wrongly_answer) = (sets.minus(opens, may_open), sets.minus(answered, may_answer));
+        let wrong = sets.or(wrongly_open, wrongly_answer);
+        all = sets.minus(all, wrong);
+        let own = fold(sets, &Predicate::is(Field::CtNwProto, protocol), &|field| {
+            Some(vars::tracked(depth, field).collect())
+        });
+        let theirs = sets.not(own);
+        let established = sets.cube(&[flag(state::EST, true)]);
+        let message = message.to_set(sets);
+        let foreign = sets.and(established, message);
+        let foreign = sets.and(foreign, theirs);
+        all = sets.minus(all, foreign);
+    }
+    let errors = Predicate::Any(errors).to_set(sets);
+    let related = sets.cube(&[flag(state::REL, true)]);
+    let wrongly_related = sets.minus(related, errors);
+    sets.minus(all, wrongly_related)
 }

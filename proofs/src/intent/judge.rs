@@ -120,7 +120,7 @@ impl<'a> Judge<'a> {
         for (of, form, run, start) in &runs {
             if *of == profile {
                 match theorem {
-                    Theorem::Sound => self.sound(&mut answer, way, *form, run),
+                    Theorem::Sound => self.sound(&mut answer, way, (*form, profile), run),
                     Theorem::Complete => self.complete(&mut answer, way, (*form, profile), run, *start),
                 }
             }
@@ -129,7 +129,13 @@ impl<'a> Judge<'a> {
         self.bounded().map(|()| answer)
     }
 
-    fn sound(&mut self, answer: &mut Answer, way: &Way<'_>, form: Form, run: &Yield<Bdd>) {
+    fn sound(
+        &mut self,
+        answer: &mut Answer,
+        way: &Way<'_>,
+        (form, profile): (Form, Profile),
+        run: &Yield<Bdd>,
+    ) {
         let class = question::addressed(self.site, way, false).to_set(&mut self.sets);
         let mut permitted: BTreeMap<u16, Vec<Permitted>> = BTreeMap::new();
         for event in &run.events {
@@ -154,7 +160,7 @@ impl<'a> Judge<'a> {
                 let wrongly = self.sets.and(wrongly, *answered);
                 wrong = self.sets.or(wrong, wrongly);
             }
-            wrong = self.plausibly(wrong, recirculations);
+            wrong = self.plausibly(wrong, profile, recirculations);
             let right = self.sets.minus(arrived, wrong);
             self.keep(&mut answer.violations, form, event, wrong);
             self.keep(&mut answer.witnesses, form, event, right);
@@ -178,7 +184,7 @@ impl<'a> Judge<'a> {
             let legal = symbolic::legal_answers(&mut self.sets, profile, form, depth);
             missing = self.sets.and(missing, legal);
         }
-        missing = self.plausibly(missing, depths);
+        missing = self.plausibly(missing, profile, depths);
         let wanted = missing;
         for event in &run.events {
             let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
@@ -295,9 +301,9 @@ impl<'a> Judge<'a> {
     }
 
     /// Those of `packets` that connection tracking can have answered so for.
-    fn plausibly(&mut self, packets: Bdd, recirculations: u16) -> Bdd {
+    fn plausibly(&mut self, packets: Bdd, profile: Profile, recirculations: u16) -> Bdd {
         (0..recirculations).fold(packets, |packets, depth| {
-            let plausible = follow::plausible(&mut self.sets, depth);
+            let plausible = follow::plausible(&mut self.sets, profile, depth);
             self.sets.and(packets, plausible)
         })
     }

@@ -2,7 +2,8 @@
 //!
 //! [`encode`] says what the intent means, as predicates; [`question`] which frames are asked about, from where to where;
 //! [`judge`] asks the decision diagrams
-//! (with `follow`, where connections last only as long as the rules admit them), and [`replay`] holds what they answer against interpreter and reference model.
+//! (with `follow`, where connections last only as long as the rules admit them), and [`replay`] holds what they answer
+//! against interpreter and reference model.
 //! What is asked about a port: all it sends, and what it receives from senders that are not filtered ports here
 //! themselves, in every connection state a datapath may report.
 //!

@@ -191,8 +191,12 @@ pub fn required(
         .map(|(port, _)| port)
         .filter(|port| port.is_filtered())
         .map(|port| words.received_by_rule(port, standing).and(seen(port, Direction::Ingress)));
-    Predicate::All([Some(must), sent, received].into_iter().flatten().collect())
+    let divided = crate::symbolic::icmpv6(&NEIGHBOURS).negate();
+    Predicate::All([Some(must), Some(divided), sent, received].into_iter().flatten().collect())
 }
+
+/// ICMPv6 of neighbour and router discovery and redirects, which receivers ignore in fragments (RFC 6980).
+const NEIGHBOURS: [u8; 5] = [133, 134, 135, 136, 137];
 
 /// ICMPv6 of neighbour and listener discovery, which connection tracking takes no part in.
 #[must_use]

@@ -29,6 +29,7 @@ use flowproof_switch::{
     conntrack::{Profile, state},
     pipeline::{Switch, SwitchConfig},
     table::TieBreak,
+    trace::Event as TraceEvent,
 };
 
 /// What a replay is to show.
@@ -106,7 +107,8 @@ fn attempt(
         let outcome = switch.receive_traced(in_port, frame);
         events.push(Sent { in_port, frame: frame.clone(), outcome });
     }
-    let invalid = choice.answers.iter().any(|answer| answer.state & state::INV != 0);
+    let assumed = choice.answers.iter().any(|answer| answer.state & state::INV != 0);
+    let invalid = assumed || events.get(prelude.len()..)?.iter().any(is_invalid);
     let tracking = if invalid { Tracking::Invalid } else { Tracking::Plausible };
     let deliveries = judge(case, &mut world, in_port, datagram, tracking)?;
     let sent = events.get(prelude.len()..)?;
@@ -116,6 +118,12 @@ fn attempt(
     let replay =
         Replay { prelude: prelude.len(), path, tie, whole: None, datagram: datagram.to_vec(), events };
     Some(Shown { replay, says })
+}
+
+/// Whether connection tracking called a frame invalid: what it says is the oracle that the model is told.
+fn is_invalid(sent: &Sent) -> bool {
+    let mut steps = sent.outcome.trace.iter().flat_map(|trace| &trace.steps);
+    steps.any(|step| matches!(&step.event, TraceEvent::Tracked(info) if info.state & state::INV != 0))
 }
 
 /// What the model says of a frame that comes in here.
