@@ -74,7 +74,7 @@ fn queries_open_answers_answer_and_nothing_else_is_part_of_a_connection() {
             [(false, &[8u8, 13, 15, 17][..], &[0u8, 14, 16, 18][..]), (true, &[128, 139], &[129, 140])]
         {
             let [opening, answering, related] = seen(profile, v6);
-            let discovery = |kind: u8| v6 && (130..=137).contains(&kind) || v6 && kind == 143;
+            let discovery = |kind: u8| v6 && ((130..=137).contains(&kind) || kind == 143);
             let odd = |(kind, code): &&(u8, u8)| {
                 !queries.contains(kind) || profile == Profile::Userspace31 && *code != 0
             };
