@@ -187,7 +187,7 @@ fn main() -> io::Result<()> {
     ] {
         write(&root, target, cases(layout))?;
     }
-    for target in ["symbolic", "engines"] {
+    for target in ["symbolic", "engines", "fast_classifier"] {
         write(&root, target, (0..12).map(|seed| bytes(seed, 1500)).collect())?;
     }
     let names = Field::all().map(|field| format!("{}=", field.spec().name)).collect::<Vec<_>>();

@@ -21,6 +21,7 @@ const TARGETS: &[(&str, Oracle, usize)] = &[
     ("stateful", |bytes| oracles::Stateful::of(bytes).check(), 20),
     ("symbolic", oracles::symbolic, 2),
     ("engines", oracles::engines, 1),
+    ("fast_classifier", oracles::fast_classifier, 4),
 ];
 
 fn directory(name: &str) -> PathBuf {

@@ -93,10 +93,10 @@ fn what_is_written_down_replays_as_it_was_played() {
     assert!(known > 40, "only {known}");
 }
 
-/// What 600 cases reach, and how many of their packets some rule lets through.
+/// What 800 cases reach, and how many of their packets some rule lets through.
 fn reached(layout: Layout) -> (Coverage, Counts) {
     let (mut coverage, mut counts) = (Coverage::default(), Counts::default());
-    for number in 0..600 {
+    for number in 0..800 {
         let case = case(&Subject::Layout(layout), 1, number);
         assert!(case.failing.is_none(), "case {number}: {:?}", case.failing);
         coverage.merge(&case.coverage);

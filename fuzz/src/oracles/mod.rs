@@ -4,12 +4,14 @@
 //! Deliberately absent: tolerance; what is known stands in [`flowproof_lockstep::known`].
 
 mod agreement;
+mod classifier;
 mod engines;
 mod frame;
 mod symbolic;
 mod text;
 
 pub use agreement::{Agreement, Mitaka, Neutron, Stateful, Strict};
+pub use classifier::fast_classifier;
 pub use engines::engines;
 pub use frame::{frame, pcap};
 pub use symbolic::{compare as compare_packets, symbolic};
