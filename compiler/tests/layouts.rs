@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use flowproof_compiler::{Compiled, Consequence, Layout, Options, PortMasks, compile, text};
-use flowproof_model::policy::Policy;
+use flowproof_model::policy::{Policy, UplinkKind};
 use flowproof_switch::flow::{Action, Era, Flow, Match, ParseOptions, Span, parse_flows};
 use std::collections::HashSet;
 use std::fs;
@@ -172,4 +172,19 @@ fn strict_admits_what_a_rule_admits_and_its_answers_where_they_are_met() {
             "table=82, priority=80,ct_state=-rel-rpl-inv+trk,tcp,reg5=0x5,nw_frag=no,tp_dst=23 actions=resubmit(,83)",
         ]
     );
+}
+
+#[test]
+fn an_uplink_of_strict_brings_no_network_that_may_come_from_anywhere() {
+    let shut = |policy: &Policy| {
+        let flows = compiled(policy, Layout::Strict).flows;
+        let uplink = |flow: &Flow| flow.table == 0 && flow.priority == 2 && flow.actions.is_empty();
+        flows.iter().filter(|one| uplink(&one.flow)).count()
+    };
+    let mut policy = host("");
+    assert_eq!(shut(&policy), 0);
+    for uplink in &mut policy.host.as_mut().unwrap().uplinks {
+        uplink.kind = UplinkKind::Provider;
+    }
+    assert_eq!(shut(&policy), 1);
 }

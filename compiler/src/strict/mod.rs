@@ -36,6 +36,18 @@ struct Here<'p> {
     uplink: Option<PortNo>,
 }
 
+impl Here<'_> {
+    /// Whether nobody said how its frames travel, so that any port may bring them.
+    fn comes_from_anywhere(&self) -> bool {
+        self.uplink.is_none() && !is_local(self)
+    }
+
+    /// Whether the intent does not tell what kind of network it is: any uplink may carry it.
+    fn is_unspecified(&self) -> bool {
+        self.network.is_none_or(|network| network.segment == Segment::Unspecified)
+    }
+}
+
 /// The flows of the layout.
 pub(crate) fn compile(policy: &Policy, host: &Host) -> Compiled {
     let locals = locals(policy, host);
@@ -50,6 +62,9 @@ pub(crate) fn compile(policy: &Policy, host: &Host) -> Compiled {
     }
     for here in &networks {
         network_flows(&mut flows, here, &locals, &mut unsupported);
+    }
+    if networks.iter().any(Here::comes_from_anywhere) && !networks.iter().any(Here::is_unspecified) {
+        flows.extend(host.uplinks.iter().map(|uplink| nothing_else(uplink.ofport)));
     }
     let mut rules = Rules::new(policy, &mut unsupported);
     for local in &locals {
@@ -186,6 +201,13 @@ fn entering(here: &Here<'_>, uplink: PortNo, why: &str) -> AnnotatedFlow {
         flow.flow.actions.insert(0, local);
     }
     flow
+}
+
+/// An uplink that is named brings the networks that it carries, not those that may come from anywhere.
+fn nothing_else(uplink: PortNo) -> AnnotatedFlow {
+    let mut matching = Match::default();
+    matching.set(Field::InPort, uplink.into(), u128::MAX);
+    infrastructure(0, 2, matching, &[], "an uplink: no other networks than its own")
 }
 
 /// Everybody of a network, one after the other: filtered ports judge for themselves.
