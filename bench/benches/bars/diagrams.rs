@@ -44,7 +44,11 @@ fn rules(count: usize) -> Vec<Rule> {
     let mut rule = || {
         let prefix = 12 + draw.below(19) as u16;
         let first = 1 + draw.below(65_000) as u16;
-        let last = first.saturating_add([0, 0, 9, 100][draw.below(4) as usize & 3]);
+        let last = first.saturating_add(match draw.below(4) {
+            0 | 1 => 0,
+            2 => 9,
+            _ => 100,
+        });
         let mut rule = Rule { address: draw.below(1 << 32) as u32, prefix, first, last };
         rule.address &= rule.mask();
         rule

@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         prove::measure(&mut bench, &hosts)?;
     }
     let svg = root().join("docs/benchmarks.svg");
-    if wanted("parse") && wanted("interpret") && wanted("prove") {
+    if wanted("parse") && wanted("interpret") {
         plot::draw(&svg, bench.curves()).context("drawing docs/benchmarks.svg")?;
     }
     let table = bench.table();

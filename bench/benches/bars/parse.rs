@@ -56,7 +56,11 @@ pub(crate) fn measure(bench: &mut Bench, hosts: &[Generated]) -> Result<()> {
     let switch = Dumping::start(largest)?;
     let dump = String::from_utf8(switch.command().output()?.stdout)?;
     let file = largest.flows.with_extension("dump");
+    // `parse-flows` knows no headlines, and takes what OpenFlow 1.0 added no more once it is dumped with this flag.
+    let flows = dump.lines().filter(|line| !line.contains("_FLOW reply"));
+    let dump = flows.fold(String::new(), |all, line| all + &line.replace("reset_counts ", "") + "\n");
     fs::write(&file, &dump)?;
+    process(Command::new("ovs-ofctl").arg("parse-flows").arg(&file), &[0])?;
     let time = bench.time(|| parse_flows(&dump, &options).map(|file| file.flows.len()))?;
     let work = format!("parse the dump of {}", largest.name());
     bench.row(&work, "flowproof", Some(time), None);
