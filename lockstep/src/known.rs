@@ -274,6 +274,17 @@ pub const KNOWN: &[Known] = &[
         "an error is judged by what its sender's rules say of the connection, not by the way it takes",
     ),
     known(
+        "error-from-afar",
+        STRICT,
+        |case| {
+            case.has_state(state::REL)
+                && case.is_revoked()
+                && case.permitted()
+                && case.reports_on_neighbours()
+        },
+        "what other hosts report of a connection between two ports here is judged by its receiver's rules only",
+    ),
+    known(
         "fdb-poisoned",
         DRIVERS,
         |case| case.blocked() && case.met_normal(),
@@ -419,6 +430,16 @@ impl<'s> Case<'s> {
             Upper::Icmp(Icmp { quoted: Some(quoted), .. }) => quoted.protocol == 6,
             Upper::Icmp(Icmp { quoted: None, .. }) | Upper::Ports { .. } | Upper::Unseen => false,
         })
+    }
+
+    /// Whether another host reports an error of a connection whose other end is a filtered port of this host.
+    fn reports_on_neighbours(&self) -> bool {
+        let other = self.frame.datagram().and_then(|datagram| match &datagram.upper {
+            Upper::Icmp(Icmp { quoted, .. }) => quoted.as_ref().map(|quoted| quoted.dst),
+            Upper::Ports { .. } | Upper::Unseen => None,
+        });
+        let has = |port: &Port| port.is_filtered() && other.is_some_and(|ip| port.fixed_ips.contains(&ip));
+        self.sender.is_none() && self.any_port(has)
     }
 
     fn has_untracked_ports(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Model and tables side by side: written scenarios, random ones, and what is made of failures.
 
 mod command;
+mod exhaustive;
 mod explore;
 mod oracles;
 mod properties;
