@@ -1,6 +1,14 @@
 //! The fuzz targets without a fuzzer: seeds and old findings pass their oracles, and hostile input is refused in time.
 
+use flowproof_fuzz::Choices;
 use flowproof_fuzz::oracles::{self, Verdict};
+use flowproof_packet::MacAddr;
+use flowproof_proofs::diagram::Host;
+use flowproof_proofs::ports::{Pair, Port};
+use flowproof_proofs::properties::{self, Property};
+use flowproof_proofs::tables::Tables;
+use flowproof_switch::conntrack::Profile;
+use flowproof_switch::flow::{ParseOptions, parse_flows};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -111,4 +119,42 @@ fn captures_that_lie_about_lengths_are_refused_in_time() {
         check_in_time("pcap", &[section, block, vec![7; 40]].concat());
     }
     check_in_time("pcap", &[header.clone(), vec![0; 8 << 20]].concat());
+}
+
+/// A port, alone with these tables.
+fn host(text: &str) -> Host {
+    let mac = MacAddr::from_bits(0x0200_0000_0001);
+    let pair = Pair { mac, address: 0x0a00_0001, mask: 0xffff_ffff };
+    let port =
+        Port { ofport: 1, macs: [mac].into(), pairs4: [pair].into(), network: Some(5), ..Port::default() };
+    let flows = parse_flows(text, &ParseOptions::default()).unwrap().flows;
+    Host { tables: Tables::new(flows), ports: vec![port], tags: std::collections::BTreeMap::new() }
+}
+
+/// Claims about the tables, and what packets say of them: how many the claims forbid, or an objection.
+#[track_caller]
+fn check_claims(text: &str, claims: &[&str], objects: bool) {
+    let proved: Vec<&Property> = claims.iter().map(|name| properties::by_name(name).unwrap()).collect();
+    let mut forbidden = 0;
+    for seed in 0..20 {
+        match oracles::hold_packets(&mut Choices::new(seed), &host(text), Profile::Userspace31, &proved) {
+            Ok(count) => forbidden += count,
+            Err(objection) => {
+                assert!(objects, "{objection}");
+                return;
+            }
+        }
+    }
+    assert!(!objects && forbidden > 20, "{forbidden} packets that {claims:?} forbid on\n{text}");
+}
+
+#[test]
+fn packets_refute_claims_that_are_wrong_and_no_others() {
+    let own = "priority=9,in_port=1,dl_src=02:00:00:00:00:01,ip,nw_src=10.0.0.1 actions=NORMAL\n";
+    let any = "priority=9,in_port=1,ip actions=ct(table=1)\ntable=1,ct_state=+est actions=NORMAL\n\
+               table=1,ct_state=+new actions=ct(commit),output:2\n";
+    check_claims(own, &["spoofed-mac", "spoofed-ipv4", "spoofed-ipv6", "spoofed-arp"], false);
+    check_claims(any, &["spoofed-mac"], true);
+    check_claims(any, &["spoofed-ipv6", "spoofed-ipv4"], true);
+    check_claims(any, &["spoofed-ipv6", "spoofed-arp"], false);
 }

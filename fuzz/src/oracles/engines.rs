@@ -4,19 +4,27 @@
 use super::symbolic::flows;
 use super::{Objection, Verdict, object, subject};
 use crate::Choices;
+use crate::packets::{self, Frame, Pool};
 use crate::tables::{self, Spice};
-use flowproof_packet::{MacAddr, PortNo};
+use flowproof_packet::{MacAddr, PortNo, wire};
 use flowproof_proofs::diagram::{Diagram, Host};
 use flowproof_proofs::ports::{Pair, Port};
-use flowproof_proofs::properties::{Judge, Property, SENDER};
+use flowproof_proofs::properties::{self, Judge, Property, SENDER};
+use flowproof_proofs::replay;
+use flowproof_proofs::symkey::Form;
 use flowproof_proofs::tables::Tables;
 use flowproof_proofs::z3_engine::Answer;
 use flowproof_proofs::z3_port::Z3Port;
 use flowproof_switch::conntrack::Profile;
+use flowproof_switch::pipeline::{Switch, SwitchConfig};
+use flowproof_switch::table::TieBreak;
 use std::collections::BTreeMap;
 
 /// Properties that one case asks about.
 const ASKED: usize = 4;
+/// Stories of packets that one case holds against what is proved, and the packets of each.
+const STORIES: usize = 8;
+const PACKETS: usize = 4;
 
 /// A port that owns what the random tables speak of.
 fn port(ofport: PortNo, network: u16) -> Port {
@@ -61,6 +69,14 @@ fn ask(choices: &mut Choices<'_>, host: &Host, profile: Profile) -> Verdict {
     // Comparing fragments with wholes takes a question for each exit.
     let quick: Vec<&Property> =
         SENDER.iter().filter(|property| !matches!(property.judge, Judge::FragmentsLikeWholes)).collect();
+    let mut proved = Vec::new();
+    for property in quick.iter().copied().filter(|property| of_packets(property)) {
+        let Ok(found) = diagram.violations(property, profile) else { return Ok(()) };
+        if found.is_empty() {
+            proved.push(property);
+        }
+    }
+    hold(choices, host, profile, &proved)?;
     for _ in 0..ASKED {
         let property = *choices.pick(&quick);
         let Ok(found) = diagram.violations(property, profile) else { return Ok(()) };
@@ -74,4 +90,56 @@ fn ask(choices: &mut Choices<'_>, host: &Host, profile: Profile) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Whether one packet and its leaving show that the property does not hold.
+fn of_packets(property: &Property) -> bool {
+    matches!(property.judge, Judge::Implication { .. } | Judge::Prohibition { .. })
+}
+
+/// Packets of the first port and of others, drawn from what the tables speak of, in a switch that remembers
+/// connections: none that a property of `proved` forbids leaves. How many it forbade.
+///
+/// # Errors
+/// One leaves.
+pub fn hold(
+    choices: &mut Choices<'_>,
+    host: &Host,
+    profile: Profile,
+    proved: &[&Property],
+) -> Result<usize, Objection> {
+    let Some(sender) = host.ports.first() else { return Ok(0) };
+    let pool = Pool::of(&host.tables);
+    let ports = replay::ports(host, sender);
+    let forbids = |property: &&&Property, frame: &Frame| {
+        property.forms.contains(&frame.form) && properties::violation(property, sender).holds(&frame.sent)
+    };
+    let mut forbidden = 0;
+    for _ in 0..STORIES {
+        let tie = *choices.pick(&[TieBreak::First, TieBreak::Last]);
+        let config = SwitchConfig { ports: ports.clone(), profile, tie };
+        let mut switch = Switch::new(host.tables.switch().clone(), config);
+        for place in 0..PACKETS {
+            let last = place + 1 == PACKETS;
+            // Pieces of different datagrams would make one that nobody sent.
+            let form = if last { *choices.pick(&Form::ALL) } else { Form::Whole };
+            let own = last || choices.chance(50);
+            let in_port = if own { sender.ofport } else { choices.pick(&ports).ofport };
+            let Some(frame) = packets::frame(choices, &pool, form, in_port) else { continue };
+            let outcome = switch.receive(in_port, &frame.bytes);
+            if in_port != sender.ofport {
+                continue;
+            }
+            let violated: Vec<_> = proved.iter().filter(|property| forbids(property, &frame)).collect();
+            forbidden += violated.len();
+            if let Some(property) = violated.first().filter(|_| replay::left(&outcome)) {
+                let hex: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                let (name, key) = (property.name, wire::extract(&frame.bytes, in_port));
+                return object(format!(
+                    "{name} is proved under {profile:?}, and this leaves: {key:?}\nhex {in_port} {hex}\n"
+                ));
+            }
+        }
+    }
+    Ok(forbidden)
 }

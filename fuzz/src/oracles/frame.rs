@@ -3,7 +3,7 @@
 use super::{Objection, Verdict, object, subject};
 use flowproof_packet::build::{IcmpError, defragment, fragment, icmp_error};
 use flowproof_packet::summary::summary;
-use flowproof_packet::wire::{self, commit, extract};
+use flowproof_packet::wire::{self, IpVersion, commit, extract};
 use flowproof_packet::{Field, pcap as capture};
 use flowproof_switch::conntrack::{Conntrack, Profile};
 use flowproof_switch::flow::{Flow, ParseOptions, parse_flows};
@@ -53,15 +53,17 @@ pub fn frame(bytes: &[u8]) -> Verdict {
         return object(format!("writing nothing changes a frame: {}", hex(bytes)));
     }
     if let Some(l3) = wire::l3(bytes).filter(|l3| !l3.is_partial()) {
-        pieces(bytes, l3.payload.len())?;
+        // A first fragment without all extension headers is dropped (RFC 7112), not put together.
+        let extensions = if l3.version == IpVersion::V6 { l3.header.len().saturating_sub(40) } else { 0 };
+        pieces(bytes, extensions.next_multiple_of(8) + l3.payload.len() / 16 * 8)?;
     }
     let _may_have_no_error = icmp_error(bytes, &IcmpError::new(3, 1, 0x0a00_0001));
     send(bytes)
 }
 
 /// Whatever can be cut in pieces is the same when they are put together.
-fn pieces(bytes: &[u8], payload: usize) -> Verdict {
-    let Some(fragments) = fragment(bytes, payload / 16 * 8) else { return Ok(()) };
+fn pieces(bytes: &[u8], first: usize) -> Verdict {
+    let Some(fragments) = fragment(bytes, first) else { return Ok(()) };
     let keys = |frame: &[u8]| {
         let key = extract(frame, 1);
         (key.get(Field::NwProto), key.get(Field::TcpSrc), key.get(Field::TcpDst))

@@ -12,7 +12,7 @@ mod text;
 
 pub use agreement::{Agreement, Mitaka, Neutron, Stateful, Strict};
 pub use classifier::fast_classifier;
-pub use engines::engines;
+pub use engines::{engines, hold as hold_packets};
 pub use frame::{frame, pcap};
 pub use symbolic::{compare as compare_packets, symbolic};
 pub use text::{flow_text, intent_json, scenario_text};
