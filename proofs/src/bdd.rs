@@ -22,37 +22,66 @@ const TRUE: Bdd = Bdd(1);
 /// The level of the two leaves, below every variable.
 const LEAF: u16 = u16::MAX;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Node {
     level: u16,
     low: Bdd,
     high: Bdd,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Op {
+    #[default]
     And,
     Or,
     Minus,
 }
 
-/// A manager: the nodes, and what has been computed already.
-#[derive(Default)]
+/// A result that is remembered until another one takes its place.
+#[derive(Clone, Copy)]
+struct Computed {
+    op: Op,
+    a: Bdd,
+    b: Bdd,
+    result: Bdd,
+}
+
+/// No operation on two leaves is ever remembered, so this stands for nothing.
+const NOTHING: Computed = Computed { op: Op::And, a: FALSE, b: FALSE, result: FALSE };
+
+/// A manager: the nodes, a table to find them again, and a cache of what has been computed.
+///
+/// `unique` is open addressing over node numbers, 0 for a free place, at most half full. `computed` forgets: a result
+/// that falls on a taken place replaces what was there, which costs time and never an answer.
 pub struct Bdds {
     nodes: Vec<Node>,
-    unique: FxHashMap<Node, Bdd>,
-    computed: FxHashMap<(Op, Bdd, Bdd), Bdd>,
+    unique: Vec<u32>,
+    computed: Vec<Computed>,
     limit: usize,
     overflown: bool,
 }
 
+/// Places in the tables of a new manager; a power of two, like every later size.
+const FIRST_SIZE: usize = 1 << 12;
+/// Results that are remembered at most: 16 MiB.
+const MOST_COMPUTED: usize = 1 << 20;
+
+/// Multiplication spreads differences upwards, so the place is taken from the upper half (Knuth, TAOCP 3, 6.4).
+const fn place(a: u32, b: u32, c: u32, size: usize) -> usize {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed =
+        ((a as u64) << 32 | b as u64).wrapping_mul(GOLDEN) ^ (c as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    (mixed.wrapping_mul(GOLDEN) >> 32) as usize & (size - 1)
+}
+
 impl Bdds {
-    /// A manager that holds at most `limit` nodes (16 bytes each, about 50 with its tables). When the limit is
+    /// A manager that holds at most `limit` nodes (12 bytes each, about 40 with its tables). When the limit is
     /// reached results are no longer meaningful and [`Bdds::overflown`] says so.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         let leaf = Node { level: LEAF, low: FALSE, high: FALSE };
-        Self { nodes: vec![leaf, leaf], limit, ..Self::default() }
+        let (unique, computed) = (vec![0; FIRST_SIZE], vec![NOTHING; FIRST_SIZE]);
+        Self { nodes: vec![leaf, leaf], unique, computed, limit, overflown: false }
     }
 
     /// Whether the node limit was reached: every answer since then is worthless.
@@ -75,18 +104,59 @@ impl Bdds {
         if low == high {
             return low;
         }
-        let node = Node { level, low, high };
-        if let Some(known) = self.unique.get(&node) {
-            return *known;
+        let wanted = Node { level, low, high };
+        let mut at = place(low.0, high.0, u32::from(level), self.unique.len());
+        while let Some(&known) = self.unique.get(at).filter(|known| **known != 0) {
+            if self.node(Bdd(known)) == wanted {
+                return Bdd(known);
+            }
+            at = (at + 1) & (self.unique.len() - 1);
         }
         if self.nodes.len() >= self.limit {
             self.overflown = true;
             return FALSE;
         }
-        let new = Bdd(self.nodes.len() as u32);
-        self.nodes.push(node);
-        self.unique.insert(node, new);
-        new
+        let new = self.nodes.len() as u32;
+        self.nodes.push(wanted);
+        if let Some(free) = self.unique.get_mut(at) {
+            *free = new;
+        }
+        if self.nodes.len() * 2 > self.unique.len() {
+            self.grow();
+        }
+        Bdd(new)
+    }
+
+    fn grow(&mut self) {
+        let size = self.unique.len() * 2;
+        let mut unique = vec![0; size];
+        for (number, node) in self.nodes.iter().enumerate().skip(2) {
+            let mut at = place(node.low.0, node.high.0, u32::from(node.level), size);
+            while unique.get(at).is_some_and(|taken| *taken != 0) {
+                at = (at + 1) & (size - 1);
+            }
+            if let Some(free) = unique.get_mut(at) {
+                *free = number as u32;
+            }
+        }
+        self.unique = unique;
+        if self.computed.len() < size.min(MOST_COMPUTED) {
+            let old = std::mem::replace(&mut self.computed, vec![NOTHING; size]);
+            for entry in old.into_iter().filter(|entry| entry.a != entry.b) {
+                self.remember(entry);
+            }
+        }
+    }
+
+    fn computed_at(&self, op: Op, a: Bdd, b: Bdd) -> usize {
+        place(a.0, b.0, op as u32, self.computed.len())
+    }
+
+    fn remember(&mut self, entry: Computed) {
+        let at = self.computed_at(entry.op, entry.a, entry.b);
+        if let Some(slot) = self.computed.get_mut(at) {
+            *slot = entry;
+        }
     }
 
     /// The answer where no recursion is needed.
@@ -109,8 +179,9 @@ impl Bdds {
             return answer;
         }
         let (a, b) = if op != Op::Minus && b < a { (b, a) } else { (a, b) };
-        if let Some(known) = self.computed.get(&(op, a, b)) {
-            return *known;
+        let remembered = self.computed.get(self.computed_at(op, a, b));
+        if let Some(known) = remembered.filter(|known| known.op == op && known.a == a && known.b == b) {
+            return known.result;
         }
         let (left, right) = (self.node(a), self.node(b));
         let level = left.level.min(right.level);
@@ -120,7 +191,7 @@ impl Bdds {
         let low = self.apply(op, a0, b0);
         let high = self.apply(op, a1, b1);
         let result = self.make(level, low, high);
-        self.computed.insert((op, a, b), result);
+        self.remember(Computed { op, a, b, result });
         result
     }
 

@@ -4,15 +4,14 @@
 //! counterexample that needs no connection and does not replay, are contradictions, never verdicts on the tables.
 
 use crate::{
-    diagram::{Depends, Diagram, Exhausted, Host},
-    familiar::Choice,
+    by_diagram::{self, NOT_REACHED, witness},
+    diagram::{Diagram, Exhausted, Host},
     ports::Port,
-    properties::{Judge, Property},
-    replay::{Aim, Case, Replay, replay},
+    properties::Property,
+    replay::{Aim, Case, Replay, Stage, replay},
     z3_engine::Answer,
     z3_port::{Query, Z3Port},
 };
-use flowproof_packet::Field;
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -73,7 +72,7 @@ pub trait Watch: Sync {
 /// Nobody watches.
 impl Watch for () {}
 
-const INTERRUPTED: &str = "interrupted";
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// Why a property is proved and not vacuous.
 #[derive(Clone, Debug)]
@@ -145,39 +144,37 @@ pub struct Findings {
 }
 
 /// Which property, which datapath, by their places in the task.
-type Slot = (usize, usize);
+pub(crate) type Slot = (usize, usize);
 
 /// What Z3 answers, and the verdict where it is the only engine.
 type Answers = BTreeMap<Slot, (Answer, Option<Judgement>)>;
 
-/// The diagram engine's work on one port, or Z3's on one port and datapath.
-enum Part {
-    Diagram(usize, BTreeMap<Slot, Judgement>),
-    Z3(usize, Answers, Vec<Query>),
-}
-
 /// Checks every property on every port under every datapath, in parallel.
 #[must_use]
 pub fn check(task: &Task<'_>) -> Findings {
-    let mut work: Vec<(usize, Option<usize>)> = Vec::new();
-    for port in 0..task.ports.len() {
-        if task.engines.z3() {
-            work.extend((0..task.profiles.len()).map(|profile| (port, Some(profile))));
-        }
-        if task.engines.diagram() {
-            work.push((port, None));
-        }
-    }
-    let total = work.len();
-    let parts = || {
-        let parts = work.par_iter().with_max_len(1).filter_map(|(port, profile)| {
-            let part = part(task, *port, *profile);
-            task.watch.done(total);
-            part
-        });
-        parts.collect()
+    let engines = usize::from(task.engines.diagram()) + task.profiles.len() * usize::from(task.engines.z3());
+    let total = task.ports.len() * engines;
+    let diagrams = || match task.engines.diagram() {
+        true => by_diagram::check(task, total),
+        false => vec![BTreeMap::new(); task.ports.len()],
     };
-    merge(task, with_deep_stack(parts))
+    let z3 = || {
+        let work: Vec<(usize, usize)> = match task.engines.z3() {
+            true => (0..task.ports.len())
+                .flat_map(|port| (0..task.profiles.len()).map(move |p| (port, p)))
+                .collect(),
+            false => Vec::new(),
+        };
+        let parts = work.par_iter().with_max_len(1).filter_map(|(port, profile)| {
+            let (sender, datapath) = (task.ports.get(*port)?, task.profiles.get(*profile)?);
+            let part = by_z3(task, sender, *profile, *datapath);
+            task.watch.done(total);
+            Some((*port, part))
+        });
+        parts.collect::<Vec<_>>()
+    };
+    let (judged, answers) = with_deep_stack(|| rayon::join(diagrams, z3));
+    merge(task, judged, answers)
 }
 
 /// Both engines recurse as deep as tables call each other: thousands of calls, where tables are hostile.
@@ -191,37 +188,23 @@ pub fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-fn part(task: &Task<'_>, port: usize, profile: Option<usize>) -> Option<Part> {
-    let sender = task.ports.get(port)?;
-    let Some(profile) = profile else { return Some(Part::Diagram(port, by_diagram(task, sender))) };
-    let (answers, queries) = by_z3(task, sender, profile, *task.profiles.get(profile)?);
-    Some(Part::Z3(port, answers, queries))
-}
-
-fn merge(task: &Task<'_>, parts: Vec<Part>) -> Findings {
-    let mut diagrams = BTreeMap::new();
-    let mut answers = BTreeMap::new();
+fn merge(
+    task: &Task<'_>,
+    mut diagrams: Vec<BTreeMap<Slot, Judgement>>,
+    parts: Vec<(usize, (Answers, Vec<Query>))>,
+) -> Findings {
     let mut findings = Findings::default();
-    for part in parts {
-        match part {
-            Part::Diagram(port, judged) => {
-                diagrams.extend(
-                    judged.into_iter().map(|((property, profile), j)| ((property, port, profile), j)),
-                );
-            }
-            Part::Z3(port, judged, queries) => {
-                answers.extend(
-                    judged.into_iter().map(|((property, profile), a)| ((property, port, profile), a)),
-                );
-                findings.queries.extend(queries);
-            }
-        }
+    let mut answers = vec![Answers::new(); task.ports.len()];
+    for (port, (judged, queries)) in parts {
+        answers.get_mut(port).into_iter().for_each(|known| known.extend(judged.clone()));
+        findings.queries.extend(queries);
     }
     for (p, property) in task.properties.iter().enumerate() {
         for port in 0..task.ports.len() {
             for (d, profile) in task.profiles.iter().enumerate() {
-                let slot = (p, port, d);
-                let (judgement, diagram, z3) = reconcile(diagrams.remove(&slot), answers.remove(&slot));
+                let judgement = diagrams.get_mut(port).and_then(|judged| judged.remove(&(p, d)));
+                let answer = answers.get_mut(port).and_then(|answers| answers.remove(&(p, d)));
+                let (judgement, diagram, z3) = reconcile(judgement, answer);
                 findings.findings.push(Finding { property, port, profile: *profile, judgement, diagram, z3 });
             }
         }
@@ -262,84 +245,6 @@ fn reconcile(
     (judgement, names.0, names.1)
 }
 
-fn by_diagram(task: &Task<'_>, port: &Port) -> BTreeMap<Slot, Judgement> {
-    let mut judged = BTreeMap::new();
-    let mut engine = Diagram::new(task.host, port, &task.profiles);
-    for (p, property) in task.properties.iter().enumerate() {
-        for (d, profile) in task.profiles.iter().enumerate() {
-            let case = Case { host: task.host, port, property, profile: *profile, aim: Aim::Violates };
-            let judgement = match &mut engine {
-                _ if task.watch.stop() => Judgement::Unknown(INTERRUPTED.to_owned()),
-                Err(why) => Judgement::Unknown(why.to_string()),
-                Ok(engine) => judge(engine, &case).unwrap_or_else(|why| Judgement::Unknown(why.to_string())),
-            };
-            judged.insert((p, d), judgement);
-        }
-    }
-    judged
-}
-
-fn judge(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judgement, Exhausted> {
-    let found = engine.violations(case.property, case.profile)?;
-    if found.is_empty() {
-        return witness(engine, case);
-    }
-    let mut doubts = Vec::new();
-    for (choice, depends) in engine.examples(case.profile, found) {
-        if let Some(replay) = replay(case, &choice) {
-            return Ok(Judgement::Refuted(Box::new(replay)));
-        }
-        doubts.push((depends, choice));
-    }
-    Ok(not_replayed(&doubts))
-}
-
-/// Counterexamples that nothing brought about. One that depends on nothing is a defect of flowproof.
-fn not_replayed(doubts: &[(Depends, Choice)]) -> Judgement {
-    if let Some((_, choice)) = doubts.iter().find(|(depends, _)| *depends == Depends::Nothing) {
-        let text = format!("a counterexample does not replay: {:?}", choice.sent);
-        return Judgement::Contradiction(text);
-    }
-    let bounded = doubts.iter().any(|(depends, _)| *depends == Depends::Precision);
-    let why = if bounded { "not shown: something on the way is not modelled exactly" } else { NOT_REACHED };
-    Judgement::Unknown(why.to_owned())
-}
-
-const NOT_REACHED: &str = "state not shown reachable";
-
-/// The fields whose change turns a forbidden packet into one that may pass.
-const fn traits(property: &Property) -> Option<&'static [Field]> {
-    match property.judge {
-        Judge::Prohibition { traits, .. } => Some(traits),
-        Judge::KeepsVlan => Some(&[Field::VlanTci]),
-        Judge::Implication { .. } | Judge::FragmentsLikeWholes => None,
-    }
-}
-
-fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judgement, Exhausted> {
-    let leaves = Case { aim: Aim::Leaves, ..*case };
-    let stays = Case { aim: Aim::Stays, ..*case };
-    let escapes = engine.innocent(case.property, case.profile, &mut |choice| replay(&leaves, choice))?;
-    if let Some(replay) = escapes {
-        return Ok(Judgement::Proved(Witness::Escapes(Box::new(replay))));
-    }
-    let twins = match traits(case.property) {
-        None => None,
-        Some(traits) => engine.twins(case.property, case.profile, traits, &mut |stopped, twin| {
-            Some((replay(&stays, stopped)?, replay(&leaves, twin)?))
-        })?,
-    };
-    Ok(match twins {
-        Some((stopped, twin)) => {
-            Judgement::Proved(Witness::Twins { stopped: Box::new(stopped), twin: Box::new(twin) })
-        }
-        None => Judgement::Vacuous(format!(
-            "nothing that `{}` speaks of, nor anything like it, escapes",
-            case.property.name
-        )),
-    })
-}
-
 /// Z3 is asked by one thread at a time: two that work in its allocator at once are slower than one after the other
 /// (measured: 2.7 s against 3.4 s for a port).
 static TURN: Mutex<()> = Mutex::new(());
@@ -347,6 +252,7 @@ static TURN: Mutex<()> = Mutex::new(());
 fn by_z3(task: &Task<'_>, port: &Port, slot: usize, profile: Profile) -> (Answers, Vec<Query>) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut engine = Z3Port::new(task.host, port, profile, task.keep_queries);
+    let stage = Stage::new(task.host, port);
     let mut judged = BTreeMap::new();
     let mut diagram = None;
     for (p, property) in task.properties.iter().enumerate() {
@@ -355,7 +261,7 @@ fn by_z3(task: &Task<'_>, port: &Port, slot: usize, profile: Profile) -> (Answer
         } else {
             engine.violated(property)
         };
-        let case = Case { host: task.host, port, property, profile, aim: Aim::Violates };
+        let case = Case { host: task.host, port, property, profile, aim: Aim::Violates, stage: &stage };
         let judgement = (!task.engines.diagram()).then(|| alone(&engine, &answer, &case, &mut diagram));
         judged.insert((p, slot), (answer, judgement));
     }
@@ -384,7 +290,7 @@ fn alone<'a>(
         Answer::Unsat => {
             match diagram.get_or_insert_with(|| Diagram::new(case.host, case.port, &[case.profile])) {
                 Err(why) => exhausted(why.clone()),
-                Ok(diagram) => witness(diagram, case).unwrap_or_else(exhausted),
+                Ok(diagram) => witness(diagram, case).map_or_else(exhausted, |judged| judged.judgement),
             }
         }
     }
@@ -443,22 +349,5 @@ mod tests {
         assert_eq!(reconcile(None, Some((Answer::Unsat, Some(said("proved"))))).0.name(), "proved");
         assert_eq!(reconcile(None, Some((Answer::Sat, None))).0.name(), "unknown");
         assert_eq!(reconcile(None, None).0.name(), "unknown");
-    }
-
-    #[test]
-    fn what_must_replay_and_does_not_is_a_contradiction() {
-        let choice = || Choice {
-            form: crate::symkey::Form::Whole,
-            sent: flowproof_packet::FlowKey::default(),
-            shown_proto: 0,
-            answers: Vec::new(),
-        };
-        let verdict = |doubts: &[Depends]| {
-            let doubts: Vec<_> = doubts.iter().map(|depends| (*depends, choice())).collect();
-            not_replayed(&doubts).name()
-        };
-        assert_eq!(verdict(&[Depends::State, Depends::Precision]), "unknown");
-        assert_eq!(verdict(&[Depends::State, Depends::Nothing]), "contradiction");
-        assert_eq!(verdict(&[]), "unknown");
     }
 }

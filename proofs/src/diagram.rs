@@ -1,30 +1,39 @@
-//! The diagram engine: for one port, all packets through the tables, and what the properties ask of the result.
+//! The diagram engine: for one port, packets through the tables, and what the properties ask of the result.
 //!
-//! One symbolic execution for each profile and form of frame serves all properties; a property is then a few
-//! set operations. Everything of one port lives in one diagram manager, which goes when the port is done.
+//! Two questions, two starting sets. What *may* be wrong, and what a witness looks like, is asked of everything the port
+//! sends to a few familiar destinations ([`Diagram::near`]): one execution for each profile and form of frame serves all
+//! properties. That *nothing* is wrong is asked of the forbidden packets alone, to every destination: on a good
+//! host they die where the sender is checked, however many receivers there are ([`Diagram::far`]).
+//!
+//! The diagrams of one [`Workshop`] serve one port after another.
+
+mod witness;
 
 use crate::{
     bdd::{Bdd, Bdds},
-    familiar::{self, Choice},
-    frames::{self, Inside},
+    familiar::{self, Choice, Wishes},
+    frames,
     ports::Port,
-    predicate::{self, Predicate},
+    predicate::Predicate,
     properties::{self, Judge, Property},
-    set::{Literal, PacketSets},
-    symbolic::{self, Emit, Event, Yield},
-    symkey::{Bit, Form},
+    set::PacketSets,
+    symbolic::{self, Emit, Event, Memory, Start, Yield},
+    symkey::{Bit, Form, SymKey},
     tables::Tables,
-    vars,
 };
 use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{conntrack::Profile, flow::Action, table::FlowId};
-use std::collections::BTreeMap;
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes one port's manager may hold: about 1 GiB with its tables.
 const NODE_LIMIT: usize = 16_000_000;
 
 /// Ways out of the tables to try before a refutation counts as not shown reachable.
 const ATTEMPTS: usize = 48;
+
+/// Nodes after which a workshop is better made anew than cleared: about 80 MiB.
+const WORN: usize = 2_000_000;
 
 /// A host: its tables and its filtered ports.
 #[derive(Debug)]
@@ -78,18 +87,60 @@ pub enum Depends {
 #[error("{0}")]
 pub struct Exhausted(pub &'static str);
 
-/// All packets of one port through the tables.
+/// A manager of diagrams, and what has been found out with it about the tables of one host.
+pub struct Workshop {
+    sets: Bdds,
+    memory: Memory<Bdd>,
+    sendable: BTreeMap<Form, Bdd>,
+    limit: usize,
+}
+
+impl Default for Workshop {
+    fn default() -> Self {
+        Self::with_limit(NODE_LIMIT)
+    }
+}
+
+impl Workshop {
+    /// An empty one that may hold so many nodes.
+    #[must_use]
+    pub fn with_limit(limit: usize) -> Self {
+        let (memory, sendable) = (Memory::default(), BTreeMap::new());
+        Self { sets: Bdds::with_limit(limit), memory, sendable, limit }
+    }
+
+    /// The same for the next port; a new one where this holds much that nobody will ask for again.
+    #[must_use]
+    pub fn renewed(self) -> Self {
+        if self.sets.size() > WORN || self.sets.overflown() { Self::with_limit(self.limit) } else { self }
+    }
+
+    fn sendable(&mut self, form: Form) -> Bdd {
+        if let Some(known) = self.sendable.get(&form) {
+            return *known;
+        }
+        let packets = frames::sendable(&mut self.sets, form);
+        self.sendable.insert(form, packets);
+        packets
+    }
+}
+
+/// The packets of one port through the tables.
 pub struct Diagram<'a> {
     host: &'a Host,
     port: &'a Port,
-    sets: Bdds,
-    runs: BTreeMap<(Profile, Form), Yield<Bdd>>,
-    sendable: BTreeMap<Form, Bdd>,
-    wishes: Vec<Predicate>,
+    profiles: Vec<Profile>,
+    workshop: Workshop,
+    near: BTreeMap<(Profile, Form), Yield<Bdd>>,
+    /// Where some packet exceeds the limits of a translation.
+    limited: BTreeSet<Profile>,
+    forbidden: FxHashMap<&'static str, Bdd>,
+    others: Vec<&'a Port>,
+    wishes: Option<Wishes<Bdd>>,
 }
 
 impl<'a> Diagram<'a> {
-    /// Runs everything that `port` can send, in every form and under every profile, through the tables.
+    /// Runs what `port` can send to familiar destinations, in every form and under every profile, through the tables.
     ///
     /// # Errors
     /// When the limits on memory or work are reached.
@@ -107,131 +158,289 @@ impl<'a> Diagram<'a> {
         profiles: &[Profile],
         nodes: usize,
     ) -> Result<Self, Exhausted> {
-        let mut sets = Bdds::with_limit(nodes);
-        let (mut runs, mut sendable) = (BTreeMap::new(), BTreeMap::new());
+        let mut engine = Self::within(Workshop::with_limit(nodes), host, port, profiles);
         for form in Form::ALL {
-            let start = frames::sendable(&mut sets, form);
-            sendable.insert(form, start);
             for profile in profiles {
-                let run = symbolic::execute(&mut sets, &host.tables, *profile, form, port.ofport, start);
-                if !run.complete {
-                    return Err(Exhausted("too many lookups in one execution"));
-                }
-                runs.insert((*profile, form), run);
+                engine.explore(*profile, form)?;
             }
         }
+        engine.sound().map(|()| engine)
+    }
+
+    /// The same in a workshop that is there already, and nothing before it is asked for.
+    #[must_use]
+    pub fn within(workshop: Workshop, host: &'a Host, port: &'a Port, profiles: &[Profile]) -> Self {
         let others: Vec<&Port> =
             host.ports.iter().filter(|other| other.ofport != port.ofport).take(4).collect();
-        let wishes = familiar::wishes(port, &others);
-        let engine = Self { host, port, sets, runs, sendable, wishes };
-        engine.sound()?;
-        Ok(engine)
+        let (near, forbidden, profiles) = (BTreeMap::new(), FxHashMap::default(), profiles.to_vec());
+        let limited = BTreeSet::new();
+        Self { host, port, profiles, workshop, near, limited, forbidden, others, wishes: None }
+    }
+
+    /// The workshop, for the next port.
+    #[must_use]
+    pub fn into_workshop(self) -> Workshop {
+        self.workshop
+    }
+
+    fn explore(&mut self, profile: Profile, form: Form) -> Result<(), Exhausted> {
+        if self.near.contains_key(&(profile, form)) {
+            return Ok(());
+        }
+        let start = self.workshop.sendable(form);
+        let familiar = familiar::destinations(self.port, &self.others);
+        let familiar = Predicate::one_of(Field::DlDst, familiar).to_set(&mut self.workshop.sets);
+        let packets = self.workshop.sets.and(start, familiar);
+        let run = self.execute(profile, form, packets, usize::MAX)?;
+        self.near.insert((profile, form), run);
+        Ok(())
+    }
+
+    /// Sends `packets` through the tables. Stops where there are `enough` ways out, which is for those who look for one.
+    fn execute(
+        &mut self,
+        profile: Profile,
+        form: Form,
+        packets: Bdd,
+        enough: usize,
+    ) -> Result<Yield<Bdd>, Exhausted> {
+        let Workshop { sets, memory, .. } = &mut self.workshop;
+        let key = SymKey::entering(self.port.ofport, form);
+        let tables = &self.host.tables;
+        let start = Start { tables, profile, form, key, packets, enough };
+        let run = symbolic::execute_with(sets, memory, start, None);
+        if !run.complete && run.events.len() < enough {
+            return Err(Exhausted("too many lookups in one execution"));
+        }
+        if run.events.iter().any(|event| event.emit == Emit::Limit) {
+            self.limited.insert(profile);
+        }
+        self.sound().map(|()| run)
     }
 
     fn sound(&self) -> Result<(), Exhausted> {
-        if self.sets.overflown() {
+        if self.workshop.sets.overflown() {
             Err(Exhausted("decision diagrams outgrew their memory limit"))
         } else {
             Ok(())
         }
     }
 
-    /// Every way out of the tables for frames of `forms` under `profile`, with those packets that really leave.
-    fn escapes(&mut self, profile: Profile, forms: &[Form]) -> Vec<Found> {
+    /// Those packets of `events` that really leave, by the way they do.
+    fn leaving(&mut self, form: Form, events: &[Event<Bdd>]) -> Vec<Found> {
         let access = self.host.is_access(self.port.ofport);
         let mut found = Vec::new();
-        for form in forms {
-            let Some(run) = self.runs.get(&(profile, *form)) else { continue };
-            for event in &run.events {
-                let packets = frames::escaping(&mut self.sets, event, access);
-                if !self.sets.is_empty(packets) {
-                    found.push(Found { form: *form, event: Event { packets, ..event.clone() } });
-                }
+        for event in events {
+            let packets = frames::escaping(&mut self.workshop.sets, event, access);
+            if packets != self.workshop.sets.none() {
+                found.push(Found { form, event: Event { packets, ..event.clone() } });
             }
         }
         found
     }
 
+    /// Every way out of the tables for frames of `forms` to familiar destinations under `profile`.
+    fn escapes(&mut self, profile: Profile, forms: &[Form]) -> Result<Vec<Found>, Exhausted> {
+        let mut found = Vec::new();
+        for form in forms {
+            self.explore(profile, *form)?;
+            let Some(run) = self.near.remove(&(profile, *form)) else { continue };
+            found.extend(self.leaving(*form, &run.events));
+            self.near.insert((profile, *form), run);
+        }
+        Ok(found)
+    }
+
+    /// Ways out of the tables for those of `packets` that can be frames of `forms`, to any destination.
+    fn escapes_of(
+        &mut self,
+        packets: Bdd,
+        profile: Profile,
+        forms: &[Form],
+        enough: usize,
+    ) -> Result<Vec<Found>, Exhausted> {
+        let mut found = Vec::new();
+        for form in forms {
+            let sendable = self.workshop.sendable(*form);
+            let packets = self.workshop.sets.and(sendable, packets);
+            let run = self.execute(profile, *form, packets, enough)?;
+            found.extend(self.leaving(*form, &run.events));
+        }
+        Ok(found)
+    }
+
+    fn forbidden(&mut self, property: &Property) -> Bdd {
+        if let Some(known) = self.forbidden.get(property.name) {
+            return *known;
+        }
+        let forbidden = properties::violation(property, self.port).to_set(&mut self.workshop.sets);
+        self.forbidden.insert(property.name, forbidden);
+        forbidden
+    }
+
     /// The packets that violate `property` under `profile`, by the way they leave; empty if it holds.
     ///
     /// # Errors
-    /// When the memory limit is reached.
+    /// When the limits on memory or work are reached.
     pub fn violations(&mut self, property: &Property, profile: Profile) -> Result<Vec<Found>, Exhausted> {
-        let forbidden = properties::violation(property, self.port).to_set(&mut self.sets);
+        let near = self.near(property, profile)?;
+        if near.is_empty() { self.far(property, profile) } else { Ok(near) }
+    }
+
+    /// Violations on the way to familiar destinations.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn near(&mut self, property: &Property, profile: Profile) -> Result<Vec<Found>, Exhausted> {
         let wholes = match property.judge {
-            Judge::FragmentsLikeWholes => self.escapes(profile, &[Form::Whole]),
+            Judge::FragmentsLikeWholes => self.escapes(profile, &[Form::Whole])?,
             Judge::Implication { .. } | Judge::Prohibition { .. } | Judge::KeepsVlan => Vec::new(),
         };
+        let escapes = self.escapes(profile, property.forms)?;
+        self.guilty(property, profile, escapes, &wholes)
+    }
+
+    /// Violations on the way anywhere.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn far(&mut self, property: &Property, profile: Profile) -> Result<Vec<Found>, Exhausted> {
+        let forbidden = self.forbidden(property);
+        let wholes = match property.judge {
+            Judge::FragmentsLikeWholes => self.escapes_of(forbidden, profile, &[Form::Whole], usize::MAX)?,
+            Judge::Implication { .. } | Judge::Prohibition { .. } | Judge::KeepsVlan => Vec::new(),
+        };
+        let escapes = self.escapes_of(forbidden, profile, property.forms, usize::MAX)?;
+        self.guilty(property, profile, escapes, &wholes)
+    }
+
+    /// For each profile, those of `properties` that hold, asked all at once: one execution serves them all where nothing
+    /// that any of them forbids escapes, and all datapaths where nothing of it comes to connection tracking.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn that_hold(
+        &mut self,
+        properties: &[&'static Property],
+    ) -> Result<BTreeMap<Profile, Vec<&'static str>>, Exhausted> {
+        let profiles = self.profiles.clone();
+        let mut broken: BTreeSet<(Profile, &'static str)> = BTreeSet::new();
+        let (together, alone): (Vec<&Property>, Vec<&Property>) = properties.iter().partition(|property| {
+            matches!(property.judge, Judge::Implication { .. } | Judge::Prohibition { .. })
+        });
+        for form in Form::ALL {
+            let of_form: Vec<&Property> =
+                together.iter().copied().filter(|property| property.forms.contains(&form)).collect();
+            let mut all = self.workshop.sets.none();
+            for property in &of_form {
+                let forbidden = self.forbidden(property);
+                all = self.workshop.sets.or(all, forbidden);
+            }
+            let sendable = self.workshop.sendable(form);
+            let packets = self.workshop.sets.and(sendable, all);
+            for profile in &profiles {
+                let run = self.execute(*profile, form, packets, usize::MAX)?;
+                let found = self.leaving(form, &run.events);
+                for property in &of_form {
+                    if !self.guilty(property, *profile, found.clone(), &[])?.is_empty() {
+                        broken.insert((*profile, property.name));
+                    }
+                }
+                if found.is_empty() && run.longest.recirculations == 0 {
+                    break;
+                }
+            }
+        }
+        for property in alone {
+            for profile in &profiles {
+                if !self.violations(property, *profile)?.is_empty() {
+                    broken.insert((*profile, property.name));
+                }
+            }
+        }
+        let names = properties.iter().map(|property| property.name);
+        let holding = |profile: &Profile| {
+            (*profile, names.clone().filter(|name| !broken.contains(&(*profile, *name))).collect())
+        };
+        Ok(profiles.iter().map(holding).collect())
+    }
+
+    /// Those of `escapes` that violate `property`; `wholes` is how whole datagrams leave, where it compares.
+    fn guilty(
+        &mut self,
+        property: &Property,
+        profile: Profile,
+        mut escapes: Vec<Found>,
+        wholes: &[Found],
+    ) -> Result<Vec<Found>, Exhausted> {
+        let forbidden = self.forbidden(property);
         let members = self.host.members();
-        let mut found = self.escapes(profile, property.forms);
-        for Found { event, .. } in &mut found {
-            event.packets = self.sets.and(event.packets, forbidden);
+        for Found { event, .. } in &mut escapes {
+            event.packets = self.workshop.sets.and(event.packets, forbidden);
             match property.judge {
                 Judge::Implication { .. } | Judge::Prohibition { .. } => {}
                 Judge::KeepsVlan => {
-                    let inside = self.inside(event, &members);
-                    event.packets = self.sets.minus(event.packets, inside);
+                    let inside = frames::inside(&mut self.workshop.sets, event, self.port.network, &members);
+                    event.packets = self.workshop.sets.minus(event.packets, inside);
                 }
                 // What is not modelled may treat a fragment differently.
                 Judge::FragmentsLikeWholes if !event.emit.is_modelled() => {}
-                Judge::FragmentsLikeWholes => {
-                    // What the whole is told, where the fragment did not ask.
-                    let mut packets = event.packets;
-                    let deepest = wholes.iter().map(|whole| whole.event.recirculations).max().unwrap_or(0);
-                    for depth in event.recirculations..deepest {
-                        let legal = symbolic::legal_answers(&mut self.sets, profile, Form::Whole, depth);
-                        packets = self.sets.and(packets, legal);
-                    }
-                    for whole in wholes.iter().filter(|whole| exit(&whole.event) == exit(event)) {
-                        packets = self.sets.minus(packets, whole.event.packets);
-                    }
-                    event.packets = packets;
-                }
+                Judge::FragmentsLikeWholes => self.unlike_wholes(event, profile, wholes),
             }
         }
-        found.retain(|found| !self.sets.is_empty(found.event.packets));
-        self.sound().map(|()| found)
+        escapes.retain(|found| found.event.packets != self.workshop.sets.none());
+        self.sound().map(|()| escapes)
     }
 
-    fn inside(&mut self, event: &Event<Bdd>, members: &BTreeMap<PortNo, Option<u16>>) -> Bdd {
-        match frames::inside_network(&event.emit, self.port.network, members) {
-            Inside::Never => self.sets.none(),
-            Inside::Tagged(tag) => frames::select(&mut self.sets, event, &tag),
-            Inside::NotUntagged => {
-                let untagged = frames::select(&mut self.sets, event, &frames::untagged_or_priority());
-                self.sets.minus(event.packets, untagged)
-            }
+    /// Leaves those packets of a fragment's event whose datagram would not go there.
+    fn unlike_wholes(&mut self, event: &mut Event<Bdd>, profile: Profile, wholes: &[Found]) {
+        let sets = &mut self.workshop.sets;
+        // What the whole is told, where the fragment did not ask.
+        let deepest = wholes.iter().map(|whole| whole.event.recirculations).max().unwrap_or(0);
+        for depth in event.recirculations..deepest {
+            let legal = symbolic::legal_answers(sets, profile, Form::Whole, depth);
+            event.packets = sets.and(event.packets, legal);
         }
+        let mut packets = event.packets;
+        for whole in wholes.iter().filter(|whole| exit(&whole.event) == exit(event)) {
+            packets = sets.minus(packets, whole.event.packets);
+        }
+        event.packets = packets;
     }
 
-    /// Packets of what was found, the most telling first: of each rank the most familiar one, then one of every way
-    /// out of the tables. With each comes what its replay depends on.
-    pub fn examples(&mut self, profile: Profile, mut found: Vec<Found>) -> Vec<(Choice, Depends)> {
+    /// Offers packets of what was found, until `accept` takes one: of each rank the most familiar one, the most telling rank
+    /// first, then one of every way out of the tables. With each comes what its replay depends on.
+    pub fn examples<T>(
+        &mut self,
+        profile: Profile,
+        mut found: Vec<Found>,
+        accept: &mut dyn FnMut(Choice, Depends) -> Option<T>,
+    ) -> Option<T> {
         found.sort_by_key(rank);
         found.truncate(ATTEMPTS);
-        let mut choices = Vec::new();
         for group in found.chunk_by(|a, b| rank(a) == rank(b)) {
             let Some(first) = group.first() else { continue };
-            let packets =
-                group.iter().fold(self.sets.none(), |sum, found| self.sets.or(sum, found.event.packets));
+            let sets = &mut self.workshop.sets;
+            let packets = group.iter().fold(sets.none(), |sum, found| sets.or(sum, found.event.packets));
             let event = Event { packets, ..first.event.clone() };
             let depends = group.iter().map(|found| self.depends(profile, found)).max().unwrap_or_default();
-            choices.extend(self.example(&Found { form: first.form, event }).map(|c| (c, depends)));
+            let choice = self.example(&Found { form: first.form, event });
+            if let Some(taken) = choice.and_then(|choice| accept(choice, depends)) {
+                return Some(taken);
+            }
         }
-        for found in &found {
+        found.iter().find_map(|found| {
             let depends = self.depends(profile, found);
-            choices.extend(self.example(found).map(|c| (c, depends)));
-        }
-        choices
+            accept(self.example(found)?, depends)
+        })
     }
 
     /// What else must be so for the packets to leave like this.
     fn depends(&self, profile: Profile, found: &Found) -> Depends {
         let event = &found.event;
-        let runs = || Form::ALL.iter().filter_map(|form| self.runs.get(&(profile, *form)));
-        let limited = || runs().flat_map(|run| &run.events).any(|event| event.emit == Emit::Limit);
+
         let trunk = event.emit == Emit::Normal && !self.host.is_access(self.port.ofport);
-        if !event.emit.is_modelled() || trunk || limited() {
+        if !event.emit.is_modelled() || trunk || self.limited.contains(&profile) {
             Depends::Precision
         } else if event.recirculations > 0 || self.may_be_held(found) {
             Depends::State
@@ -249,92 +458,28 @@ impl<'a> Diagram<'a> {
         found.form != Form::Whole && symbolic::flows_of(&found.event.path).iter().any(tracks)
     }
 
+    fn choose(&mut self, packets: Bdd, form: Form, recirculations: u16) -> Option<Choice> {
+        let sets = &mut self.workshop.sets;
+        let wishes = || Wishes::new(sets, &familiar::wishes(self.port, &self.others));
+        let mut wishes = self.wishes.take().unwrap_or_else(wishes);
+        let choice = wishes.choose(&mut self.workshop.sets, packets, form, recirculations);
+        self.wishes = Some(wishes);
+        choice
+    }
+
     /// The most familiar packet of what was found.
     pub fn example(&mut self, found: &Found) -> Option<Choice> {
         let Found { form, event } = found;
-        familiar::choose(&mut self.sets, event.packets, *form, &self.wishes, event.recirculations)
-    }
-
-    /// Offers packets that `property` speaks of and that rightly escape under `profile`, until `accept` takes one.
-    ///
-    /// # Errors
-    /// When the memory limit is reached.
-    pub fn innocent<T>(
-        &mut self,
-        property: &Property,
-        profile: Profile,
-        accept: &mut dyn FnMut(&Choice) -> Option<T>,
-    ) -> Result<Option<T>, Exhausted> {
-        let premise = properties::premise(property, self.port).to_set(&mut self.sets);
-        let guilty = self.violations(property, profile)?;
-        let mut escapes = self.escapes(profile, property.forms);
-        escapes.sort_by_key(rank);
-        for mut found in escapes {
-            found.event.packets = self.sets.and(found.event.packets, premise);
-            for guilty in guilty.iter().filter(|guilty| guilty.form == found.form) {
-                found.event.packets = self.sets.minus(found.event.packets, guilty.event.packets);
-            }
-            self.sound()?;
-            if let Some(taken) = self.example(&found).and_then(|choice| accept(&choice)) {
-                return Ok(Some(taken));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Offers forbidden packets that do not escape under `profile`, each with a twin that does and differs in `traits`
-    /// only, until `accept` takes a pair. Where no fragment may pass at all the twin is whole.
-    ///
-    /// # Errors
-    /// When the memory limit is reached.
-    pub fn twins<T>(
-        &mut self,
-        property: &Property,
-        profile: Profile,
-        traits: &[Field],
-        accept: &mut dyn FnMut(&Choice, &Choice) -> Option<T>,
-    ) -> Result<Option<T>, Exhausted> {
-        let forbidden = properties::premise(property, self.port).to_set(&mut self.sets);
-        let mut escapes = self.escapes(profile, property.forms);
-        escapes.sort_by_key(rank);
-        if !property.forms.contains(&Form::Whole) {
-            let mut wholes = self.escapes(profile, &[Form::Whole]);
-            wholes.sort_by_key(rank);
-            escapes.extend(wholes);
-        }
-        for mut found in escapes {
-            found.event.packets = self.sets.minus(found.event.packets, forbidden);
-            let like = self.sets.exists(found.event.packets, &|var| !is_sent(var) || is_of(var, traits));
-            let form = property.forms.iter().copied().find(|form| *form == found.form);
-            let Some(form) = form.or(property.forms.first().copied()) else { continue };
-            let sendable = self.sendable.get(&form).copied().unwrap_or(self.sets.none());
-            let candidates = self.sets.and(like, forbidden);
-            let candidates = self.sets.and(candidates, sendable);
-            let Some(stopped) = familiar::choose(&mut self.sets, candidates, form, &self.wishes, 0) else {
-                continue;
-            };
-            let same = self.sets.cube(&same_but(&stopped, traits));
-            found.event.packets = self.sets.and(found.event.packets, same);
-            self.sound()?;
-            if let Some(taken) = self.example(&found).and_then(|twin| accept(&stopped, &twin)) {
-                return Ok(Some(taken));
-            }
-        }
-        self.sound().map(|()| None)
+        self.choose(event.packets, *form, event.recirculations)
     }
 
     /// A packet that `property` speaks of, whatever becomes of it.
     pub fn subject(&mut self, property: &Property) -> Option<Choice> {
-        let premise = properties::premise(property, self.port).to_set(&mut self.sets);
+        let premise = properties::premise(property, self.port).to_set(&mut self.workshop.sets);
         let form = property.forms.first().copied()?;
-        let packets = self.sendable.get(&form).map(|sendable| self.sets.and(*sendable, premise))?;
-        familiar::choose(&mut self.sets, packets, form, &self.wishes, 0)
-    }
-
-    /// By flow: whether any packet that enters at this port hits it, in any form and under any profile.
-    pub fn reached(&self) -> Vec<FlowId> {
-        let hit = |id: usize| self.runs.values().any(|run| run.reached.get(id).is_some_and(Option::is_some));
-        (0..self.host.tables.flows().len()).filter(|id| hit(*id)).map(|id| FlowId(id as u32)).collect()
+        let sendable = self.workshop.sendable(form);
+        let packets = self.workshop.sets.and(sendable, premise);
+        self.choose(packets, form, 0)
     }
 }
 
@@ -347,24 +492,4 @@ const fn rank(found: &Found) -> (Form, u16) {
 fn exit(event: &Event<Bdd>) -> (&Emit, Vec<Bit>) {
     let vlan = Field::VlanTci.spec();
     (&event.emit, (vlan.offset..vlan.offset + vlan.width).map(|bit| event.key.bit(bit)).collect())
-}
-
-const fn is_sent(var: vars::Var) -> bool {
-    (var.0 as usize) < flowproof_packet::key::BITS
-}
-
-fn is_of(var: vars::Var, fields: &[Field]) -> bool {
-    fields
-        .iter()
-        .map(|field| field.spec())
-        .any(|spec| (spec.offset..spec.offset + spec.width).contains(&var.0))
-}
-
-/// The packets that equal `choice` in every field that is not one of `traits`.
-fn same_but(choice: &Choice, traits: &[Field]) -> Vec<Literal> {
-    let owners = Field::all().filter(|field| field.spec().is_slot_owner());
-    owners
-        .flat_map(|field| predicate::literals(field, choice.sent.get(field), u128::MAX))
-        .filter(|(var, _)| !is_of(*var, traits))
-        .collect()
 }

@@ -49,26 +49,43 @@ pub fn choose<S: PacketSets>(
     wishes: &[Predicate],
     recirculations: u16,
 ) -> Option<Choice> {
-    let mut set = set;
-    let mut wish = |sets: &mut S, wanted: S::Set| {
-        let narrowed = sets.and(set, wanted);
-        if !sets.is_empty(narrowed) {
-            set = narrowed;
-        }
-    };
-    for depth in 0..recirculations {
-        for literals in calm_answer(depth) {
-            let wanted = sets.cube(&literals);
-            wish(sets, wanted);
-        }
+    Wishes::new(sets, wishes).choose(sets, set, form, recirculations)
+}
+
+/// What is wished of packets, as sets: for those who choose often.
+#[derive(Clone, Debug)]
+pub struct Wishes<Set> {
+    packet: Vec<Set>,
+    answers: Vec<Vec<Set>>,
+}
+
+impl<Set: Copy + PartialEq + std::fmt::Debug> Wishes<Set> {
+    /// The wishes, in their order, and that a fragment shows its datagram's protocol.
+    pub fn new<S: PacketSets<Set = Set>>(sets: &mut S, wishes: &[Predicate]) -> Self {
+        let mut packet: Vec<Set> = wishes.iter().map(|wish| wish.to_set(sets)).collect();
+        packet.push(same_proto(sets));
+        Self { packet, answers: Vec::new() }
     }
-    for wanted in wishes {
-        let wanted = wanted.to_set(sets);
-        wish(sets, wanted);
+
+    /// The most familiar member of `set`; `None` if it is empty.
+    pub fn choose<S: PacketSets<Set = Set>>(
+        &mut self,
+        sets: &mut S,
+        set: Set,
+        form: Form,
+        recirculations: u16,
+    ) -> Option<Choice> {
+        while self.answers.len() < usize::from(recirculations) {
+            let depth = self.answers.len() as u16;
+            self.answers.push(calm_answer(depth).iter().map(|literals| sets.cube(literals)).collect());
+        }
+        let answers = self.answers.iter().take(usize::from(recirculations)).flatten();
+        let chosen = answers.chain(&self.packet).fold(set, |set, wish| {
+            let narrowed = sets.and(set, *wish);
+            if sets.is_empty(narrowed) { set } else { narrowed }
+        });
+        sets.member(chosen).map(|literals| assemble(&literals, form, recirculations))
     }
-    let direct = same_proto(sets);
-    wish(sets, direct);
-    sets.member(set).map(|literals| assemble(&literals, form, recirculations))
 }
 
 /// Fragments show the datagram's own protocol.
@@ -239,6 +256,12 @@ fn remote_mac(port: &Port, others: &[&Port]) -> u64 {
     (REMOTE_MAC..NOBODY_MAC).find(|mac| !local(mac)).unwrap_or(REMOTE_MAC)
 }
 
+/// The destinations that [`wishes`] ask for first: somebody beyond the uplink, and everybody.
+#[must_use]
+pub fn destinations(port: &Port, others: &[&Port]) -> [u64; 3] {
+    [remote_mac(port, others), BROADCAST, ALL_NODES_MAC]
+}
+
 fn destination(wishes: &mut Vec<Predicate>, port: &Port, others: &[&Port]) {
     let remote = remote_mac(port, others);
     let dhcp = Predicate::one_of(Field::UdpDst, [67u16, 68]).and(Predicate::is(Field::NwProto, 17u8));
@@ -251,7 +274,7 @@ fn destination(wishes: &mut Vec<Predicate>, port: &Port, others: &[&Port]) {
     wishes.push(when(neither, Predicate::is(Field::DlDst, remote)));
     let local: Vec<u64> =
         others.iter().flat_map(|port| port.macs.iter()).map(|mac| mac.to_bits()).take(4).collect();
-    addresses(wishes, Field::DlDst, [remote, BROADCAST, ALL_NODES_MAC].into_iter().chain(local));
+    addresses(wishes, Field::DlDst, destinations(port, others).into_iter().chain(local));
     for other in others.iter().take(4) {
         for pair in other.pairs4.iter().take(1) {
             wishes.push(when(

@@ -135,6 +135,23 @@ pub fn inside_network(emit: &Emit, network: Option<u16>, members: &BTreeMap<Port
     }
 }
 
+/// Those of an event's packets that leave inside network `network` still.
+pub fn inside<S: PacketSets>(
+    sets: &mut S,
+    event: &Event<S::Set>,
+    network: Option<u16>,
+    members: &BTreeMap<PortNo, Option<u16>>,
+) -> S::Set {
+    match inside_network(&event.emit, network, members) {
+        Inside::Never => sets.none(),
+        Inside::Tagged(tag) => select(sets, event, &tag),
+        Inside::NotUntagged => {
+            let untagged = select(sets, event, &untagged_or_priority());
+            sets.minus(event.packets, untagged)
+        }
+    }
+}
+
 /// Which frames an output keeps inside a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inside {

@@ -1,14 +1,16 @@
 //! Hygiene of the tables: which choices are undefined, which flows no packet hits, how far packets are sent around.
 //!
-//! One symbolic execution of everything that can enter anywhere, for each form of frame and each datapath. What no execution
+//! One sweep of everything that can enter anywhere, for each form of frame and each datapath. What no execution
 //! reaches is dead, and is explained by the flows of its table that take its packets first. Deliberately absent: whether a
 //! reachable flow is *wanted*, which needs an intent.
 
 use crate::{
     bdd::{Bdd, Bdds},
     frames,
+    live::Live,
     set::PacketSets,
-    symbolic::{self, Emit, Longest},
+    sweep::{Guide, Sweep},
+    symbolic::{self, Emit, Longest, Memory, Start},
     symkey::{Form, SymKey},
     tables::Tables,
 };
@@ -17,7 +19,9 @@ use flowproof_switch::{
     flow::{Action, Flow},
     table::FlowId,
 };
-use std::collections::BTreeSet;
+use rayon::prelude::*;
+use rustc_hash::FxHashSet;
+use std::{collections::BTreeSet, rc::Rc};
 
 const NODE_LIMIT: usize = 16_000_000;
 
@@ -48,31 +52,100 @@ pub struct Hygiene {
 }
 
 /// Explores the tables from everywhere.
+///
+/// A wide sweep finds more than there is, and quickly; what it does not find is not there. A second one, which tells all
+/// addresses apart, looks for what the first has found, and only where that may be.
 #[must_use]
 pub fn examine(tables: &Tables) -> Hygiene {
+    let live = Live::new(tables);
+    let wide: Vec<Wide> =
+        combinations().par_iter().with_max_len(1).map(|at| explore_widely(tables, &live, *at)).collect();
+    let mut reached: FxHashSet<FlowId> = FxHashSet::default();
+    let mut rivals: BTreeSet<(FlowId, FlowId)> = BTreeSet::new();
+    let mut explored = Vec::new();
+    for (at, Wide { guide, found }) in combinations().into_iter().zip(wide) {
+        let sweep = if found.exceeds_limits || !found.complete {
+            Sweep::new(Rc::new(live.clone()))
+        } else {
+            let unreached = found.hit.iter().filter(|flow| !reached.contains(*flow)).copied().collect();
+            let open = found.rivals.difference(&rivals).copied().collect();
+            Sweep::guided(Rc::new(live.clone()), guide, unreached, open)
+        };
+        let mut exact = explore(tables, at, Some(sweep)).0;
+        if !found.exceeds_limits && found.complete {
+            exact.longest = found.longest;
+        }
+        reached.extend(exact.hit.iter().copied());
+        rivals.extend(exact.rivals.iter().copied());
+        explored.push(exact);
+    }
+    conclude(tables, explored)
+}
+
+/// The same without what makes it fast: every packet goes its whole way, whoever went there before.
+#[must_use]
+pub fn examine_slowly(tables: &Tables) -> Hygiene {
+    conclude(tables, combinations().into_iter().map(|at| explore(tables, at, None).0).collect())
+}
+
+fn combinations() -> Vec<(Form, Profile)> {
+    Form::ALL.into_iter().flat_map(|form| Profile::ALL.map(|profile| (form, profile))).collect()
+}
+
+/// What one execution finds.
+struct Explored {
+    hit: BTreeSet<FlowId>,
+    rivals: BTreeSet<(FlowId, FlowId)>,
+    longest: Longest,
+    exceeds_limits: bool,
+    complete: bool,
+}
+
+struct Wide {
+    guide: Guide,
+    found: Explored,
+}
+
+fn explore_widely(tables: &Tables, live: &Live, at: (Form, Profile)) -> Wide {
+    let (found, sweep) = explore(tables, at, Some(Sweep::widely(Rc::new(live.clone()))));
+    let guide = sweep.map_or_else(|| Sweep::<Bdd>::new(Rc::default()).into_guide(), Sweep::into_guide);
+    Wide { guide, found }
+}
+
+fn explore(
+    tables: &Tables,
+    (form, profile): (Form, Profile),
+    mut sweep: Option<Sweep<Bdd>>,
+) -> (Explored, Option<Sweep<Bdd>>) {
     let mut sets = Bdds::with_limit(NODE_LIMIT);
+    let packets = frames::sendable(&mut sets, form);
+    let key = SymKey::entering_anywhere(form);
+    let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+    let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, sweep.as_mut());
+    let explored = Explored {
+        hit: run.reached.keys().copied().collect(),
+        rivals: run.rivals,
+        longest: run.longest,
+        exceeds_limits: run.events.iter().any(|event| event.emit == Emit::Limit),
+        complete: run.complete && !sets.overflown(),
+    };
+    (explored, sweep)
+}
+
+fn conclude(tables: &Tables, explored: Vec<Explored>) -> Hygiene {
     let mut hygiene = Hygiene { complete: true, ..Hygiene::default() };
     let mut hit = vec![false; tables.flows().len()];
-    for form in Form::ALL {
-        let packets = frames::sendable(&mut sets, form);
-        for profile in Profile::ALL {
-            if !hygiene.complete {
-                return hygiene;
-            }
-            let key = SymKey::entering_anywhere(form);
-            let run = symbolic::execute_from(&mut sets, tables, profile, form, key, packets);
-            for (hit, reached) in hit.iter_mut().zip(&run.reached) {
-                *hit |= reached.is_some();
-            }
-            hygiene.exceeds_limits |= run.events.iter().any(|event| event.emit == Emit::Limit);
-            hygiene.longest = longer(hygiene.longest, run.longest);
-            hygiene.complete &= run.complete;
-            hygiene.rivals.extend(run.rivals);
+    for one in explored {
+        for flow in one.hit {
+            hit.get_mut(flow.0 as usize).into_iter().for_each(|hit| *hit = true);
         }
+        hygiene.exceeds_limits |= one.exceeds_limits;
+        hygiene.longest = longer(hygiene.longest, one.longest);
+        hygiene.complete &= one.complete;
+        hygiene.rivals.extend(one.rivals);
     }
-    hygiene.complete &= !sets.overflown();
     if hygiene.complete {
-        hygiene.dead = dead(&mut sets, tables, &hit);
+        hygiene.dead = dead(&mut Bdds::with_limit(NODE_LIMIT), tables, &hit);
     }
     hygiene
 }

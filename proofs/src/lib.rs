@@ -9,11 +9,16 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod bdd;
+mod by_diagram;
 pub mod check;
 pub mod diagram;
+mod effects;
 pub mod familiar;
 pub mod frames;
 pub mod hygiene;
+pub mod index;
+pub mod kin;
+pub mod live;
 pub mod intent;
 pub mod isolation;
 pub mod ports;
@@ -22,10 +27,12 @@ pub mod properties;
 pub mod replay;
 pub mod report;
 pub mod set;
+pub mod sweep;
 pub mod symbolic;
 pub mod symkey;
 pub mod tables;
 pub mod vars;
+pub mod vlans;
 pub mod z3_engine;
 pub mod z3_port;
 mod z3_term;

@@ -18,11 +18,13 @@ use flowproof_packet::{
 };
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Flow},
     pipeline::{Effect, Outcome, PortConfig, Switch, SwitchConfig},
     table::{FlowId, TieBreak},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Bytes of payload in a datagram that is to be fragmented, and in its first fragment: more than the 1200 bytes
 /// below which the userspace datapath calls a first fragment invalid.
@@ -96,6 +98,8 @@ pub struct Case<'a> {
     pub profile: Profile,
     /// What is to be shown.
     pub aim: Aim,
+    /// Where it is tried.
+    pub stage: &'a Stage<'a>,
 }
 
 /// Sends `choice` through a fresh switch, in every way that might bring about the connection it assumes, until it
@@ -117,7 +121,7 @@ fn attempt(
     frames: &[Vec<u8>],
     whole: &[u8],
 ) -> Option<Replay> {
-    let mut switch = switch(case, tie);
+    let mut switch = case.stage.switch(case.profile, tie);
     let mut events = Vec::new();
     for (in_port, frame) in prelude {
         let outcome = switch.receive_traced(*in_port, frame);
@@ -144,7 +148,7 @@ fn attempt(
 }
 
 fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], whole: &[u8]) -> Sent {
-    let mut switch = switch(case, tie);
+    let mut switch = case.stage.switch(case.profile, tie);
     for (in_port, frame) in prelude {
         switch.receive(*in_port, frame);
     }
@@ -204,17 +208,45 @@ fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
     outcome.delivered().iter().any(|(port, frame)| !inside(port, frame))
 }
 
-/// A fresh switch with every port that the host's flows name. Filtered ports are access ports of their network.
-fn switch(case: &Case<'_>, tie: TieBreak) -> Switch {
-    let config = SwitchConfig { ports: ports(case.host, case.port), profile: case.profile, tie };
-    Switch::new(case.host.tables.switch().clone(), config)
+/// Where the packets of one sender are tried: switches with every port that the host's flows name, on which nothing has
+/// happened. Filtered ports are access ports of their network.
+pub struct Stage<'a> {
+    host: &'a Host,
+    sender: &'a Port,
+    switches: RefCell<Vec<(Profile, TieBreak, Switch)>>,
+}
+
+impl<'a> Stage<'a> {
+    /// A stage for what `sender` sends on `host`.
+    #[must_use]
+    pub const fn new(host: &'a Host, sender: &'a Port) -> Self {
+        Self { host, sender, switches: RefCell::new(Vec::new()) }
+    }
+
+    fn switch(&self, profile: Profile, tie: TieBreak) -> Switch {
+        let mut switches = self.switches.borrow_mut();
+        if let Some((.., switch)) = switches.iter().find(|(p, t, _)| *p == profile && *t == tie) {
+            return switch.fresh();
+        }
+        let config = SwitchConfig { ports: ports(self.host, self.sender), profile, tie };
+        let switch = Switch::new(self.host.tables.switch().clone(), config);
+        let fresh = switch.fresh();
+        switches.push((profile, tie, switch));
+        fresh
+    }
+}
+
+impl std::fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stage of port {}", self.sender.ofport)
+    }
 }
 
 /// The ports of the switch on which `sender` is tried.
 #[must_use]
 pub fn ports(host: &Host, sender: &Port) -> Vec<PortConfig> {
     let mut ports: BTreeMap<PortNo, PortConfig> =
-        host.tables.flows().iter().flat_map(named_ports).map(|p| (p, PortConfig::trunk(p))).collect();
+        host.tables.named_ports().iter().map(|p| (*p, PortConfig::trunk(*p))).collect();
     for port in &host.ports {
         let config =
             port.network.map_or(PortConfig::trunk(port.ofport), |vid| PortConfig::access(port.ofport, vid));
@@ -229,16 +261,6 @@ pub fn ports(host: &Host, sender: &Port) -> Vec<PortConfig> {
         ports.insert(*port, tag.map_or(PortConfig::trunk(*port), |vid| PortConfig::access(*port, vid)));
     }
     ports.into_values().collect()
-}
-
-/// The ports that a flow matches on or outputs to; reserved numbers are none.
-fn named_ports(flow: &Flow) -> impl Iterator<Item = PortNo> {
-    let outputs = flow
-        .actions
-        .iter()
-        .filter_map(|action| if let Action::Output(port) = action { Some(*port) } else { None });
-    let input = flow.matching.exact(Field::InPort).and_then(|port| PortNo::try_from(port).ok());
-    outputs.chain(input).filter(|port| *port < port::IN_PORT && *port != 0)
 }
 
 /// The datagram of a choice, whole.
@@ -274,9 +296,8 @@ pub(crate) fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Ve
     let own = (case.port.ofport, whole.to_vec());
     all.push(vec![own.clone()]);
     let answer = reversed(&choice.sent);
-    let networks: BTreeSet<u16> =
-        case.host.tables.flows().iter().filter_map(vlan).chain(case.port.network).collect();
-    for port in ports(case.host, case.port)
+    let networks: BTreeSet<u16> = case.host.tables.vlans().iter().copied().chain(case.port.network).collect();
+    'enough: for port in ports(case.host, case.port)
         .iter()
         .map(|config| config.ofport)
         .filter(|port| *port != case.port.ofport)
@@ -289,14 +310,13 @@ pub(crate) fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Ve
             let reply = compose(&key, &ComposeOptions::default());
             all.push(vec![(port, open)]);
             all.push(vec![own.clone(), (port, reply)]);
+            if all.len() >= MAX_PRELUDES {
+                break 'enough;
+            }
         }
     }
     all.truncate(MAX_PRELUDES);
     all
-}
-
-fn vlan(flow: &Flow) -> Option<u16> {
-    flow.matching.exact(Field::VlanVid).and_then(|vid| u16::try_from(vid).ok()).filter(|vid| *vid != 0)
 }
 
 /// The same packet from the other side.

@@ -11,20 +11,24 @@
 //! its outputs, here its earlier events stand and an [`Emit::Limit`] is added; both make refutations that do not
 //! replay, never proofs that do not hold.
 
+mod sweeping;
+
+pub use crate::effects::legal_answers;
+pub(crate) use crate::effects::{SECOND_TAG, emitted, icmpv6, may_be_overdue, retag};
 use crate::{
-    frames,
-    predicate::Predicate,
-    set::{Literal, PacketSets},
-    symkey::{Bit, Form, SymKey, tracked_state},
-    tables::Tables,
-    vars,
+    index::Halves,
+    set::PacketSets,
+    sweep::Sweep,
+    symkey::{Bit, Form, SymKey},
+    tables::{self, Level, Tables},
 };
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
-    conntrack::{Profile, state},
-    flow::{Action, Conjunction, Ct, Subfield, Zone},
+    conntrack::Profile,
+    flow::{Action, Ct, Zone},
     table::FlowId,
 };
+use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
@@ -122,17 +126,41 @@ struct Found<Set> {
     missed: Set,
 }
 
+/// What executions over the same tables may share as long as they share a manager of sets.
+#[derive(Clone, Debug)]
+pub struct Memory<Set> {
+    halves: Halves<Set>,
+    legal: FxHashMap<(Profile, Form, u16), Set>,
+    /// Keys that differ in the values of registers only, numbered.
+    views: FxHashMap<SymKey, u32>,
+    /// What a flow takes under a view, if its registers fit.
+    cubes: FxHashMap<(FlowId, u32), Set>,
+}
+
+impl<Set> Default for Memory<Set> {
+    fn default() -> Self {
+        let (halves, legal) = (Halves::default(), FxHashMap::default());
+        Self { halves, legal, views: FxHashMap::default(), cubes: FxHashMap::default() }
+    }
+}
+
 /// One symbolic execution.
 pub struct Execution<'a, S: PacketSets> {
     tables: &'a Tables,
     profile: Profile,
     form: Form,
     sets: &'a mut S,
+    memory: &'a mut Memory<S::Set>,
     events: Vec<Event<S::Set>>,
-    reached: Vec<Option<S::Set>>,
+    reached: FxHashMap<FlowId, S::Set>,
     rivals: BTreeSet<(FlowId, FlowId)>,
     longest: Longest,
     lookups: usize,
+    most: usize,
+    enough: usize,
+    sweep: Option<&'a mut Sweep<S::Set>>,
+    /// The most calls, and the deepest, in the translation under way.
+    reach: (u32, u32),
 }
 
 /// The longest ways that some packet takes.
@@ -151,8 +179,8 @@ pub struct Longest {
 pub struct Yield<Set> {
     /// Every way out of the tables.
     pub events: Vec<Event<Set>>,
-    /// By flow: the packets that hit it, `None` where there are none.
-    pub reached: Vec<Option<Set>>,
+    /// By flow: the packets that hit it; nothing where there are none.
+    pub reached: FxHashMap<FlowId, Set>,
     /// Flows of equal priority and different actions that some packet matches both of; for conjunctions, those that
     /// are satisfied together, by the flows they lead to.
     pub rivals: BTreeSet<(FlowId, FlowId)>,
@@ -183,72 +211,168 @@ pub fn execute_from<S: PacketSets>(
     key: SymKey,
     packets: S::Set,
 ) -> Yield<S::Set> {
+    let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+    execute_with(sets, &mut Memory::default(), start, None)
+}
+
+/// What to execute, for those who want more than [`execute`] says.
+#[derive(Debug)]
+pub struct Start<'a, Set> {
+    /// The tables.
+    pub tables: &'a Tables,
+    /// The datapath.
+    pub profile: Profile,
+    /// The form of the frames.
+    pub form: Form,
+    /// The key that they enter with.
+    pub key: SymKey,
+    /// The packets.
+    pub packets: Set,
+    /// Ways out of the tables after which to stop; the execution is then not complete.
+    pub enough: usize,
+}
+
+/// The same, with what earlier executions over the same tables in the same manager found out. Where a `sweep` is given,
+/// packets go on only where no earlier ones of that sweep were.
+pub fn execute_with<S: PacketSets>(
+    sets: &mut S,
+    memory: &mut Memory<S::Set>,
+    start: Start<'_, S::Set>,
+    sweep: Option<&mut Sweep<S::Set>>,
+) -> Yield<S::Set> {
+    let Start { tables, profile, form, key, packets, enough } = start;
     let start = State { key, packets, path: None, recirculations: 0, calls: 0, depth: 0, table: 0 };
-    let reached = vec![None; tables.flows().len()];
-    let (rivals, longest) = (BTreeSet::new(), Longest::default());
-    let mut execution =
-        Execution { tables, profile, form, sets, events: Vec::new(), reached, rivals, longest, lookups: 0 };
-    execution.enter(0, None, start);
-    let complete = execution.lookups < MAX_LOOKUPS;
+    let (events, reached, rivals) = (Vec::new(), FxHashMap::default(), BTreeSet::new());
+    let (longest, lookups) = (Longest::default(), 0);
+    // A sweep comes to each flow a few times only.
+    let most = if sweep.is_some() { MAX_LOOKUPS.max(20 * tables.flows().len()) } else { MAX_LOOKUPS };
+    let mut execution = Execution {
+        tables,
+        profile,
+        form,
+        sets,
+        memory,
+        events,
+        reached,
+        rivals,
+        longest,
+        lookups,
+        most,
+        enough,
+        sweep,
+        reach: (0, 0),
+    };
+    execution.enter(0, None, start, true);
+    let complete = !execution.stopped();
     let Execution { events, reached, rivals, longest, .. } = execution;
     Yield { events, reached, rivals, longest, complete }
 }
 
 impl<S: PacketSets> Execution<'_, S> {
-    /// Looks `state` up in `table` and runs what is found; returns the states in which the caller goes on.
-    fn enter(&mut self, table: u8, in_port: Option<PortNo>, state: State<S::Set>) -> Vec<State<S::Set>> {
+    /// Looks `state` up in `table` and runs what is found; returns the states in which the caller goes on, unless
+    /// nothing comes after the call.
+    fn enter(
+        &mut self,
+        table: u8,
+        in_port: Option<PortNo>,
+        state: State<S::Set>,
+        last: bool,
+    ) -> Vec<State<S::Set>> {
         self.lookups += 1;
-        if self.lookups >= MAX_LOOKUPS {
-            return Vec::new();
-        }
-        let found = self.lookup(table, in_port, &state);
-        let mut after = Vec::new();
-        for (flow, packets) in found.hits {
-            let path = Some(Rc::new(Step { flow, before: state.path.clone() }));
-            if let Some(slot) = self.reached.get_mut(flow.0 as usize) {
-                let known = slot.unwrap_or(self.sets.none());
-                *slot = Some(self.sets.or(known, packets));
-            }
-            let hit = State { packets, path, table, ..state.clone() };
-            let Some(flow) = self.tables.flow(flow) else { continue };
-            if flow.opaque_match.is_empty() {
-                after.extend(self.run(&flow.actions, hit));
-            } else {
-                self.emit(Emit::Opaque(flow.opaque_match.join(",")), &hit);
-            }
-        }
-        if !self.sets.is_empty(found.missed) {
-            after.push(State { packets: found.missed, ..state });
-        }
-        after
-    }
-
-    fn lookup(&mut self, table: u8, in_port: Option<PortNo>, state: &State<S::Set>) -> Found<S::Set> {
         let mut key = state.key.seen();
         if let Some(port) = in_port.filter(|port| *port != port::IN_PORT) {
             key.set(Field::InPort, u128::from(port), u128::MAX);
         }
-        let mut found = Found { hits: Vec::new(), missed: state.packets };
-        for level in self.tables.levels(table) {
-            self.hard(&key, &level.hard, &mut found);
-            if !level.soft.is_empty() {
-                self.soft(table, &key, &level.soft, &mut found);
-            }
-            if self.sets.is_empty(found.missed) {
+        if last && self.sweep.is_some() {
+            self.sweep_table(table, in_port, &key, &state);
+            return Vec::new();
+        }
+        let tables = self.tables;
+        let (mut missed, mut after) = (state.packets, Vec::new());
+        for level in tables.levels(table) {
+            if self.sets.is_empty(missed) || self.stopped() {
                 break;
             }
+            let mut found = Found { hits: Vec::new(), missed };
+            self.level(table, &key, level, &mut found);
+            missed = found.missed;
+            after.extend(self.follow(found.hits, table, &state, last));
         }
-        found
+        if !last && !self.sets.is_empty(missed) {
+            after.push(State { packets: missed, ..state });
+        }
+        after
+    }
+
+    fn level(&mut self, table: u8, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
+        self.hard(key, level, found);
+        if !level.soft.is_empty() {
+            self.soft(table, key, level, found);
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.lookups >= self.most || self.events.len() >= self.enough
+    }
+
+    /// Runs the flows that were hit.
+    fn follow(
+        &mut self,
+        hits: Vec<(FlowId, S::Set)>,
+        table: u8,
+        state: &State<S::Set>,
+        last: bool,
+    ) -> Vec<State<S::Set>> {
+        let mut after = Vec::new();
+        for (flow, packets) in hits {
+            let path = Some(Rc::new(Step { flow, before: state.path.clone() }));
+            let known = self.reached.entry(flow).or_insert(packets);
+            *known = self.sets.or(*known, packets);
+            if let Some(sweep) = self.sweep.as_mut() {
+                sweep.hit(flow, &self.rivals);
+            }
+            let hit = State { packets, path, table, ..state.clone() };
+            let Some(flow) = self.tables.flow(flow) else { continue };
+            if flow.opaque_match.is_empty() {
+                after.extend(self.run(&flow.actions, hit, last));
+            } else {
+                self.emit(Emit::Opaque(flow.opaque_match.join(",")), &hit);
+            }
+        }
+        after
+    }
+
+    fn reached_so_far(&mut self, calls: u32, depth: u32) {
+        self.reach = (self.reach.0.max(calls), self.reach.1.max(depth));
+        self.longest.calls = self.longest.calls.max(calls);
+        self.longest.depth = self.longest.depth.max(depth);
+    }
+
+    /// What a flow takes of packets with this key.
+    fn cube(&mut self, id: FlowId, key: &SymKey, view: u32) -> Option<S::Set> {
+        let flow = self.tables.flow(id)?;
+        if let Some(known) = self.memory.cubes.get(&(id, view)) {
+            return key.may_match(&flow.matching).then_some(*known);
+        }
+        let literals = key.wanted(&flow.matching)?;
+        let cube = self.sets.cube(&literals);
+        self.memory.cubes.insert((id, view), cube);
+        Some(cube)
+    }
+
+    fn view(&mut self, key: &SymKey) -> u32 {
+        let next = self.memory.views.len() as u32;
+        *self.memory.views.entry(key.view()).or_insert(next)
     }
 
     /// The ordinary flows of one priority: where several match and differ in what they do, each may win.
-    fn hard(&mut self, key: &SymKey, level: &[FlowId], found: &mut Found<S::Set>) {
+    fn hard(&mut self, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
         let mut here: Vec<(FlowId, S::Set)> = Vec::new();
-        let mut taken = self.sets.none();
-        for id in level {
-            let Some(flow) = self.tables.flow(*id) else { continue };
-            let Some(literals) = key.wanted(&flow.matching) else { continue };
-            let cube = self.sets.cube(&literals);
+        let (mut taken, view) = (self.sets.none(), self.view(key));
+        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
+        for id in level.index.hard.candidates(switch, self.sets, halves, key, found.missed) {
+            let Some(flow) = self.tables.flow(id) else { continue };
+            let Some(cube) = self.cube(id, key, view) else { continue };
             let mut hit = self.sets.and(found.missed, cube);
             let contested = self.sets.and(hit, taken);
             if !self.sets.is_empty(contested) {
@@ -260,13 +384,13 @@ impl<S: PacketSets> Execution<'_, S> {
                     }
                     let both = self.sets.and(hit, *packets);
                     if !self.sets.is_empty(both) {
-                        self.rivals.insert((*other, *id));
+                        self.rivals.insert((*other, id));
                     }
                 }
             }
             if !self.sets.is_empty(hit) {
                 taken = self.sets.or(taken, hit);
-                here.push((*id, hit));
+                here.push((id, hit));
             }
         }
         found.missed = self.sets.minus(found.missed, taken);
@@ -276,19 +400,9 @@ impl<S: PacketSets> Execution<'_, S> {
     /// The conjunctive flows of one priority. A packet that satisfies all clauses of an id is looked up once more
     /// with that `conj_id`, in the whole table and among ordinary flows only; if that finds nothing it goes on
     /// here, at the next lower priority.
-    fn soft(&mut self, table: u8, key: &SymKey, level: &[(FlowId, Conjunction)], found: &mut Found<S::Set>) {
-        let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> = BTreeMap::new();
-        for (id, clause) in level {
-            let Some(flow) = self.tables.flow(*id) else { continue };
-            let Some(literals) = key.wanted(&flow.matching) else { continue };
-            let cube = self.sets.cube(&literals);
-            let none = self.sets.none();
-            let slot =
-                clauses.entry((clause.id, clause.clauses)).or_default().entry(clause.clause).or_insert(none);
-            *slot = self.sets.or(*slot, cube);
-        }
+    fn soft(&mut self, table: u8, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
         let mut taken = self.sets.none();
-        for ((id, wanted), clauses) in clauses {
+        for ((id, wanted), clauses) in self.clauses(key, level, found.missed) {
             if clauses.len() != usize::from(wanted) {
                 continue;
             }
@@ -301,7 +415,7 @@ impl<S: PacketSets> Execution<'_, S> {
             again.set(Field::ConjId, u128::from(id), u128::MAX);
             let mut second = Found { hits: Vec::new(), missed: satisfied };
             for level in self.tables.levels(table) {
-                self.hard(&again, &level.hard, &mut second);
+                self.hard(&again, level, &mut second);
             }
             let hit = self.sets.minus(satisfied, second.missed);
             let contested = self.sets.and(hit, taken);
@@ -312,6 +426,29 @@ impl<S: PacketSets> Execution<'_, S> {
             found.hits.extend(second.hits);
         }
         found.missed = self.sets.minus(found.missed, taken);
+    }
+
+    /// What each clause of each conjunction of one priority takes of `packets`; by id and number of clauses.
+    fn clauses(
+        &mut self,
+        key: &SymKey,
+        level: &Level,
+        packets: S::Set,
+    ) -> BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> {
+        let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> = BTreeMap::new();
+        let view = self.view(key);
+        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
+        for id in level.index.soft.candidates(switch, self.sets, halves, key, packets) {
+            let Some(flow) = self.tables.flow(id) else { continue };
+            let Some(cube) = self.cube(id, key, view) else { continue };
+            for clause in tables::clauses(flow) {
+                let none = self.sets.none();
+                let of = clauses.entry((clause.id, clause.clauses)).or_default();
+                let slot = of.entry(clause.clause).or_insert(none);
+                *slot = self.sets.or(*slot, cube);
+            }
+        }
+        clauses
     }
 
     /// Notes those of `earlier` and `later` that some packet may hit both of and that differ in what they do.
@@ -339,14 +476,15 @@ impl<S: PacketSets> Execution<'_, S> {
         }
     }
 
-    fn run(&mut self, actions: &[Action], state: State<S::Set>) -> Vec<State<S::Set>> {
-        actions.iter().fold(vec![state], |states, action| {
-            states.into_iter().flat_map(|state| self.act(action, state)).collect()
+    fn run(&mut self, actions: &[Action], state: State<S::Set>, last: bool) -> Vec<State<S::Set>> {
+        actions.iter().enumerate().fold(vec![state], |states, (at, action)| {
+            let last = last && at + 1 == actions.len();
+            states.into_iter().flat_map(|state| self.act(action, state, last)).collect()
         })
     }
 
     /// One action: what it does to the packet, and the states in which the next action begins.
-    fn act(&mut self, action: &Action, mut state: State<S::Set>) -> Vec<State<S::Set>> {
+    fn act(&mut self, action: &Action, mut state: State<S::Set>, last: bool) -> Vec<State<S::Set>> {
         match action {
             Action::Output(_)
             | Action::OutputField(_)
@@ -354,14 +492,15 @@ impl<S: PacketSets> Execution<'_, S> {
             | Action::DecTtl(_)
             | Action::Opaque(_)
             | Action::Resubmit { ct: true, .. } => {
-                if let Some(emit) = emitted(action, &state.key) {
+                let sweeping = self.sweep.is_some();
+                if let Some(emit) = emitted(action, &state.key, !sweeping) {
                     self.emit(emit, &state);
                 }
             }
             Action::Resubmit { port, table, ct: false } => {
-                return self.call(table.unwrap_or(state.table), *port, state);
+                return self.call(table.unwrap_or(state.table), *port, state, last);
             }
-            Action::GotoTable(table) => return self.call(*table, None, state),
+            Action::GotoTable(table) => return self.call(*table, None, state, last),
             Action::Set { field, value, mask, .. } => state.key.write(*field, *value, *mask),
             Action::Move { src, dst } => state.key.copy(*src, *dst),
             Action::ModVlanVid(_) | Action::ModVlanPcp(_) | Action::StripVlan | Action::PushVlan(_) => {
@@ -375,18 +514,23 @@ impl<S: PacketSets> Execution<'_, S> {
     }
 
     /// `resubmit` and `goto_table`: a call, after which the caller goes on with the changed packet.
-    fn call(&mut self, table: u8, port: Option<PortNo>, mut state: State<S::Set>) -> Vec<State<S::Set>> {
+    fn call(
+        &mut self,
+        table: u8,
+        port: Option<PortNo>,
+        mut state: State<S::Set>,
+        last: bool,
+    ) -> Vec<State<S::Set>> {
         let (depth, caller) = (state.depth, state.table);
         state.calls += 1;
         state.depth += u32::from(table <= caller);
-        self.longest.calls = self.longest.calls.max(state.calls);
-        self.longest.depth = self.longest.depth.max(state.depth);
+        self.reached_so_far(state.calls, state.depth);
         if state.calls > MAX_CALLS || state.depth > MAX_DEPTH {
             self.emit(Emit::Limit, &state);
             return Vec::new();
         }
         let back = |state| State { depth, table: caller, ..state };
-        self.enter(table, port, state).into_iter().map(back).collect()
+        self.enter(table, port, state, last).into_iter().map(back).collect()
     }
 
     /// `ct()`: with a table a tracked copy goes on there; either way the rest of the list goes on untracked.
@@ -414,15 +558,27 @@ impl<S: PacketSets> Execution<'_, S> {
             copy.recirculations += 1;
             self.longest.recirculations = self.longest.recirculations.max(copy.recirculations);
             (copy.depth, copy.calls) = (0, 0);
-            let legal = legal_answers(self.sets, self.profile, self.form, depth);
+            let legal = self.legal(depth);
             copy.packets = self.sets.and(copy.packets, legal);
             copy = self.without_second_tag(copy);
             if !self.sets.is_empty(copy.packets) {
-                self.enter(table, None, copy);
+                let outside = std::mem::take(&mut self.reach);
+                self.enter(table, None, copy, true);
+                self.reach = outside;
             }
         }
         state.key.untrack();
         vec![state]
+    }
+
+    fn legal(&mut self, depth: u16) -> S::Set {
+        let key = (self.profile, self.form, depth);
+        if let Some(known) = self.memory.legal.get(&key) {
+            return *known;
+        }
+        let legal = legal_answers(self.sets, self.profile, self.form, depth);
+        self.memory.legal.insert(key, legal);
+        legal
     }
 
     /// A recirculated frame is read again, and behind a second tag nothing is seen; that is not modelled.
@@ -437,124 +593,4 @@ impl<S: PacketSets> Execution<'_, S> {
         state.packets = self.sets.minus(state.packets, double);
         state
     }
-}
-
-/// What is not modelled of frames with two tags.
-pub(crate) const SECOND_TAG: &str = "ct() of a frame with two tags";
-
-/// How an action lets a packet with this key leave, if it does.
-pub(crate) fn emitted(action: &Action, key: &SymKey) -> Option<Emit> {
-    let port = match action {
-        Action::Output(port) => Some(*port),
-        // A number that no port has goes nowhere.
-        Action::OutputField(part) => match key.constant(*part).map(PortNo::try_from) {
-            Some(Ok(port)) => Some(port),
-            Some(Err(_)) => return None,
-            None => None,
-        },
-        Action::Controller(_) => return Some(Emit::Controller),
-        Action::DecTtl(_) => return Some(Emit::Opaque("dec_ttl".to_owned())),
-        Action::Opaque(text) => return Some(Emit::Opaque(text.clone())),
-        Action::Resubmit { ct: true, .. } => return Some(Emit::Opaque("resubmit(…,ct)".to_owned())),
-        Action::Resubmit { ct: false, .. }
-        | Action::GotoTable(_)
-        | Action::Set { .. }
-        | Action::Move { .. }
-        | Action::ModVlanVid(_)
-        | Action::ModVlanPcp(_)
-        | Action::StripVlan
-        | Action::PushVlan(_)
-        | Action::Ct(_)
-        | Action::CtClear
-        | Action::Conjunction(_)
-        | Action::Note(_) => return None,
-    };
-    let in_port = key.constant(Subfield::whole(Field::InPort));
-    match port {
-        Some(port::NONE) => None,
-        // Numbers that no port has (ovs-vswitchd.conf.db(5), `ofport_request`).
-        Some(0 | 0xff00..port::IN_PORT) => None,
-        Some(port) if in_port == Some(u128::from(port)) => None,
-        Some(port::IN_PORT) => Some(Emit::InPort),
-        Some(port::NORMAL) => Some(Emit::Normal),
-        Some(port::FLOOD | port::ALL) => Some(Emit::Flood),
-        Some(port::CONTROLLER) => Some(Emit::Controller),
-        Some(port::TABLE) => Some(Emit::Opaque("TABLE".to_owned())),
-        Some(port) => Some(Emit::Port(port)),
-        None => Some(Emit::UnknownPort),
-    }
-}
-
-/// What a VLAN action does to the key; nothing for other actions.
-pub(crate) fn retag(action: &Action, key: &mut SymKey) {
-    const PRESENT: u128 = 0x1000;
-    let (outer, inner) = (Subfield::whole(Field::VlanTci), Subfield::whole(Field::InnerVlanTci));
-    if let Action::ModVlanVid(vid) = action {
-        key.set(Field::VlanTci, PRESENT | u128::from(*vid), 0x1fff);
-    } else if let Action::ModVlanPcp(pcp) = action {
-        key.set(Field::VlanTci, PRESENT | u128::from(*pcp) << 13, 0xf000);
-    } else if let Action::StripVlan = action {
-        key.copy(inner, outer);
-        key.set(Field::InnerVlanTci, 0, u128::MAX);
-    } else if let Action::PushVlan(_) = action {
-        key.copy(outer, inner);
-        key.set(Field::VlanTci, PRESENT, u128::MAX);
-    }
-}
-
-/// Whether `ct()` may let go of a frame before its train is complete, untracked and invalid.
-pub(crate) fn may_be_overdue(profile: Profile, form: Form) -> bool {
-    form != Form::Whole && !profile.reassembles()
-}
-
-/// What connection tracking may answer at nesting `depth`: exactly one of `new`, `est`, `rel`, `inv`; `rpl` only
-/// with `est` or `rel`; no mark and no label on what is invalid, except that userspace leaves those of the connection on
-/// a segment outside its window; neighbour and listener discovery as the profile has it, redirects invalid. An overdue
-/// fragment is `inv` without `trk`, its mark and label anything.
-pub fn legal_answers<S: PacketSets>(sets: &mut S, profile: Profile, form: Form, depth: u16) -> S::Set {
-    let answer = |sets: &mut S, flags: u32, unmarked: bool| {
-        let bits = vars::tracked(depth, Field::CtState).rev().enumerate();
-        let open = if flags & (state::EST | state::REL) != 0 { state::RPL } else { 0 };
-        let mut literals: Vec<Literal> = bits
-            .filter(|(i, _)| {
-                (tracked_state::UNKNOWN | state::TRK) & !open & 1u32.checked_shl(*i as u32).unwrap_or(0) != 0
-            })
-            .map(|(i, var)| (var, flags >> i & 1 == 1))
-            .collect();
-        if unmarked {
-            let marks = vars::tracked(depth, Field::CtMark).chain(vars::tracked(depth, Field::CtLabel));
-            literals.extend(marks.map(|var| (var, false)));
-        }
-        sets.cube(&literals)
-    };
-    let tracked = |flag| flag | state::TRK;
-    let mut legal = answer(sets, tracked(state::INV), profile.reassembles());
-    for kind in [state::NEW, state::EST, state::REL] {
-        let one = answer(sets, tracked(kind), false);
-        legal = sets.or(legal, one);
-    }
-    let invalid = answer(sets, tracked(state::INV), true);
-    let untrackable = if profile.nd_is_new() { answer(sets, tracked(state::NEW), true) } else { invalid };
-    let discovery = icmpv6(&frames::DISCOVERY).to_set(sets);
-    let redirect = icmpv6(&[frames::REDIRECT]).to_set(sets);
-    let mut answers = sets.minus(legal, discovery);
-    answers = sets.minus(answers, redirect);
-    for (packets, answer) in [(discovery, untrackable), (redirect, invalid)] {
-        let these = sets.and(packets, answer);
-        answers = sets.or(answers, these);
-    }
-    if may_be_overdue(profile, form) {
-        let overdue = answer(sets, state::INV, false);
-        answers = sets.or(answers, overdue);
-    }
-    answers
-}
-
-/// ICMPv6 of these types.
-pub(crate) fn icmpv6(types: &[u8]) -> Predicate {
-    Predicate::All(vec![
-        Predicate::is(Field::DlType, 0x86ddu16),
-        Predicate::is(Field::NwProto, 58u8),
-        Predicate::one_of(Field::Icmpv6Type, types.iter().copied()),
-    ])
 }

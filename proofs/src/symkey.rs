@@ -15,6 +15,7 @@ use flowproof_packet::{
     key::{MaskedWord, WORDS, low_bits, masked_words},
 };
 use flowproof_switch::flow::{Match, Subfield};
+use std::sync::LazyLock;
 
 /// How much of a datagram one frame carries, which decides what table lookup sees of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +101,20 @@ const LAYER4: &[Field] = &[
     Field::NdOptionsType,
 ];
 
+static CONSTANT: LazyLock<[u64; WORDS]> = LazyLock::new(|| {
+    let mut key = SymKey::entering(0, Form::Whole);
+    for field in vars::tracked_fields() {
+        key.release(field);
+    }
+    key.known
+});
+
+impl Default for SymKey {
+    fn default() -> Self {
+        Self::entering(0, Form::Whole)
+    }
+}
+
 impl SymKey {
     /// Any frame of this form as it enters anywhere.
     #[must_use]
@@ -134,6 +149,74 @@ impl SymKey {
     #[must_use]
     pub fn is_sent(field: Field) -> bool {
         SENT.contains(&field)
+    }
+
+    /// The bits of the key that neither a sender nor connection tracking chooses, by word.
+    #[must_use]
+    pub fn constant_bits() -> [u64; WORDS] {
+        *CONSTANT
+    }
+
+    /// The value of the bits `mask` of a word, if all are known.
+    #[must_use]
+    pub fn known(&self, word: u8, mask: u64) -> Option<u64> {
+        let (known, value) = self.word(word);
+        (mask & !known == 0).then_some(value & mask)
+    }
+
+    /// Whether the bits `mask` of a word are unknown, and as they were sent.
+    #[must_use]
+    pub fn is_as_sent(&self, word: u8, mask: u64) -> bool {
+        let start = u16::from(word) * 64;
+        let touches = |run: &Renamed| {
+            (run.start.max(start)..(run.start + run.width).min(start + 64))
+                .any(|bit| mask & (1 << (63 - (bit - start))) != 0)
+        };
+        self.word(word).0 & mask == 0 && !self.renamed.iter().any(touches)
+    }
+
+    /// The key without those constant bits that are not `live`.
+    #[must_use]
+    pub fn only(&self, live: &[u64; WORDS]) -> Self {
+        let mut key = self.clone();
+        let constant = Self::constant_bits();
+        for (at, (live, constant)) in live.iter().zip(constant).enumerate() {
+            let dead = constant & !live;
+            key.update(MaskedWord { word: at as u8, value: 0, mask: dead }, true);
+        }
+        key
+    }
+
+    /// The key without the values of its constant bits: what a flow takes of packets under it depends on no more, once
+    /// [`SymKey::may_match`] says that the constants fit.
+    #[must_use]
+    pub fn view(&self) -> Self {
+        let mut view = self.clone();
+        for (value, constant) in view.value.iter_mut().zip(Self::constant_bits()) {
+            *value &= !constant;
+        }
+        view
+    }
+
+    /// Whether the known bits are as the match wants them.
+    #[must_use]
+    pub fn may_match(&self, matching: &Match) -> bool {
+        matching.words().iter().all(|part| {
+            let (known, value) = self.word(part.word);
+            (value ^ part.value) & part.mask & known == 0
+        })
+    }
+
+    /// What a packet must have been sent as to match, whatever the constant bits are.
+    #[must_use]
+    pub fn as_sent(matching: &Match) -> Vec<Literal> {
+        let constant = Self::constant_bits();
+        let mut key = Self { known: constant, value: [0; WORDS], renamed: Vec::new() };
+        for part in matching.words() {
+            let mask = part.mask & constant.get(usize::from(part.word)).copied().unwrap_or(0);
+            key.update(MaskedWord { word: part.word, value: part.value & mask, mask }, true);
+        }
+        key.wanted(matching).unwrap_or_default()
     }
 
     fn fragment(&self) -> Option<u128> {
@@ -309,11 +392,8 @@ impl SymKey {
     /// What a packet with this key must look like to match: `None` if the known bits already differ.
     #[must_use]
     pub fn wanted(&self, matching: &Match) -> Option<Vec<Literal>> {
-        for part in matching.words() {
-            let (known, value) = self.word(part.word);
-            if (value ^ part.value) & part.mask & known != 0 {
-                return None;
-            }
+        if !self.may_match(matching) {
+            return None;
         }
         let mut literals = Vec::new();
         for part in matching.words() {

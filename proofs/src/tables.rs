@@ -2,11 +2,16 @@
 //!
 //! Invariant: the flows of one [`Level`] have one priority; ordinary and conjunctive flows are kept apart.
 
+use crate::index::Index;
+use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     flow::{Action, Conjunction, Flow},
     table::{self, FlowId},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The flows of one table that share a priority.
 #[derive(Debug, Default, Clone)]
@@ -15,6 +20,17 @@ pub struct Level {
     pub hard: Vec<FlowId>,
     /// Flows with `conjunction()` actions, one entry for each such action.
     pub soft: Vec<(FlowId, Conjunction)>,
+    /// Finds those of either that a key may match.
+    pub index: Indices,
+}
+
+/// Where to look for flows of one priority.
+#[derive(Debug, Default, Clone)]
+pub struct Indices {
+    /// Flows with ordinary actions.
+    pub hard: Index,
+    /// Flows with `conjunction()` actions.
+    pub soft: Index,
 }
 
 /// All flows of a host.
@@ -22,6 +38,8 @@ pub struct Level {
 pub struct Tables {
     switch: Arc<table::Tables>,
     levels: BTreeMap<u8, Vec<Level>>,
+    ports: Vec<PortNo>,
+    vlans: BTreeSet<u16>,
 }
 
 impl Tables {
@@ -30,7 +48,21 @@ impl Tables {
     pub fn new(flows: Vec<Flow>) -> Self {
         let switch = table::Tables::new(flows);
         let levels = switch.numbers().map(|table| (table, levels(&switch, table))).collect();
-        Self { switch: Arc::new(switch), levels }
+        let ports: BTreeSet<PortNo> = switch.flows().iter().flat_map(named_ports).collect();
+        let vlans = switch.flows().iter().filter_map(vlan).collect();
+        Self { switch: Arc::new(switch), levels, ports: ports.into_iter().collect(), vlans }
+    }
+
+    /// The ports that flows match on or output to, ascending; reserved numbers are none.
+    #[must_use]
+    pub fn named_ports(&self) -> &[PortNo] {
+        &self.ports
+    }
+
+    /// The VLAN ids that flows match on, but for 0.
+    #[must_use]
+    pub const fn vlans(&self) -> &BTreeSet<u16> {
+        &self.vlans
     }
 
     /// The same flows as the interpreter holds them.
@@ -63,14 +95,37 @@ fn levels(switch: &table::Tables, table: u8) -> Vec<Level> {
     for id in switch.in_table(table) {
         let Some(flow) = switch.flow(*id) else { continue };
         let level = levels.entry(flow.priority).or_default();
-        let clauses: Vec<Conjunction> = flow.actions.iter().filter_map(conjunction).collect();
+        let clauses: Vec<Conjunction> = clauses(flow).collect();
         if clauses.is_empty() {
             level.hard.push(*id);
         } else {
             level.soft.extend(clauses.into_iter().map(|clause| (*id, clause)));
         }
     }
+    for level in levels.values_mut() {
+        let mut soft: Vec<FlowId> = level.soft.iter().map(|(id, _)| *id).collect();
+        soft.dedup();
+        level.index = Indices { hard: Index::new(switch, &level.hard), soft: Index::new(switch, &soft) };
+    }
     levels.into_values().rev().collect()
+}
+
+fn named_ports(flow: &Flow) -> impl Iterator<Item = PortNo> {
+    let outputs = flow
+        .actions
+        .iter()
+        .filter_map(|action| if let Action::Output(port) = action { Some(*port) } else { None });
+    let input = flow.matching.exact(Field::InPort).and_then(|port| PortNo::try_from(port).ok());
+    outputs.chain(input).filter(|port| *port < port::IN_PORT && *port != 0)
+}
+
+fn vlan(flow: &Flow) -> Option<u16> {
+    flow.matching.exact(Field::VlanVid).and_then(|vid| u16::try_from(vid).ok()).filter(|vid| *vid != 0)
+}
+
+/// The clauses that a flow stands for.
+pub fn clauses(flow: &Flow) -> impl Iterator<Item = Conjunction> {
+    flow.actions.iter().filter_map(conjunction)
 }
 
 const fn conjunction(action: &Action) -> Option<Conjunction> {

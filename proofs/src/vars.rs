@@ -77,7 +77,6 @@ pub fn tracked_fields() -> impl Iterator<Item = Field> {
 const ORDER: &[Field] = &[
     Field::TcpSrc,
     Field::TcpDst,
-    Field::DlDst,
     Field::NwSrc,
     Field::NwDst,
     Field::Ipv6Src,
@@ -98,7 +97,9 @@ fn beside(a: impl Iterator<Item = Var>, b: impl Iterator<Item = Var>) -> impl It
 static VARIABLE_ORDER: LazyLock<Order> = LazyLock::new(|| {
     let states = (0..CT_LEVELS).flat_map(|depth| tracked(depth, Field::CtState));
     let marks = (0..CT_LEVELS).flat_map(|depth| tracked(depth, Field::CtMark));
-    let wanted = sent(Field::DlType)
+    let wanted = sent(Field::DlDst)
+        .chain(sent(Field::InPort))
+        .chain(sent(Field::DlType))
         .chain(beside(sent(Field::NwProto), fragment_proto()))
         .chain(states)
         .chain(marks)

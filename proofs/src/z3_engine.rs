@@ -383,7 +383,7 @@ impl<'a> Encoder<'a> {
                 | Action::DecTtl(_)
                 | Action::Opaque(_)
                 | Action::Resubmit { ct: true, .. } => {
-                    if let Some(emit) = emitted(action, &at.key) {
+                    if let Some(emit) = emitted(action, &at.key, true) {
                         leads.push(self.leaves(emit, &at.key, at.recirculations));
                     }
                 }

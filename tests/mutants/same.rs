@@ -38,12 +38,10 @@ fn effects(sets: &mut Bdds, case: &Case, profile: Profile, form: Form, port: Por
             add(sets, format!("{:?} {tag:?} after {}", event.emit, event.recirculations), event.packets);
         }
     }
-    for (flow, packets) in case.host.tables.flows().iter().zip(&run.reached) {
-        let tracked = flow.actions.iter().filter(|action| matches!(action, Action::Ct(_)));
-        for action in tracked {
-            if let Some(packets) = packets {
-                add(sets, format!("{action:?}"), *packets);
-            }
+    for (id, packets) in &run.reached {
+        let actions = case.host.tables.flow(*id).map_or(&[][..], |flow| &flow.actions);
+        for action in actions.iter().filter(|action| matches!(action, Action::Ct(_))) {
+            add(sets, format!("{action:?}"), *packets);
         }
     }
     all.retain(|_, packets| !sets.is_empty(*packets));

@@ -120,7 +120,7 @@ const MUTANTS: &[(&str, PortNo, Edit)] = &[
         13,
         (&["table=73", "e9:f9:c8"], "resubmit(,81)", "set_field:0x2->reg6,resubmit(,81)"),
     ),
-    ("default-deny", 13, (&["priority=0 actions=drop"], "actions=drop", "actions=goto_table:60")),
+    ("default-deny", 13, (&["priority=0 actions=drop"], "actions=drop", "actions=NORMAL")),
     ("default-deny", 13, (&["table=60, priority=0"], "drop", "NORMAL")),
     ("ingress-group-addressed", 13, (&["table=74, priority=100"], "actions=", "actions=output:13,")),
     ("ingress-group-addressed", 10, (&["table=73, priority=95"], "resubmit(,74)", "NORMAL")),

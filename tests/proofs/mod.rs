@@ -10,3 +10,4 @@ mod limits;
 mod mutants;
 mod rng;
 mod seed;
+mod shortcuts;

@@ -32,6 +32,7 @@ use flowproof_switch::{
     flow::{Action, Match, Zone},
     table::FlowId,
 };
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 const NODE_LIMIT: usize = 16_000_000;
@@ -44,7 +45,7 @@ pub(super) struct Run {
     events: Vec<Event<Bdd>>,
     /// What `ct()` is asked with, and the zone, if it is a constant.
     probes: Vec<(Option<u16>, Event<Bdd>)>,
-    reached: Vec<Option<Bdd>>,
+    reached: FxHashMap<FlowId, Bdd>,
     rivals: Vec<(FlowId, FlowId)>,
     pub(super) limited: bool,
     /// Outputs by number.
@@ -231,15 +232,15 @@ impl<'a> Engine<'a> {
                 self.keep(wrong, run.form, &event, packets);
             }
         }
-        for (place, packets) in run.reached.iter().enumerate() {
-            let Some((packets, flow)) = packets.zip(self.scene.host.tables.flows().get(place)) else {
-                continue;
-            };
+        let mut reached: Vec<(FlowId, Bdd)> = run.reached.iter().map(|(id, packets)| (*id, *packets)).collect();
+        reached.sort_unstable();
+        for (id, packets) in reached {
+            let Some(flow) = self.scene.host.tables.flow(id) else { continue };
             for named in registered(self.scene.host, flow) {
                 if self.concerns(receiver, named.unwrap_or(network)) {
                     let right = self.of(named);
                     let packets = self.sets.minus(packets, right);
-                    let event = self.hit(run, FlowId(place as u32), packets);
+                    let event = self.hit(run, id, packets);
                     self.keep(wrong, run.form, &event, packets);
                 }
             }
@@ -460,7 +461,7 @@ impl<'a> Engine<'a> {
     /// Packets that match two flows of equal priority and leave otherwise by one than by the other.
     fn undefined(&mut self, wrong: &mut Vec<Found>, run: &Run, found: &[Found]) {
         for (a, b) in &run.rivals {
-            let reached = |id: &FlowId| run.reached.get(id.0 as usize).copied().flatten();
+            let reached = |id: &FlowId| run.reached.get(id).copied();
             let (Some(by_a), Some(by_b)) = (reached(a), reached(b)) else { continue };
             let contested = self.sets.and(by_a, by_b);
             let mut exits: Vec<Exit> = found.iter().map(|found| exit(&found.event)).collect();

@@ -121,8 +121,9 @@ fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Vec<(PortN
     let port = port_of(case);
     let Case { scene, property, profile, .. } = *case;
     let aim = replay::Aim::Leaves;
+    let stage = replay::Stage::new(scene.host, &port);
     replay::preludes(
-        &replay::Case { host: scene.host, port: &port, property, profile, aim },
+        &replay::Case { host: scene.host, port: &port, property, profile, aim, stage: &stage },
         choice,
         datagram,
     )

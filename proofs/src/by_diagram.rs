@@ -1,0 +1,272 @@
+//! What the diagram engine says of all ports of a host.
+//!
+//! Ports that are alike are judged after the first of them: its counterexamples and witnesses, with the addresses of
+//! the other port, are tried there, and count only if they replay. What the first port keeps is proved anew for
+//! each: all properties at once, from the packets that they forbid.
+
+use crate::{
+    check::{INTERRUPTED, Judgement, Slot, Task, Witness},
+    diagram::{Depends, Diagram, Exhausted, Workshop},
+    familiar::Choice,
+    kin::{kin, renamed},
+    ports::Port,
+    properties::{Judge, Property},
+    replay::{Aim, Case, Replay, Stage, replay},
+    vlans,
+};
+use flowproof_packet::{Field, PortNo};
+use flowproof_switch::conntrack::Profile;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Ports that one workshop serves, one after another.
+const BATCH: usize = 8;
+
+/// A verdict, and the packets whose replays it shows.
+pub(crate) struct Judged {
+    /// The verdict.
+    pub(crate) judgement: Judgement,
+    shown: Vec<Choice>,
+}
+
+impl Judged {
+    const fn plainly(judgement: Judgement) -> Self {
+        Self { judgement, shown: Vec::new() }
+    }
+
+    const fn proved(witness: Witness, shown: Vec<Choice>) -> Self {
+        Self { judgement: Judgement::Proved(witness), shown }
+    }
+}
+
+/// The verdicts on one port.
+type Verdicts = BTreeMap<Slot, Judged>;
+
+/// The verdicts on every port, in the task's order. `total` is how many parts the whole work has.
+pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgement>> {
+    let kin = kin(&task.ports);
+    let mut first: Vec<usize> = kin.clone();
+    first.sort_unstable();
+    first.dedup();
+    let leaders: BTreeMap<usize, Verdicts> = first
+        .par_iter()
+        .with_max_len(1)
+        .filter_map(|at| {
+            let verdicts = lead(task, task.ports.get(*at)?);
+            task.watch.done(total);
+            Some((*at, verdicts))
+        })
+        .collect();
+    let tagging = task.properties.iter().find(|property| matches!(property.judge, Judge::KeepsVlan));
+    let certain = tagging.map(|property| vlans::certain(task.host, &task.ports, property, &task.profiles));
+    let certain = certain.unwrap_or_default();
+    let others: Vec<(usize, usize)> =
+        kin.iter().copied().enumerate().filter(|(at, first)| at != first).collect();
+    let followed: Vec<(usize, Verdicts)> = others
+        .par_chunks(BATCH)
+        .flat_map_iter(|batch| {
+            let mut workshop = Some(Workshop::default());
+            let judged = batch.iter().filter_map(|(at, first)| {
+                let (port, leader) = (task.ports.get(*at)?, task.ports.get(*first)?);
+                let mut engine = Diagram::within(workshop.take()?, task.host, port, &task.profiles);
+                let verdicts = follow(task, &mut engine, (port, leader), leaders.get(first)?, &certain);
+                workshop = Some(engine.into_workshop().renewed());
+                task.watch.done(total);
+                Some((*at, verdicts))
+            });
+            judged.collect::<Vec<_>>()
+        })
+        .collect();
+    let mut all: BTreeMap<usize, Verdicts> = leaders.into_iter().chain(followed).collect();
+    (0..task.ports.len())
+        .map(|at| {
+            all.remove(&at).unwrap_or_default().into_iter().map(|(slot, v)| (slot, v.judgement)).collect()
+        })
+        .collect()
+}
+
+/// Every question to one port, by its place in the task.
+fn cases<'a>(
+    task: &'a Task<'_>,
+    stage: &'a Stage<'a>,
+    port: &'a Port,
+) -> impl Iterator<Item = (Slot, Case<'a>)> {
+    task.properties.iter().enumerate().flat_map(move |(p, property)| {
+        task.profiles.iter().enumerate().map(move |(d, profile)| {
+            let (host, profile, aim) = (task.host, *profile, Aim::Violates);
+            ((p, d), Case { host, port, property, profile, aim, stage })
+        })
+    })
+}
+
+fn lead(task: &Task<'_>, port: &Port) -> Verdicts {
+    let stage = Stage::new(task.host, port);
+    let mut engine = Diagram::new(task.host, port, &task.profiles);
+    let judge = |(slot, case): (Slot, Case<'_>)| {
+        let judged = match &mut engine {
+            _ if task.watch.stop() => unknown(INTERRUPTED),
+            Err(why) => unknown(&why.to_string()),
+            Ok(engine) => judge(engine, &case).unwrap_or_else(|why| unknown(&why.to_string())),
+        };
+        (slot, judged)
+    };
+    cases(task, &stage, port).map(judge).collect()
+}
+
+fn unknown(why: &str) -> Judged {
+    Judged::plainly(Judgement::Unknown(why.to_owned()))
+}
+
+fn follow(
+    task: &Task<'_>,
+    engine: &mut Diagram<'_>,
+    (port, leader): (&Port, &Port),
+    known: &Verdicts,
+    certain: &BTreeSet<(PortNo, Profile)>,
+) -> Verdicts {
+    let stage = Stage::new(task.host, port);
+    let surely = |property: &Property, profile: Profile| {
+        matches!(property.judge, Judge::KeepsVlan) && certain.contains(&(port.ofport, profile))
+    };
+    let mut asked: Vec<&'static Property> = kept(task, known);
+    asked.retain(|property| !task.profiles.iter().all(|profile| surely(property, *profile)));
+    let holding = engine.that_hold(&asked);
+    let judge = |(slot, case): (Slot, Case<'_>)| {
+        let holds = || match &holding {
+            _ if surely(case.property, case.profile) => true,
+            Ok(holding) => {
+                holding.get(&case.profile).is_some_and(|names| names.contains(&case.property.name))
+            }
+            Err(_) => false,
+        };
+        let judged = match known.get(&slot) {
+            _ if task.watch.stop() => Ok(unknown(INTERRUPTED)),
+            Some(example) => alike(&case, leader, example, holds).map_or_else(|| judge(engine, &case), Ok),
+            None => judge(engine, &case),
+        };
+        (slot, judged.unwrap_or_else(|why| unknown(&why.to_string())))
+    };
+    cases(task, &stage, port).map(judge).collect()
+}
+
+/// The properties that the leader keeps on some datapath.
+fn kept(task: &Task<'_>, known: &Verdicts) -> Vec<&'static Property> {
+    let proved = |p: usize| {
+        known.iter().any(|((of, _), judged)| *of == p && matches!(judged.judgement, Judgement::Proved(_)))
+    };
+    task.properties.iter().enumerate().filter(|(p, _)| proved(*p)).map(|(_, property)| *property).collect()
+}
+
+/// The leader's verdict on this port, if its packets show the same here.
+fn alike(case: &Case<'_>, leader: &Port, known: &Judged, holds: impl Fn() -> bool) -> Option<Judged> {
+    let shown: Vec<Choice> = known.shown.iter().map(|choice| renamed(choice, leader, case.port)).collect();
+    let show = |aim: Aim, choice: &Choice| -> Option<Box<Replay>> {
+        replay(&Case { aim, ..*case }, choice).map(Box::new)
+    };
+    let judgement = match (&known.judgement, shown.as_slice()) {
+        (Judgement::Refuted(_), [choice]) => Judgement::Refuted(show(Aim::Violates, choice)?),
+        (Judgement::Proved(_), [choice]) if holds() => {
+            Judgement::Proved(Witness::Escapes(show(Aim::Leaves, choice)?))
+        }
+        (Judgement::Proved(_), [stopped, twin]) if holds() => Judgement::Proved(Witness::Twins {
+            stopped: show(Aim::Stays, stopped)?,
+            twin: show(Aim::Leaves, twin)?,
+        }),
+        _ => return None,
+    };
+    Some(Judged { judgement, shown })
+}
+
+/// The verdict of one engine on one case: what may be wrong on the way to familiar destinations first, then anywhere.
+fn judge(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judged, Exhausted> {
+    let mut doubts = Vec::new();
+    for far in [false, true] {
+        let found = match far {
+            false => engine.near(case.property, case.profile)?,
+            true => engine.far(case.property, case.profile)?,
+        };
+        let refuted = engine.examples(case.profile, found, &mut |choice, depends| {
+            if let Some(replay) = replay(case, &choice) {
+                return Some(Judged { judgement: Judgement::Refuted(Box::new(replay)), shown: vec![choice] });
+            }
+            doubts.push((depends, choice));
+            None
+        });
+        if let Some(refuted) = refuted {
+            return Ok(refuted);
+        }
+    }
+    if doubts.is_empty() { witness(engine, case) } else { Ok(Judged::plainly(not_replayed(&doubts))) }
+}
+
+/// Counterexamples that nothing brought about. One that depends on nothing is a defect of flowproof.
+fn not_replayed(doubts: &[(Depends, Choice)]) -> Judgement {
+    if let Some((_, choice)) = doubts.iter().find(|(depends, _)| *depends == Depends::Nothing) {
+        let text = format!("a counterexample does not replay: {:?}", choice.sent);
+        return Judgement::Contradiction(text);
+    }
+    let bounded = doubts.iter().any(|(depends, _)| *depends == Depends::Precision);
+    let why = if bounded { "not shown: something on the way is not modelled exactly" } else { NOT_REACHED };
+    Judgement::Unknown(why.to_owned())
+}
+
+pub(crate) const NOT_REACHED: &str = "state not shown reachable";
+
+/// The fields whose change turns a forbidden packet into one that may pass.
+const fn traits(property: &Property) -> Option<&'static [Field]> {
+    match property.judge {
+        Judge::Prohibition { traits, .. } => Some(traits),
+        Judge::KeepsVlan => Some(&[Field::VlanTci]),
+        Judge::Implication { .. } | Judge::FragmentsLikeWholes => None,
+    }
+}
+
+/// Why a property that holds is not vacuous.
+pub(crate) fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judged, Exhausted> {
+    let leaves = Case { aim: Aim::Leaves, ..*case };
+    let stays = Case { aim: Aim::Stays, ..*case };
+    let escapes = engine.innocent(case.property, case.profile, &mut |choice| {
+        Some((replay(&leaves, choice)?, choice.clone()))
+    })?;
+    if let Some((replay, choice)) = escapes {
+        return Ok(Judged::proved(Witness::Escapes(Box::new(replay)), vec![choice]));
+    }
+    let twins = match traits(case.property) {
+        None => None,
+        Some(traits) => engine.twins(case.property, case.profile, traits, &mut |stopped, twin| {
+            let shown = vec![stopped.clone(), twin.clone()];
+            Some((replay(&stays, stopped)?, replay(&leaves, twin)?, shown))
+        })?,
+    };
+    Ok(match twins {
+        Some((stopped, twin, shown)) => {
+            Judged::proved(Witness::Twins { stopped: Box::new(stopped), twin: Box::new(twin) }, shown)
+        }
+        None => Judged::plainly(Judgement::Vacuous(format!(
+            "nothing that `{}` speaks of, nor anything like it, escapes",
+            case.property.name
+        ))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_replay_and_does_not_is_a_contradiction() {
+        let choice = || Choice {
+            form: crate::symkey::Form::Whole,
+            sent: flowproof_packet::FlowKey::default(),
+            shown_proto: 0,
+            answers: Vec::new(),
+        };
+        let verdict = |doubts: &[Depends]| {
+            let doubts: Vec<_> = doubts.iter().map(|depends| (*depends, choice())).collect();
+            not_replayed(&doubts).name()
+        };
+        assert_eq!(verdict(&[Depends::State, Depends::Precision]), "unknown");
+        assert_eq!(verdict(&[Depends::State, Depends::Nothing]), "contradiction");
+        assert_eq!(verdict(&[]), "unknown");
+    }
+}

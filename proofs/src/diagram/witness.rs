@@ -1,0 +1,155 @@
+//! Packets that show why a property that holds is not vacuous.
+
+use super::{Diagram, Exhausted, Found, rank};
+use crate::{
+    bdd::Bdd,
+    familiar::{self, Choice},
+    predicate::{self, Predicate},
+    properties::{self, Property},
+    set::{Literal, PacketSets},
+    symkey::Form,
+    vars,
+};
+use flowproof_packet::Field;
+use flowproof_switch::conntrack::Profile;
+
+/// Ways out of the tables among which a witness is looked for, where familiar destinations offer none.
+const ENOUGH: usize = 256;
+
+const WHOLE: &[Form] = &[Form::Whole];
+
+impl Diagram<'_> {
+    /// Offers packets that `property` speaks of and that rightly escape under `profile`, until `accept` takes one.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn innocent<T>(
+        &mut self,
+        property: &Property,
+        profile: Profile,
+        accept: &mut dyn FnMut(&Choice) -> Option<T>,
+    ) -> Result<Option<T>, Exhausted> {
+        let premise = properties::premise(property, self.port).to_set(&mut self.workshop.sets);
+        let guilty = self.near(property, profile)?;
+        let near = self.escapes(profile, property.forms)?;
+        if let Some(taken) = self.offer(near, premise, &guilty, accept)? {
+            return Ok(Some(taken));
+        }
+        let elsewhere = self.elsewhere(premise);
+        let far = self.escapes_of(elsewhere, profile, property.forms, ENOUGH)?;
+        let guilty = self.far(property, profile)?;
+        self.offer(far, premise, &guilty, accept)
+    }
+
+    /// Offers of `escapes` what is in `wanted` and not among the `guilty`, the most telling first.
+    fn offer<T>(
+        &mut self,
+        mut escapes: Vec<Found>,
+        wanted: Bdd,
+        guilty: &[Found],
+        accept: &mut dyn FnMut(&Choice) -> Option<T>,
+    ) -> Result<Option<T>, Exhausted> {
+        escapes.sort_by_key(rank);
+        for mut found in escapes {
+            found.event.packets = self.workshop.sets.and(found.event.packets, wanted);
+            for guilty in guilty.iter().filter(|guilty| guilty.form == found.form) {
+                found.event.packets = self.workshop.sets.minus(found.event.packets, guilty.event.packets);
+            }
+            self.sound()?;
+            if let Some(taken) = self.example(&found).and_then(|choice| accept(&choice)) {
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Those of `packets` that go to no familiar destination.
+    fn elsewhere(&mut self, packets: Bdd) -> Bdd {
+        let familiar = familiar::destinations(self.port, &self.others);
+        let familiar = Predicate::one_of(Field::DlDst, familiar).to_set(&mut self.workshop.sets);
+        self.workshop.sets.minus(packets, familiar)
+    }
+
+    /// Offers forbidden packets that do not escape under `profile`, each with a twin that does and differs in `traits`
+    /// only, until `accept` takes a pair. Where no fragment may pass at all the twin is whole.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn twins<T>(
+        &mut self,
+        property: &Property,
+        profile: Profile,
+        traits: &[Field],
+        accept: &mut dyn FnMut(&Choice, &Choice) -> Option<T>,
+    ) -> Result<Option<T>, Exhausted> {
+        let forms: &[&[Form]] =
+            if property.forms.contains(&Form::Whole) { &[property.forms] } else { &[property.forms, WHOLE] };
+        for forms in forms {
+            let near = self.escapes(profile, forms)?;
+            if let Some(taken) = self.twins_among(near, property, traits, accept)? {
+                return Ok(Some(taken));
+            }
+        }
+        let forbidden = properties::premise(property, self.port).to_set(&mut self.workshop.sets);
+        let like = self.workshop.sets.exists(forbidden, &|var| is_of(var, traits));
+        let elsewhere = self.elsewhere(like);
+        for forms in forms {
+            let far = self.escapes_of(elsewhere, profile, forms, ENOUGH)?;
+            if let Some(taken) = self.twins_among(far, property, traits, accept)? {
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
+    }
+
+    fn twins_among<T>(
+        &mut self,
+        mut escapes: Vec<Found>,
+        property: &Property,
+        traits: &[Field],
+        accept: &mut dyn FnMut(&Choice, &Choice) -> Option<T>,
+    ) -> Result<Option<T>, Exhausted> {
+        let forbidden = properties::premise(property, self.port).to_set(&mut self.workshop.sets);
+        escapes.sort_by_key(rank);
+        for mut found in escapes {
+            let sets = &mut self.workshop.sets;
+            found.event.packets = sets.minus(found.event.packets, forbidden);
+            let like = sets.exists(found.event.packets, &|var| !is_sent(var) || is_of(var, traits));
+            let form = property.forms.iter().copied().find(|form| *form == found.form);
+            let Some(form) = form.or(property.forms.first().copied()) else { continue };
+            let sendable = self.workshop.sendable(form);
+            let sets = &mut self.workshop.sets;
+            let candidates = sets.and(like, forbidden);
+            let candidates = sets.and(candidates, sendable);
+            let Some(stopped) = self.choose(candidates, form, 0) else { continue };
+            let sets = &mut self.workshop.sets;
+            let same = sets.cube(&same_but(&stopped, traits));
+            found.event.packets = sets.and(found.event.packets, same);
+            self.sound()?;
+            if let Some(taken) = self.example(&found).and_then(|twin| accept(&stopped, &twin)) {
+                return Ok(Some(taken));
+            }
+        }
+        self.sound().map(|()| None)
+    }
+}
+
+const fn is_sent(var: vars::Var) -> bool {
+    (var.0 as usize) < flowproof_packet::key::BITS
+}
+
+fn is_of(var: vars::Var, fields: &[Field]) -> bool {
+    fields
+        .iter()
+        .map(|field| field.spec())
+        .any(|spec| (spec.offset..spec.offset + spec.width).contains(&var.0))
+}
+
+/// The packets that equal `choice` in every field that is not one of `traits`.
+fn same_but(choice: &Choice, traits: &[Field]) -> Vec<Literal> {
+    let owners = Field::all().filter(|field| field.spec().is_slot_owner());
+    owners
+        .flat_map(|field| predicate::literals(field, choice.sent.get(field), u128::MAX))
+        .filter(|(var, _)| !is_of(*var, traits))
+        .collect()
+}

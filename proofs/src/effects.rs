@@ -1,0 +1,135 @@
+//! What single actions do to symbolic packets, and what connection tracking may answer: shared by both engines.
+
+use crate::{
+    frames,
+    predicate::Predicate,
+    set::{Literal, PacketSets},
+    symbolic::Emit,
+    symkey::{Form, SymKey, tracked_state},
+    vars,
+};
+use flowproof_packet::{Field, PortNo, port};
+use flowproof_switch::{
+    conntrack::{Profile, state},
+    flow::{Action, Subfield},
+};
+
+/// What is not modelled of frames with two tags.
+pub(crate) const SECOND_TAG: &str = "ct() of a frame with two tags";
+
+/// How an action lets a packet with this key leave, if it does. Whether a port is the packet's own may be of no interest.
+pub(crate) fn emitted(action: &Action, key: &SymKey, mind_in_port: bool) -> Option<Emit> {
+    let port = match action {
+        Action::Output(port) => Some(*port),
+        // A number that no port has goes nowhere.
+        Action::OutputField(part) => match key.constant(*part).map(PortNo::try_from) {
+            Some(Ok(port)) => Some(port),
+            Some(Err(_)) => return None,
+            None => None,
+        },
+        Action::Controller(_) => return Some(Emit::Controller),
+        Action::DecTtl(_) => return Some(Emit::Opaque("dec_ttl".to_owned())),
+        Action::Opaque(text) => return Some(Emit::Opaque(text.clone())),
+        Action::Resubmit { ct: true, .. } => return Some(Emit::Opaque("resubmit(…,ct)".to_owned())),
+        Action::Resubmit { ct: false, .. }
+        | Action::GotoTable(_)
+        | Action::Set { .. }
+        | Action::Move { .. }
+        | Action::ModVlanVid(_)
+        | Action::ModVlanPcp(_)
+        | Action::StripVlan
+        | Action::PushVlan(_)
+        | Action::Ct(_)
+        | Action::CtClear
+        | Action::Conjunction(_)
+        | Action::Note(_) => return None,
+    };
+    let in_port = key.constant(Subfield::whole(Field::InPort)).filter(|_| mind_in_port);
+    match port {
+        Some(port::NONE) => None,
+        // Numbers that no port has (ovs-vswitchd.conf.db(5), `ofport_request`).
+        Some(0 | 0xff00..port::IN_PORT) => None,
+        Some(port) if in_port == Some(u128::from(port)) => None,
+        Some(port::IN_PORT) => Some(Emit::InPort),
+        Some(port::NORMAL) => Some(Emit::Normal),
+        Some(port::FLOOD | port::ALL) => Some(Emit::Flood),
+        Some(port::CONTROLLER) => Some(Emit::Controller),
+        Some(port::TABLE) => Some(Emit::Opaque("TABLE".to_owned())),
+        Some(port) => Some(Emit::Port(port)),
+        None => Some(Emit::UnknownPort),
+    }
+}
+
+/// What a VLAN action does to the key; nothing for other actions.
+pub(crate) fn retag(action: &Action, key: &mut SymKey) {
+    const PRESENT: u128 = 0x1000;
+    let (outer, inner) = (Subfield::whole(Field::VlanTci), Subfield::whole(Field::InnerVlanTci));
+    if let Action::ModVlanVid(vid) = action {
+        key.set(Field::VlanTci, PRESENT | u128::from(*vid), 0x1fff);
+    } else if let Action::ModVlanPcp(pcp) = action {
+        key.set(Field::VlanTci, PRESENT | u128::from(*pcp) << 13, 0xf000);
+    } else if let Action::StripVlan = action {
+        key.copy(inner, outer);
+        key.set(Field::InnerVlanTci, 0, u128::MAX);
+    } else if let Action::PushVlan(_) = action {
+        key.copy(outer, inner);
+        key.set(Field::VlanTci, PRESENT, u128::MAX);
+    }
+}
+
+/// Whether `ct()` may let go of a frame before its train is complete, untracked and invalid.
+pub(crate) fn may_be_overdue(profile: Profile, form: Form) -> bool {
+    form != Form::Whole && !profile.reassembles()
+}
+
+/// What connection tracking may answer at nesting `depth`: exactly one of `new`, `est`, `rel`, `inv`; `rpl` only
+/// with `est` or `rel`; no mark and no label on what is invalid, except that userspace leaves those of the connection on
+/// a segment outside its window; neighbour and listener discovery as the profile has it, redirects invalid. An overdue
+/// fragment is `inv` without `trk`, its mark and label anything.
+pub fn legal_answers<S: PacketSets>(sets: &mut S, profile: Profile, form: Form, depth: u16) -> S::Set {
+    let answer = |sets: &mut S, flags: u32, unmarked: bool| {
+        let bits = vars::tracked(depth, Field::CtState).rev().enumerate();
+        let open = if flags & (state::EST | state::REL) != 0 { state::RPL } else { 0 };
+        let mut literals: Vec<Literal> = bits
+            .filter(|(i, _)| {
+                (tracked_state::UNKNOWN | state::TRK) & !open & 1u32.checked_shl(*i as u32).unwrap_or(0) != 0
+            })
+            .map(|(i, var)| (var, flags >> i & 1 == 1))
+            .collect();
+        if unmarked {
+            let marks = vars::tracked(depth, Field::CtMark).chain(vars::tracked(depth, Field::CtLabel));
+            literals.extend(marks.map(|var| (var, false)));
+        }
+        sets.cube(&literals)
+    };
+    let tracked = |flag| flag | state::TRK;
+    let mut legal = answer(sets, tracked(state::INV), profile.reassembles());
+    for kind in [state::NEW, state::EST, state::REL] {
+        let one = answer(sets, tracked(kind), false);
+        legal = sets.or(legal, one);
+    }
+    let invalid = answer(sets, tracked(state::INV), true);
+    let untrackable = if profile.nd_is_new() { answer(sets, tracked(state::NEW), true) } else { invalid };
+    let discovery = icmpv6(&frames::DISCOVERY).to_set(sets);
+    let redirect = icmpv6(&[frames::REDIRECT]).to_set(sets);
+    let mut answers = sets.minus(legal, discovery);
+    answers = sets.minus(answers, redirect);
+    for (packets, answer) in [(discovery, untrackable), (redirect, invalid)] {
+        let these = sets.and(packets, answer);
+        answers = sets.or(answers, these);
+    }
+    if may_be_overdue(profile, form) {
+        let overdue = answer(sets, state::INV, false);
+        answers = sets.or(answers, overdue);
+    }
+    answers
+}
+
+/// ICMPv6 of these types.
+pub(crate) fn icmpv6(types: &[u8]) -> Predicate {
+    Predicate::All(vec![
+        Predicate::is(Field::DlType, 0x86ddu16),
+        Predicate::is(Field::NwProto, 58u8),
+        Predicate::one_of(Field::Icmpv6Type, types.iter().copied()),
+    ])
+}

@@ -1,0 +1,145 @@
+//! How an execution goes through the tables as a part of a sweep: priority by priority, and nowhere twice.
+
+use super::{Emit, Execution, Found, MAX_CALLS, MAX_DEPTH, State};
+use crate::{
+    set::PacketSets,
+    sweep::{Place, Unit, forget},
+    symkey::SymKey,
+    tables::Level,
+};
+use flowproof_packet::PortNo;
+use flowproof_switch::table::FlowId;
+
+/// What one priority of a table gets in a sweep.
+enum Part<Set> {
+    /// Packets that may have been there before.
+    Unit(Box<Place>, Set),
+    /// Packets that are followed in any case.
+    Hits(Vec<(FlowId, Set)>),
+}
+
+impl<S: PacketSets> Execution<'_, S> {
+    /// A table of a sweep: what each priority gets is found from the highest down, and followed from the lowest up, because
+    /// what is less particular comes to more places at once.
+    pub(super) fn sweep_table(
+        &mut self,
+        table: u8,
+        in_port: Option<PortNo>,
+        key: &SymKey,
+        state: &State<S::Set>,
+    ) {
+        let tables = self.tables;
+        let mut missed = state.packets;
+        let mut work = Vec::new();
+        for (at, level) in tables.levels(table).iter().enumerate() {
+            if self.sets.is_empty(missed) || self.stopped() {
+                break;
+            }
+            if level.soft.is_empty() {
+                let (at, taken) = self.unit(table, at, in_port, key, level, state);
+                let here = self.sets.and(missed, taken);
+                missed = self.sets.minus(missed, taken);
+                work.push((level, Part::Unit(Box::new(at), here)));
+            } else {
+                let mut found = Found { hits: Vec::new(), missed };
+                self.level(table, key, level, &mut found);
+                missed = found.missed;
+                work.push((level, Part::Hits(found.hits)));
+            }
+        }
+        for (level, part) in work.into_iter().rev() {
+            match part {
+                Part::Hits(hits) => drop(self.follow(hits, table, state, true)),
+                Part::Unit(at, packets) => self.explore(&at, key, level, &State { packets, ..state.clone() }),
+            }
+        }
+    }
+
+    /// One priority of a table for packets with this key, and what it takes of any packets.
+    fn unit(
+        &mut self,
+        table: u8,
+        level: usize,
+        in_port: Option<PortNo>,
+        key: &SymKey,
+        flows: &Level,
+        state: &State<S::Set>,
+    ) -> (Place, S::Set) {
+        let Some(sweep) = self.sweep.as_ref() else { return (Place::default(), self.sets.none()) };
+        let (live, widely) = (sweep.live(table, level), sweep.widely);
+        let recirculations = state.recirculations;
+        let at = Place { table, level, in_port, recirculations, key: state.key.only(&live) };
+        if let Some(known) = sweep.find(&at).and_then(|number| sweep.unit(number)) {
+            let taken = known.taken;
+            return (at, taken);
+        }
+        let taken = self.takes(key, flows);
+        let unit = Unit::new(&at.key, &live, widely, self.sets.none(), taken);
+        if let Some(sweep) = self.sweep.as_mut() {
+            sweep.add(at.clone(), unit);
+        }
+        (at, taken)
+    }
+
+    /// Follows those packets that no others were followed for.
+    fn explore(&mut self, at: &Place, key: &SymKey, level: &Level, state: &State<S::Set>) {
+        let Some(sweep) = self.sweep.as_mut().filter(|_| !self.sets.is_empty(state.packets)) else { return };
+        let Some(number) = sweep.find(at) else { return };
+        if !sweep.arrive(at, number) {
+            return;
+        }
+        let Some(unit) = sweep.unit(number) else { return };
+        let (keep, explored) = (unit.keep.clone(), unit.explored);
+        let here = forget(self.sets, state.packets, &keep);
+        let new = self.sets.minus(here, explored);
+        if self.sets.is_empty(new) {
+            return self.seen_before(number, state);
+        }
+        let explored = self.sets.or(explored, new);
+        let outside = std::mem::replace(&mut self.reach, (state.calls, state.depth));
+        let mut from = None;
+        if let Some(sweep) = self.sweep.as_mut() {
+            from = sweep.follow_from(Some(number));
+            if let Some(unit) = sweep.unit_mut(number) {
+                unit.explored = explored;
+                unit.active += 1;
+            }
+        }
+        let mut found = Found { hits: Vec::new(), missed: new };
+        self.hard(key, level, &mut found);
+        self.follow(found.hits, at.table, state, true);
+        let (calls, depth) = self.reach;
+        if let Some(sweep) = self.sweep.as_mut() {
+            sweep.follow_from(from);
+            if let Some(unit) = sweep.unit_mut(number) {
+                unit.active -= 1;
+                unit.calls = unit.calls.max(calls.saturating_sub(state.calls));
+                unit.depth = unit.depth.max(depth.saturating_sub(state.depth));
+            }
+        }
+        self.reach = (outside.0.max(calls), outside.1.max(depth));
+    }
+
+    /// Packets that need not go on, because others did: what became of those counts for these. If those are under way
+    /// still, these are on a way that has no end.
+    fn seen_before(&mut self, number: usize, state: &State<S::Set>) {
+        let Some(unit) = self.sweep.as_ref().and_then(|sweep| sweep.unit(number)) else { return };
+        let (calls, depth, active) = (state.calls + unit.calls, state.depth + unit.depth, unit.active);
+        self.reached_so_far(calls, depth);
+        if active > 0 || calls > MAX_CALLS || depth > MAX_DEPTH {
+            self.emit(Emit::Limit, state);
+        }
+    }
+
+    /// What the ordinary flows of a priority take of any packets with this key.
+    fn takes(&mut self, key: &SymKey, level: &Level) -> S::Set {
+        let (all, mut taken, view) = (self.sets.all(), self.sets.none(), self.view(key));
+        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
+        for id in level.index.hard.candidates(switch, self.sets, halves, key, all) {
+            if let Some(cube) = self.cube(id, key, view) {
+                taken = self.sets.or(taken, cube);
+            }
+        }
+        taken
+    }
+}
