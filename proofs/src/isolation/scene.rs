@@ -101,9 +101,10 @@ impl Scene<'_> {
         let decides = |(at, id): &(usize, &FlowId)| {
             let Some(flow) = flow(id) else { return false };
             let holds_rules = admit::RULES.iter().any(|(_, table)| *table == flow.table);
-            let foreign = match admit::owner(flow) {
-                Some(port) => !ends.contains(&port) && self.is_filtered(port),
-                None => holds_rules && !flow.actions.is_empty(),
+            // Whose call a flow without an owner was hit in, it does not say.
+            let (foreign, cut) = match admit::owner(flow) {
+                Some(port) => (!ends.contains(&port) && self.is_filtered(port), cut),
+                None => (holds_rules && !flow.actions.is_empty(), emits.unwrap_or(end)),
             };
             foreign && (*at <= cut || admit::changes(flow))
         };
