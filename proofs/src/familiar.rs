@@ -256,10 +256,11 @@ fn remote_mac(port: &Port, others: &[&Port]) -> u64 {
     (REMOTE_MAC..NOBODY_MAC).find(|mac| !local(mac)).unwrap_or(REMOTE_MAC)
 }
 
-/// The destinations that [`wishes`] ask for first: somebody beyond the uplink, and everybody.
+/// The destinations that [`wishes`] ask for: somebody beyond the uplink, everybody, some of the `others`.
 #[must_use]
-pub fn destinations(port: &Port, others: &[&Port]) -> [u64; 3] {
-    [remote_mac(port, others), BROADCAST, ALL_NODES_MAC]
+pub fn destinations(port: &Port, others: &[&Port]) -> Vec<u64> {
+    let local = others.iter().flat_map(|port| port.macs.iter()).map(|mac| mac.to_bits()).take(4);
+    [remote_mac(port, others), BROADCAST, ALL_NODES_MAC].into_iter().chain(local).collect()
 }
 
 fn destination(wishes: &mut Vec<Predicate>, port: &Port, others: &[&Port]) {
@@ -272,9 +273,7 @@ fn destination(wishes: &mut Vec<Predicate>, port: &Port, others: &[&Port]) {
     wishes.push(when(everyone, Predicate::is(Field::DlDst, BROADCAST)));
     wishes.push(when(multicast, Predicate::is(Field::DlDst, ALL_NODES_MAC)));
     wishes.push(when(neither, Predicate::is(Field::DlDst, remote)));
-    let local: Vec<u64> =
-        others.iter().flat_map(|port| port.macs.iter()).map(|mac| mac.to_bits()).take(4).collect();
-    addresses(wishes, Field::DlDst, destinations(port, others).into_iter().chain(local));
+    addresses(wishes, Field::DlDst, destinations(port, others));
     for other in others.iter().take(4) {
         for pair in other.pairs4.iter().take(1) {
             wishes.push(when(

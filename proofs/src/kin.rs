@@ -13,7 +13,7 @@ const MACS: &[Field] = &[Field::DlSrc, Field::DlDst, Field::ArpSha, Field::ArpTh
 const IPV4: &[Field] = &[Field::NwSrc, Field::NwDst];
 const IPV6: &[Field] = &[Field::Ipv6Src, Field::Ipv6Dst, Field::NdTarget];
 
-/// For each port the first one that is like it: with as many addresses of each kind.
+/// For each port the first one that is like it: of its network, with as many addresses of each kind.
 #[must_use]
 pub fn kin(ports: &[&Port]) -> Vec<usize> {
     let mut first = BTreeMap::new();
@@ -22,7 +22,7 @@ pub fn kin(ports: &[&Port]) -> Vec<usize> {
         .enumerate()
         .map(|(at, port)| {
             let counts = [port.macs.len(), port.pairs4.len(), port.pairs6.len()];
-            let kind = (port.network.is_some(), counts, &port.permitted, port.conflicts.len());
+            let kind = (port.network, counts, &port.permitted, port.conflicts.len());
             *first.entry(kind).or_insert(at)
         })
         .collect()
