@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds scoreboard scoreboard releases kernel-judge neutron-flows neutron-check bench
+.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds scoreboard releases kernel-judge neutron-flows neutron-check bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +44,14 @@ dist: setup ## pack the binary with its library: runs without a checkout
 clean: ## remove what cargo built (.z3 stays: it is a download)
 	$(CARGO) clean
 
-soak: setup ## a million comparisons with a real Open vSwitch in each suite (FLOWPROOF_SOAK=N for another number)
+POLICIES ?= 10000
+SEED ?= 2026
+
+soak: setup ## a night's worth: a real Open vSwitch, random policies, small worlds, strict (FLOWPROOF_SOAK=, POLICIES=, SEED=)
 	@tools/setup-openvswitch.sh
 	CI=true FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-1000000} $(CARGO) test --locked --release --package flowproof --test main -- real_switch --nocapture
+	FLOWPROOF_SOAK=1 $(CARGO) test --locked --release --package flowproof --test main -- lockstep::properties lockstep::exhaustive intent::strict --nocapture
+	$(CARGO) run --locked --release -- explore --layout mitaka --layout neutron --layout strict --cases $(POLICIES) --seed $(SEED)
 
 TIME ?= 60
 
@@ -63,9 +68,6 @@ bench: build ## how fast: one table, side by side with Open vSwitch, Z3 and othe
 	@tools/setup-openvswitch.sh
 	@$(CARGO) bench --locked --package flowproof-bench --bench bars -- --quiet > $(TARGET)/bench.log
 	@cat $(TARGET)/bench-table.txt
-
-scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout)
-	FLOWPROOF_SCOREBOARD=$${FLOWPROOF_SCOREBOARD:-all} $(CARGO) test --locked --release --package flowproof --test main -- mutants::scoreboard --nocapture
 
 scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout)
 	FLOWPROOF_SCOREBOARD=$${FLOWPROOF_SCOREBOARD:-all} $(CARGO) test --locked --release --package flowproof --test main -- mutants::scoreboard --nocapture

@@ -175,6 +175,18 @@ fn strict_admits_what_a_rule_admits_and_its_answers_where_they_are_met() {
 }
 
 #[test]
+fn strict_takes_the_range_of_all_ports_for_the_whole_protocol() {
+    let flows = |ports| {
+        let policy = host(&rule("ingress", "IPv4", "\"tcp\"", ports));
+        let flows = compiled(&policy, Layout::Strict).flows.into_iter();
+        flows.map(|one| one.flow.to_string()).collect::<Vec<_>>()
+    };
+    let all = flows(("null", "null"));
+    assert_eq!(flows(("1", "65535")), all);
+    assert_ne!(flows(("1", "65534")), all);
+}
+
+#[test]
 fn an_uplink_of_strict_brings_no_network_that_may_come_from_anywhere() {
     let shut = |policy: &Policy| {
         let flows = compiled(policy, Layout::Strict).flows;

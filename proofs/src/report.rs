@@ -85,7 +85,7 @@ pub struct WitnessRow {
 /// Packets, and what became of them.
 #[derive(Clone, Debug, Serialize)]
 pub struct Story {
-    /// The packets as a scenario; none until scenarios have a text form.
+    /// The tables, the intent and the packets as a scenario; none without an intent, or where no scenario shows it.
     pub scenario: Option<String>,
     /// The packets, in order.
     pub events: Vec<EventRow>,

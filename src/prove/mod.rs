@@ -4,6 +4,7 @@ mod expect;
 mod intent;
 mod isolation;
 mod real;
+mod scenario;
 mod text;
 mod watch;
 
@@ -199,6 +200,9 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     }
     progress.clear();
     let mut results = results(options, &task, &found, &isolated, &agreement, intent.as_ref());
+    if let Some(intent) = intent.as_ref().filter(|_| options.format == Format::Json) {
+        scenario::annotate(&mut results, intent, &flows.file.flows);
+    }
     let switch = real.map(|real| real.annotate(&mut results));
     let (task, found) = everything(task, found, isolated, agreement);
     let mismatches = expected.map(|expected| expect::compare(&expected, &task, &found));

@@ -74,3 +74,41 @@ fn a_faulty_intent_is_refused_by_object_field_and_value() {
         assert!(complaint.contains(part), "no {part} in {complaint}");
     }
 }
+
+/// Counterexamples under the intent whose rule for TCP says 22 only: property, scenario.
+fn counterexamples(arguments: &[&str]) -> Vec<(String, Value)> {
+    let (code, report) = report(arguments);
+    assert_eq!(code, Some(1));
+    let rows = report["results"].as_array().unwrap().iter().filter(|row| row["verdict"] == "refuted");
+    let of = |row: &Value| {
+        let (property, peer) = (row["property"].as_str().unwrap(), row["peer"].as_str().unwrap_or_default());
+        (format!("{property} {} {peer}", row["port"]), row["counterexample"]["scenario"].clone())
+    };
+    rows.map(of).collect()
+}
+
+#[test]
+fn a_counterexample_is_a_scenario_that_runs_and_shows_the_same() {
+    let stated = read(INTENT).replace("\"port_range_max\": 23", "\"port_range_max\": 22");
+    let intent = file("port-22.json", &stated);
+    let properties =
+        ["--property", "intent-*", "--property", "spoofed-nd", "--property", "dhcp-server-fragments"];
+    let all = counterexamples(&[&["--intent", &*intent], &properties[..]].concat());
+    assert!(all.len() > 6, "{all:#?}");
+    for (number, (name, scenario)) in all.iter().enumerate() {
+        let text = scenario.as_str().unwrap_or_else(|| panic!("{name} has no scenario"));
+        let path = file(&format!("counterexample-{number}.scn"), text);
+        let output = Command::new(env!("CARGO_BIN_EXE_flowproof")).args(["run", &path]).output().unwrap();
+        let (shown, complaint) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{name}: {complaint}{text}");
+        let wanted = if name.starts_with("intent-complete") { "does not get it" } else { "must not" };
+        assert!(shown.contains(wanted), "{name}: {shown}");
+    }
+}
+
+#[test]
+fn without_an_intent_a_counterexample_is_no_scenario() {
+    let all = counterexamples(&["--property", "spoofed-nd"]);
+    assert!(all.iter().all(|(_, scenario)| scenario.is_null()), "{all:#?}");
+}

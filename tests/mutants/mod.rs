@@ -5,6 +5,7 @@
 
 mod agreement;
 mod bases;
+mod fuzzing;
 mod judge;
 mod operators;
 mod same;

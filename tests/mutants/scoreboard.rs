@@ -2,6 +2,7 @@
 
 use super::agreement::Judge;
 use super::bases::{self, Base, Case};
+use super::fuzzing;
 use super::judge::{Question, Theorem, Verdicts, agreed, hygiene, isolated, lost, sent, unclean};
 use super::operators::mutations;
 use super::same::deeds;
@@ -21,6 +22,8 @@ const SECTIONS: [fn(&Case, &Question) -> Verdicts; 3] = [agreed, isolated, sent]
 /// Conversations for each base.
 const CONVERSATIONS: usize = 1000;
 const NODES: usize = 16_000_000;
+/// How long fuzzing may look for each mutant.
+const FUZZED: Duration = Duration::from_secs(20);
 
 /// What became of one mutant.
 #[derive(Debug, Default)]
@@ -32,12 +35,21 @@ struct Row {
     unknown: BTreeSet<&'static str>,
     hygiene: Vec<&'static str>,
     agreement: Option<(String, Duration)>,
+    fuzzing: Option<Duration>,
     same: bool,
 }
 
 impl Row {
+    /// Whether neither proof nor packets notice it, though it does something else.
+    fn is_overlooked(&self) -> bool {
+        !self.same && self.proof.is_empty() && self.agreement.is_none() && self.fuzzing.is_none()
+    }
+
     fn is_caught(&self) -> bool {
-        !self.proof.is_empty() || self.agreement.is_some() || !self.hygiene.is_empty()
+        !self.proof.is_empty()
+            || self.agreement.is_some()
+            || self.fuzzing.is_some()
+            || !self.hygiene.is_empty()
     }
 }
 
@@ -85,7 +97,7 @@ impl Arena {
         &self,
         sets: &mut Bdds,
         about: Row,
-        change: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+        change: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
     ) -> Row {
         let text = change(&self.text).unwrap();
         let before = deeds(sets, &self.base.case(&self.text), &ENTRANCES);
@@ -97,9 +109,10 @@ impl Arena {
             lost.iter().filter(|(_, verdict)| *verdict == wanted).map(|((name, ..), _)| *name).collect()
         };
         let hygiene = unclean(&self.clean, &hygiene(&text));
+        let fuzzing = fuzzing::finds(self.base, FUZZED, change.clone());
         let started = Instant::now();
         let agreement = self.agreement.diverges(change).map(|packet| (packet, started.elapsed()));
-        Row { proof: of("refuted"), unknown: of("unknown"), hygiene, agreement, ..about }
+        Row { proof: of("refuted"), unknown: of("unknown"), hygiene, agreement, fuzzing, ..about }
     }
 }
 
@@ -123,11 +136,13 @@ fn named() -> Vec<Row> {
     rows
 }
 
-fn generic() -> Vec<Row> {
-    let mut rows = Vec::new();
+/// Those that are tried, and how many there are.
+fn generic() -> (Vec<Row>, usize) {
+    let (mut rows, mut sum) = (Vec::new(), 0);
     for base in ["mitaka small", "neutron small", "strict small"].into_iter().filter_map(bases::named) {
         let arena = Arena::new(base, CONVERSATIONS, &[13]);
         let all = mutations(&arena.text, 13, &[10]);
+        sum += all.len();
         // Evenly spread, so that a part of them is of every kind.
         let step = all.len().div_ceil(limit().min(all.len()));
         eprintln!("{}: {} of {} mutants", base.name(), all.len().div_ceil(step), all.len());
@@ -140,7 +155,7 @@ fn generic() -> Vec<Row> {
             }
         }
     }
-    rows
+    (rows, sum)
 }
 
 fn yes(caught: bool) -> &'static str {
@@ -153,7 +168,7 @@ fn list(names: &BTreeSet<&'static str>) -> String {
 
 fn named_table(rows: &[Row]) -> String {
     let mut out =
-        "| defect | origin | tables | refuted by proof | hygiene | agreement |\n|---|---|---|---|---|---|\n"
+        "| defect | origin | tables | refuted by proof | hygiene | agreement | fuzzing |\n|---|---|---|---|---|---|---|\n"
             .to_owned();
     for row in rows {
         let proof = match (row.proof.is_empty(), row.unknown.is_empty()) {
@@ -163,12 +178,13 @@ fn named_table(rows: &[Row]) -> String {
         };
         let _infallible = writeln!(
             out,
-            "| {} | {} | {} | {proof} | {} | {} |",
+            "| {} | {} | {} | {proof} | {} | {} | {} |",
             row.what,
             row.origin,
             row.group,
             if row.hygiene.is_empty() { "–".to_owned() } else { row.hygiene.join(", ") },
-            yes(row.agreement.is_some())
+            yes(row.agreement.is_some()),
+            row.fuzzing.map_or("–".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
         );
     }
     out
@@ -179,13 +195,13 @@ fn generic_table(rows: &[Row]) -> String {
     for row in rows {
         groups.entry(&row.group).or_default().push(row);
     }
-    let mut out = "| operator | mutants | the same | others | by proof | not proved any more | by hygiene | by agreement | by nothing |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
+    let mut out = "| operator | mutants | the same | others | by proof | not proved any more | by hygiene | by agreement | by fuzzing | by nothing |\n|---|---|---|---|---|---|---|---|---|---|\n".to_owned();
     let mut line = |name: &str, rows: &[&Row]| {
         let others: Vec<&&Row> = rows.iter().filter(|row| !row.same).collect();
         let count = |wanted: fn(&Row) -> bool| others.iter().filter(|row| wanted(row)).count();
         let _infallible = writeln!(
             out,
-            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             rows.len(),
             rows.len() - others.len(),
             others.len(),
@@ -193,6 +209,7 @@ fn generic_table(rows: &[Row]) -> String {
             count(|row| row.proof.is_empty() && !row.unknown.is_empty()),
             count(|row| !row.hygiene.is_empty()),
             count(|row| row.agreement.is_some()),
+            count(|row| row.fuzzing.is_some()),
             count(|row| !row.is_caught() && row.unknown.is_empty()),
         );
     };
@@ -203,10 +220,10 @@ fn generic_table(rows: &[Row]) -> String {
     out
 }
 
-/// Generic mutants that do something else and that neither proof nor agreement has noticed.
+/// Generic mutants that do something else and that neither proof nor packets have noticed.
 fn survivors(rows: &[Row]) -> String {
     let mut out = String::new();
-    for row in rows.iter().filter(|row| !row.same && row.proof.is_empty() && row.agreement.is_none()) {
+    for row in rows.iter().filter(|row| row.is_overlooked()) {
         let more = match (row.unknown.is_empty(), row.hygiene.is_empty()) {
             (false, _) => format!(" (not proved any more: {})", list(&row.unknown)),
             (true, false) => format!(" (hygiene: {})", row.hygiene.join(", ")),
@@ -217,9 +234,8 @@ fn survivors(rows: &[Row]) -> String {
     if out.is_empty() { "None.\n".to_owned() } else { out }
 }
 
-fn median(rows: &[Row]) -> f64 {
-    let mut times: Vec<f64> =
-        rows.iter().filter_map(|row| row.agreement.as_ref()).map(|(_, time)| time.as_secs_f64()).collect();
+fn median(times: impl Iterator<Item = Duration>) -> f64 {
+    let mut times: Vec<f64> = times.map(|time| time.as_secs_f64()).collect();
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
@@ -231,16 +247,21 @@ sends, of isolation and of agreement with the intent that held and are refuted, 
 ones found: the search ends there); *hygiene* is section E;
 *agreement* is a thousand conversations between the ports of the policy, in model and interpreter. *The same* are
 mutants that do nothing else than the tables they come from: by symbolic execution, the same packets leave by the same
-ways and `ct()` does the same to the same packets, whatever connection tracking answers. Fuzzing is measured by the
-self-tests of its targets (`make fuzz-selftest`), with planted defects of their own.
+ways and `ct()` does the same to the same packets, whatever connection tracking answers. *Fuzzing* are the random
+scenarios of `flowproof explore` under the base's policy, on one processor for twenty seconds at most, with the time
+until the first one that shows the defect (divergences that are known do not count).
 ";
 
-fn document(named: &[Row], generic: &[Row]) -> String {
+fn document(named: &[Row], generic: &[Row], of: usize) -> String {
+    let agreement = generic.iter().filter_map(|row| row.agreement.as_ref()).map(|(_, time)| *time);
+    let fuzzing = generic.iter().filter_map(|row| row.fuzzing);
     format!(
-        "{PREFACE}\n## Defects with a history\n\n{}\n## Operators\n\nOn every flow of one port, and on those of all ports.\n\n{}\nMedian time until agreement finds a mutant that it finds: {:.3} s.\n\n## Survivors\n\nNeither proof nor agreement notices these, though they do something else.\n\n{}",
+        "{PREFACE}\n## Defects with a history\n\n{}\n## Operators\n\nOn the flows of one port, and on those of all ports: {} of {of} mutants, evenly spread.\n\n{}\nMedian time until a mutant is found, of those that are: by agreement {:.3} s, by fuzzing {:.3} s.\n\n## Survivors\n\nNeither proof nor packets notice these, though they do something else.\n\n{}",
         named_table(named),
+        generic.len(),
         generic_table(generic),
-        median(generic),
+        median(agreement),
+        median(fuzzing),
         survivors(generic)
     )
 }
@@ -253,8 +274,8 @@ fn path() -> std::path::PathBuf {
 #[test]
 fn the_scoreboard_is_of_these_mutants() {
     if std::env::var_os("FLOWPROOF_SCOREBOARD").is_some() {
-        let (named, generic) = (named(), generic());
-        std::fs::write(path(), document(&named, &generic)).unwrap();
+        let (named, (generic, of)) = (named(), generic());
+        std::fs::write(path(), document(&named, &generic, of)).unwrap();
     }
     // It takes long to make: where nobody has made it there is nothing to compare.
     let Ok(text) = std::fs::read_to_string(path()) else { return };

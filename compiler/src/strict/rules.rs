@@ -127,10 +127,21 @@ pub(super) struct Rules<'p, 'u> {
 /// IPv6 extension headers: the switch looks behind them, so that no packet has them as its protocol (ovs-fields(7)).
 const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
 
+/// A protocol as today's API stores it: the range of all ports is none, so that port 0 is in it (LP 1848213).
+const fn stored(protocol: Protocol) -> Protocol {
+    match protocol {
+        Protocol::Transport(transport, Some(range)) if range.is_full() => {
+            Protocol::Transport(transport, None)
+        }
+        other => other,
+    }
+}
+
 /// What `protocol` matches of the packets of a view, ports as blocks; nothing if it cannot be expressed.
 fn what(family: Ethertype, protocol: Protocol, view: View) -> Vec<Match> {
     let [number_field, port] = view.transport();
     let [_, kind_field, code_field] = view.icmp();
+    let protocol = stored(protocol);
     let mut base = Match::default();
     base.set(Field::DlType, ip(family).into(), u128::MAX);
     let (value, mask) = view.states();
@@ -331,7 +342,7 @@ impl<'p, 'u> Rules<'p, 'u> {
     }
 
     fn limits(&mut self, rule: &Rule) {
-        let narrowed = match rule.protocol {
+        let narrowed = match stored(rule.protocol) {
             Protocol::Transport(transport, Some(_)) if !has_ports(transport) => {
                 format!("ports of protocol {} cannot be matched: it has no flows", transport.number())
             }

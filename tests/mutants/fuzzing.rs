@@ -1,0 +1,55 @@
+//! Random scenarios under a base's policy, with a defect in its tables: how long until one shows it.
+//!
+//! The scenarios are those that `flowproof explore` and the fuzz targets draw. Invariant: what counts is a divergence
+//! that nobody knows, and that the same scenario has not without the defect.
+
+use super::bases::Base;
+use flowproof_fuzz::campaign::bytes_of;
+use flowproof_fuzz::scenario::{Wishes, continued};
+use flowproof_fuzz::{Choices, Drawn};
+use flowproof_lockstep::scenario::Tables;
+use flowproof_lockstep::{Patch, Scenario, parse, play};
+use std::time::{Duration, Instant};
+
+/// Where the scenarios come from.
+const SEED: u64 = 1;
+
+/// How long fuzzing takes to notice this change of the tables, whenever they are compiled; none within `limit`.
+pub(super) fn finds(
+    base: Base,
+    limit: Duration,
+    change: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) -> Option<Duration> {
+    let patch = Patch::new(move |flows| {
+        let text: String = flows.iter().map(|flow| format!("{flow}\n")).collect();
+        change(&text).map_or(flows, |text| super::bases::flows(&text))
+    });
+    let layouts = [base.layout()];
+    let mut scenario = parse(&base.story()).unwrap();
+    scenario.tables = Tables::Compiled(layouts.to_vec());
+    let diverges = |scenario: &Scenario, patch: &Patch| {
+        play(scenario, Some(base.layout()), patch, |_, _| {}).is_ok_and(|ending| ending.is_unknown())
+    };
+    let began = Instant::now();
+    for number in 0.. {
+        let bytes = bytes_of(SEED, number);
+        let choices = &mut Choices::of(&bytes);
+        let Drawn { scenario, .. } = continued(choices, &Wishes::new(&layouts), scenario.clone());
+        if diverges(&scenario, &patch) && !diverges(&scenario, &Patch::default()) {
+            return Some(began.elapsed());
+        }
+        if began.elapsed() > limit {
+            break;
+        }
+    }
+    None
+}
+
+#[test]
+fn fuzzing_finds_a_defect_and_nothing_in_tables_without_one() {
+    let base = super::bases::named("neutron small").unwrap();
+    let limit = Duration::from_secs(2);
+    assert_eq!(finds(base, limit, |_| None), None);
+    let deaf = |text: &str| Some(text.replace("ct(commit,zone=NXM_NX_REG6[0..15]),", ""));
+    assert!(finds(base, 10 * limit, deaf).is_some());
+}
