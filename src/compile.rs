@@ -110,7 +110,9 @@ fn check_apply(options: &Options) -> Result<(), Failure> {
     }
     let stdin = options.intents.iter().any(|path| path.as_os_str() == "-");
     if stdin && !options.yes {
-        return Err(Failure::input(["with INTENT `-` nobody can be asked: `--apply` needs `--yes`".to_owned()]));
+        return Err(Failure::input([
+            "with INTENT `-` nobody can be asked: `--apply` needs `--yes`".to_owned()
+        ]));
     }
     Ok(())
 }

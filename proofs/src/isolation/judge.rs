@@ -232,7 +232,8 @@ impl<'a> Engine<'a> {
                 self.keep(wrong, run.form, &event, packets);
             }
         }
-        let mut reached: Vec<(FlowId, Bdd)> = run.reached.iter().map(|(id, packets)| (*id, *packets)).collect();
+        let mut reached: Vec<(FlowId, Bdd)> =
+            run.reached.iter().map(|(id, packets)| (*id, *packets)).collect();
         reached.sort_unstable();
         for (id, packets) in reached {
             let Some(flow) = self.scene.host.tables.flow(id) else { continue };
