@@ -196,7 +196,7 @@ fn shadows(sets: &mut Bdds, tables: &Tables, id: FlowId, flow: &Flow) -> Option<
             let Some(candidate) = tables.flow(*other) else { continue };
             let earlier =
                 candidate.priority > flow.priority || (candidate.priority == flow.priority && *other < id);
-            if !earlier {
+            if !earlier || !candidate.matching.overlaps(&flow.matching) {
                 continue;
             }
             let taken = cube(sets, candidate);

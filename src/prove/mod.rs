@@ -111,6 +111,9 @@ enum Engine {
     Both,
 }
 
+/// Ports to name in a message before it counts the others.
+const MANY: usize = 16;
+
 /// One datapath, or all of them.
 #[derive(Clone, Debug)]
 struct Datapath(Vec<Profile>);
@@ -336,8 +339,12 @@ fn host(flows: &Flows, intent: Option<&Intent>) -> Host {
 fn senders<'a>(host: &'a Host, wanted: &[PortNo]) -> Result<Vec<&'a Port>, Failure> {
     if let Some(unknown) = wanted.iter().find(|number| !host.ports.iter().any(|port| port.ofport == **number))
     {
-        let known = list(host.ports.iter().map(|port| port.ofport.to_string()));
-        let known = if known.is_empty() { "none".to_owned() } else { known };
+        let some = host.ports.iter().take(MANY).map(|port| port.ofport.to_string());
+        let known = match host.ports.len() {
+            0 => "none".to_owned(),
+            all if all > MANY => list(some.chain([format!("{} more", all - MANY)])),
+            _ => list(some),
+        };
         return Err(Failure::input([format!(
             "no filtered port has number {unknown}; the flows speak of {known}"
         )]));

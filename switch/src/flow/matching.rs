@@ -73,6 +73,16 @@ impl Match {
         (mask == low_bits(field.spec().width)).then_some(value)
     }
 
+    /// Whether some key matches both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let differs = |a: &MaskedWord| {
+            let same = |b: &&MaskedWord| b.word == a.word;
+            other.words().iter().find(same).is_some_and(|b| (a.value ^ b.value) & a.mask & b.mask != 0)
+        };
+        !self.words().iter().any(differs)
+    }
+
     /// Whether any bit of `field` is matched.
     #[must_use]
     pub fn looks_at(&self, field: Field) -> bool {
@@ -125,5 +135,19 @@ mod tests {
         key.set(Field::Ipv6Src, 0xfe80 << 112 | 1);
         assert!(wanted.matches(&key));
         assert_eq!(wanted.exact(Field::Ipv6Src), Some(0xfe80 << 112 | 1));
+    }
+
+    #[test]
+    fn matches_overlap_unless_they_want_a_bit_to_differ() {
+        let wanted = |parts: &[(Field, u128, u128)]| {
+            let mut all = Match::default();
+            parts.iter().for_each(|(field, value, mask)| all.set(*field, *value, *mask));
+            all
+        };
+        let net = wanted(&[(Field::NwSrc, 0x0a00_0000, 0xff00_0000), (Field::Reg5, 1, u128::MAX)]);
+        assert!(net.overlaps(&wanted(&[(Field::NwSrc, 0x0a01_0000, 0xffff_0000)])));
+        assert!(net.overlaps(&wanted(&[(Field::TcpDst, 22, u128::MAX)])));
+        assert!(!net.overlaps(&wanted(&[(Field::NwSrc, 0x0b00_0000, 0xff00_0000)])));
+        assert!(!net.overlaps(&wanted(&[(Field::Reg5, 2, u128::MAX)])));
     }
 }
