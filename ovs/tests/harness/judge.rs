@@ -61,13 +61,18 @@ fn a_claim_that_the_interpreter_does_not_make_is_open_and_not_a_difference() {
     assert!(matches!(answer, Answer::Open(_)), "{answer:?}");
 }
 
-/// Whichever of two overlapping flows is said to win: the switch is loaded so that it should.
+/// Whichever of two overlapping flows is said to win: the switch is loaded so that it should. It mostly does; where it does
+/// not, which OpenFlow leaves to it, that is no difference.
 #[test]
-fn ties_are_played_both_ways() {
+fn a_tie_that_goes_the_other_way_is_open_and_not_a_difference() {
     let Some(mut judge) = summon() else { return };
     let tied = "priority=5,udp actions=output:2\npriority=5,in_port=1 actions=output:3\n";
     for (tie, port) in [(TieBreak::First, 2), (TieBreak::Last, 3)] {
-        assert_eq!(hear(&mut judge, tied, tie, vec![claim(1, &udp(), &[port])]), Answer::Same, "{tie:?}");
+        match hear(&mut judge, tied, tie, vec![claim(1, &udp(), &[port])]) {
+            Answer::Same => {}
+            Answer::Open(why) => assert!(why.contains("equal priority"), "{tie:?}: {why}"),
+            Answer::Differs(difference) => panic!("{tie:?}: {difference:?}"),
+        }
     }
 }
 
