@@ -1,13 +1,13 @@
 //! `flowproof explore`: random scenarios, many at a time, until time or cases are used up.
 
 mod campaign;
-mod progress;
 mod report;
 mod state;
 
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::{compile, input};
 use campaign::{Budget, Campaign};
 use clap::{Args, ValueEnum};
@@ -16,7 +16,6 @@ use flowproof_fuzz::campaign::Subject;
 use flowproof_lockstep::Scenario;
 use flowproof_lockstep::scenario::Tables;
 use flowproof_switch::flow::ParseOptions;
-use progress::Progress;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -98,7 +97,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let budget = Budget { seed: options.seed, cases: options.cases, deadline, failures: options.failures };
     let judge = options.ovs.then(crate::real::summon).transpose()?;
-    let progress = Progress::new();
+    let progress = Progress::of_words();
     let save = |campaigns: &[Campaign]| {
         options.state.as_deref().map_or(Ok(()), |path| state::save(path, options.seed, campaigns))
     };

@@ -13,6 +13,7 @@ mod input;
 mod lint;
 mod man;
 mod ports;
+mod progress;
 mod prove;
 mod real;
 mod run;

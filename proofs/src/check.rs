@@ -72,6 +72,7 @@ pub trait Watch: Sync {
 /// Nobody watches.
 impl Watch for () {}
 
+/// Why what was not decided by then is unknown.
 pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// Why a property is proved and not vacuous.

@@ -3,8 +3,8 @@
 //! Invariant: what is counted is always all cases below some number, so a campaign can go on later, and the same
 //! number of cases gives the same counts whoever runs them.
 
-use super::progress::Progress;
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::run::for_real;
 use flowproof_fuzz::campaign::{Case, Counts, Subject, case, draw, failure};
 use flowproof_fuzz::coverage::Coverage;

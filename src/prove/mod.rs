@@ -6,12 +6,12 @@ mod isolation;
 mod real;
 mod scenario;
 mod text;
-mod watch;
 
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
+use crate::progress::Progress;
 use crate::text::list;
 use clap::{Args, ValueEnum};
 use expect::Mismatch;
@@ -33,7 +33,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use watch::Progress;
 use wildmatch::WildMatch;
 
 /// Options of `prove`.
@@ -180,7 +179,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let host = host(&flows, intent.as_ref());
     let ports = senders(&host, &options.port)?;
     let mut real = options.ovs.then(Real::summon).transpose()?;
-    let progress = Progress::new();
+    let progress = Progress::of_parts();
     let task = Task {
         host: &host,
         ports,

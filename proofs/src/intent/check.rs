@@ -7,7 +7,7 @@ use super::{
     site::Site,
 };
 use crate::{
-    check::{Finding, Judgement, Watch, Witness},
+    check::{Finding, INTERRUPTED, Judgement, Watch, Witness},
     diagram::{Exhausted, Host},
     familiar::{self, Choice, REMOTE_MAC},
     ports::{self, Pair},
@@ -20,8 +20,6 @@ use flowproof_packet::{Field, MacAddr, summary::summary};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
-
-const INTERRUPTED: &str = "interrupted";
 
 /// What to check.
 #[derive(Clone)]

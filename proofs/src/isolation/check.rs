@@ -11,7 +11,7 @@ use super::{
     world::{Kind, Sender, World},
 };
 use crate::{
-    check::{Finding, Judgement, Watch, Witness},
+    check::{Finding, INTERRUPTED, Judgement, Watch, Witness},
     diagram::{Depends, Exhausted, Host},
     familiar::Choice,
     intent::site::Site,
@@ -24,7 +24,6 @@ use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-const INTERRUPTED: &str = "interrupted";
 /// Senders that are asked at once; what is reported does not depend on how many threads there are.
 const BATCH: usize = 16;
 /// Frames to try for a witness.

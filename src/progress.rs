@@ -10,16 +10,26 @@ use std::time::{Duration, Instant};
 /// Work that takes no longer shows no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Shows how far the work is, on a terminal, once it has taken a second; stops it on Ctrl-C.
-pub(super) struct Progress {
+/// Shows on a terminal how far the work is, once it has taken a second; ends it on Ctrl-C.
+pub(crate) struct Progress {
     bar: ProgressBar,
     started: Instant,
     interrupted: Arc<AtomicBool>,
 }
 
 impl Progress {
-    /// Begins to watch. A second Ctrl-C ends the process at once.
-    pub(super) fn new() -> Self {
+    /// Begins to watch work that is counted in parts.
+    pub(crate) fn of_parts() -> Self {
+        Self::new("{bar:40} {pos} of {len} parts, {elapsed}")
+    }
+
+    /// Begins to watch work that has no end of its own.
+    pub(crate) fn of_words() -> Self {
+        Self::new("{spinner} {elapsed}  {msg}")
+    }
+
+    /// A second Ctrl-C ends the process at once.
+    fn new(template: &str) -> Self {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
         let _already_handled = ctrlc::set_handler(move || {
@@ -28,19 +38,35 @@ impl Progress {
             }
         });
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} parts, {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         Self { bar, started: Instant::now(), interrupted }
     }
 
     /// Whether Ctrl-C was pressed.
-    pub(super) fn interrupted(&self) -> bool {
+    pub(crate) fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Takes the bar off the terminal.
-    pub(super) fn clear(&self) {
+    /// Shows where things stand.
+    pub(crate) fn show(&self, text: impl FnOnce() -> String) {
+        if self.is_shown() {
+            self.bar.set_message(text());
+            self.bar.tick();
+        }
+    }
+
+    fn is_shown(&self) -> bool {
+        let shown = self.started.elapsed() > PATIENCE && io::stderr().is_terminal();
+        if shown && self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        shown
+    }
+
+    /// Takes the line off the terminal.
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
@@ -48,9 +74,7 @@ impl Progress {
 impl Watch for Progress {
     fn done(&self, parts: usize) {
         self.bar.set_length(parts as u64);
-        if self.bar.is_hidden() && self.started.elapsed() > PATIENCE && io::stderr().is_terminal() {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
+        self.is_shown();
         self.bar.inc(1);
     }
 
