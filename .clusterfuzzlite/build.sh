@@ -7,6 +7,8 @@ mkdir -p "$OUT/lib"
 cp -L .z3/lib/libz3.so.* "$OUT/lib/"
 for source in fuzz/fuzz_targets/*.rs; do
   target=$(basename "$source" .rs)
+  # It asks an Open vSwitch, which the images do not have.
+  [ "$target" != real_switch ] || continue
   cp "${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release/$target" "$OUT/"
   [ ! -d "fuzz/seeds/$target" ] || zip -jq "$OUT/${target}_seed_corpus.zip" "fuzz/seeds/$target"/*
   [ ! -f "fuzz/seeds/$target.dict" ] || cp "fuzz/seeds/$target.dict" "$OUT/"

@@ -12,11 +12,13 @@ use crate::{compile, input};
 use campaign::{Budget, Campaign};
 use clap::{Args, ValueEnum};
 use flowproof_compiler::Layout;
+use flowproof_fuzz::bare::Bare;
 use flowproof_fuzz::campaign::Subject;
 use flowproof_lockstep::Scenario;
 use flowproof_lockstep::scenario::Tables;
 use flowproof_switch::flow::ParseOptions;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Options of `explore`.
@@ -26,21 +28,25 @@ use std::time::{Duration, Instant};
   flowproof explore --layout mitaka --layout strict --seconds 600 --state night.json
   flowproof explore --cases 1000 --seed 7 --jobs 4
   flowproof explore --flows flows.txt --intent intent.json --ovs
+  flowproof explore --flows flows.txt
 
 Each case is a random policy (or the intent's) with twenty events, drawn from the
 seed and the case's number, and played in model and tables. Divergences that are
 known by name are counted; any other is made small and written as a scenario for
-`flowproof run`. The same seed and number of cases find the same, whatever --jobs
+`flowproof run`. Without an intent ports are derived from the flows, as `prove`
+does: no random packet may refute what is proved of them, nor go another way than
+symbolic execution says. The same seed and number of cases find the same, whatever --jobs
 says. With --state a campaign goes on where the last one ended.
 
 Exit codes: 0 nothing found; 1 something diverges; 2 wrong usage or input; 4 the
-real switch differs from the interpreter; 130 interrupted, the report is partial.")]
+real switch differs from the interpreter, or flowproof contradicts itself; 130
+interrupted, the report is partial.")]
 pub(crate) struct Options {
     /// Tables of this layout, compiled from random policies (repeatable; neutron if nothing is said)
     #[arg(long, value_parser = layout, value_name = "LAYOUT")]
     layout: Vec<Layout>,
-    /// These tables, under an intent
-    #[arg(long, value_name = "FLOWS", requires = "intent", conflicts_with = "layout")]
+    /// These tables, under an intent or alone
+    #[arg(long, value_name = "FLOWS", conflicts_with = "layout")]
     flows: Option<PathBuf>,
     /// What the tables are meant to do, as Neutron's API objects in JSON (repeatable; merged)
     #[arg(long, value_name = "FILE", requires = "flows")]
@@ -128,8 +134,11 @@ fn exit(campaigns: &[Campaign], interrupted: bool) -> Exit {
 
 fn campaigns(options: &Options) -> Result<Vec<Campaign>, Failure> {
     if let Some(flows) = &options.flows {
-        let (name, scenario) = given(flows, &options.intent)?;
-        return Ok(vec![Campaign::new(name, Subject::Given(Box::new(scenario)))]);
+        let (name, subject) = match options.intent.as_slice() {
+            [] => bare(flows, options.ovs)?,
+            intents => given(flows, intents)?,
+        };
+        return Ok(vec![Campaign::new(name, subject)]);
     }
     let mut layouts = options.layout.clone();
     if layouts.is_empty() {
@@ -140,7 +149,7 @@ fn campaigns(options: &Options) -> Result<Vec<Campaign>, Failure> {
 }
 
 /// Tables of a file under an intent, and what to call them: the name of the file and the hash of its bytes.
-fn given(flows: &Path, intents: &[PathBuf]) -> Result<(String, Scenario), Failure> {
+fn given(flows: &Path, intents: &[PathBuf]) -> Result<(String, Subject), Failure> {
     input::only_one_stdin(intents.iter().chain([&flows.to_owned()]))?;
     let policy = compile::read(intents)?;
     if policy.host.is_none() || policy.local_ports().next().is_none() {
@@ -150,6 +159,22 @@ fn given(flows: &Path, intents: &[PathBuf]) -> Result<(String, Scenario), Failur
     let (file, hash) = input::read_flows(flows, &ParseOptions::default())?;
     let mut scenario = Scenario::new(policy, Vec::new());
     scenario.tables = Tables::Inline(file.flows.iter().map(ToString::to_string).collect());
-    let hash = hash.get(..12).unwrap_or_default();
-    Ok((format!("{} ({hash})", input::name(flows)), scenario))
+    Ok((called(flows, &hash), Subject::Given(Box::new(scenario))))
+}
+
+/// Tables of a file alone, with what is proved of them.
+fn bare(flows: &Path, ovs: bool) -> Result<(String, Subject), Failure> {
+    if ovs {
+        return Err(Failure::input(["--ovs: with --flows it needs --intent".to_owned()]));
+    }
+    let (file, hash) = input::read_flows(flows, &ParseOptions::default())?;
+    let bare = Bare::new(file.flows).ok_or_else(|| {
+        Failure::input([format!("{}: the flows speak of no filtered port", input::name(flows))])
+    })?;
+    Ok((format!("{}, no intent", called(flows, &hash)), Subject::Bare(Arc::new(bare))))
+}
+
+/// The name of a file, with what tells it from others of that name.
+fn called(flows: &Path, hash: &str) -> String {
+    format!("{} ({})", input::name(flows), hash.get(..12).unwrap_or_default())
 }

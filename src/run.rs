@@ -7,12 +7,12 @@ use crate::flows::tool;
 use crate::input;
 use crate::real;
 use clap::{Args, ValueEnum};
+use flowproof_fuzz::real::hear;
 use flowproof_lockstep::report::{explain, model_lines, table_lines};
-use flowproof_lockstep::{Observation, Run, Scenario, StepRun, parse_with, run as replay, shrink};
-use flowproof_ovs::{Answer, Event, Judge, LoadError, OTHER_DATAPATH, Story};
+use flowproof_lockstep::{Run, Scenario, parse_with, run as replay, shrink};
+use flowproof_ovs::{Answer, Judge, LoadError, OTHER_DATAPATH};
 use flowproof_packet::summary::summary;
 use flowproof_switch::conntrack::Profile;
-use flowproof_switch::table::TieBreak;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -140,27 +140,10 @@ fn play(
 
 /// The same story in a real switch.
 fn replay_for_real(judge: &mut Judge, run: &Run) -> Result<Real, LoadError> {
-    let mut events = Vec::new();
-    let mut steps = Vec::new();
-    for (at, step) in run.steps.iter().enumerate() {
-        match step {
-            StepRun::Packet(seen) => events.extend(frames(seen)),
-            StepRun::Tables(tables) => events.push(Event::Flows(tables.flows())),
-            StepRun::Advance(ms) => events.push(Event::Advance(*ms)),
-            StepRun::Flush => events.push(Event::Flush),
-            StepRun::ForgetMarked(zone) => events.push(Event::ForgetMarked(*zone)),
-        }
-        steps.resize(events.len(), at);
-    }
-    let tie = TieBreak::First;
-    let answer = judge.hear(&Story { ports: &run.ports, flows: run.tables.flows(), tie, events })?;
-    Ok(match answer {
-        Answer::Same => Real::Same,
-        Answer::Open(why) => Real::Open(why),
-        Answer::Differs(difference) => {
-            let step = steps.get(difference.at).copied().unwrap_or_default();
-            Real::Differs(step, real::words(&difference))
-        }
+    Ok(match hear(judge, run)? {
+        (Answer::Same, _) => Real::Same,
+        (Answer::Open(why), _) => Real::Open(why),
+        (Answer::Differs(difference), at) => Real::Differs(at, real::words(&difference)),
     })
 }
 
@@ -170,15 +153,6 @@ pub(crate) fn for_real(judge: &mut Judge, run: &Run) -> Result<Option<(usize, St
         Real::Differs(at, words) => Ok(Some((at, words))),
         Real::Same | Real::Open(_) | Real::NotAsked => Ok(None),
     }
-}
-
-/// A packet's frames, and what the interpreter made of them.
-fn frames(seen: &Observation) -> impl Iterator<Item = Event<'_>> {
-    seen.arrival.frames.iter().zip(&seen.outcomes).map(|(frame, outcome)| Event::Frame {
-        in_port: seen.arrival.in_port,
-        frame,
-        claimed: outcome.delivered(),
-    })
 }
 
 fn layout_name(run: &Run) -> &'static str {

@@ -9,8 +9,8 @@ use crate::script::{Arrival, Script};
 use crate::text::{hanging, list};
 use clap::{Args, ValueEnum};
 use flowproof_packet::summary::summary;
-use flowproof_packet::{Field, PortNo, pcap, port, wire};
-use flowproof_switch::conntrack::Profile;
+use flowproof_packet::{Field, MacAddr, PortNo, pcap, port, wire};
+use flowproof_switch::conntrack::{Entry, Profile};
 use flowproof_switch::flow::{Action, Flow, key_to_text};
 use flowproof_switch::pipeline::{DropReason, Effect, Outcome, PortConfig, Switch, SwitchConfig};
 use flowproof_switch::table::{FlowId, Tables};
@@ -30,7 +30,9 @@ use std::time::Duration;
     --in-port 13 --packet tcp,…,tp_src=22,tcp_flags=+syn+ack
   flowproof trace flows.txt --ports ports.json --in-port tap1 --pcap in.pcap
 
-Packets go in as they stand on the command line. A packet in flow syntax has
+Packets go in as they stand on the command line. With -v each comes with all its
+fields, and after it stands what the switch remembers: tracked connections and
+how long they last, learned addresses. A packet in flow syntax has
 TTL 64, SYN, echo request, ARP request and arp_sha=dl_src where it does not say
 otherwise, and zeroes elsewhere.
 
@@ -70,6 +72,51 @@ fn profile(name: &str) -> Result<Profile, String> {
 struct Traced {
     arrival: Arrival,
     outcome: Outcome,
+    /// For `-v` only: to list it after each of many packets takes long.
+    memory: Option<Memory>,
+}
+
+/// What the switch remembers after a packet.
+struct Memory {
+    /// Connections, as `ovs-appctl dpctl/dump-conntrack` prints them, and how long each lasts without a packet.
+    connections: Vec<(String, Duration)>,
+    /// Where `NORMAL` has seen which address: port, VLAN, address.
+    addresses: Vec<(PortNo, u16, MacAddr)>,
+}
+
+impl Memory {
+    fn of(switch: &Switch) -> Self {
+        let tracking = switch.conntrack();
+        let left = |entry: &Entry| Duration::from_millis(entry.expires().saturating_sub(tracking.now()));
+        let mut connections: Vec<_> =
+            tracking.entries().map(|entry| (entry.to_string(), left(&entry))).collect();
+        connections.sort_unstable();
+        Self { connections, addresses: switch.fdb().entries() }
+    }
+
+    /// A line for each, for `-v`.
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for (entry, left) in &self.connections {
+            out.push_str(&hanging("  tracked: ", &format!("{entry}, for {}s", left.as_secs())));
+        }
+        for (port, vlan, mac) in &self.addresses {
+            let _infallible = writeln!(out, "  learned: {mac} in VLAN {vlan} on port {}", port_name(*port));
+        }
+        if out.is_empty() {
+            out.push_str("  nothing is tracked, no address is learned\n");
+        }
+        out
+    }
+
+    fn json(&self) -> Value {
+        let connection = |(entry, left): &(String, Duration)| json!({"entry": entry, "expires_in_ms": left.as_millis() as u64});
+        let address = |(port, vlan, mac): &(PortNo, u16, MacAddr)| json!({"port": port_name(*port), "vlan": vlan, "mac": mac.to_string()});
+        json!({
+            "connections": self.connections.iter().map(connection).collect::<Vec<Value>>(),
+            "addresses": self.addresses.iter().map(address).collect::<Vec<Value>>(),
+        })
+    }
 }
 
 /// Sends the packets through, prints.
@@ -85,12 +132,13 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
         Arc::clone(&tables),
         SwitchConfig { profile: options.datapath, ..SwitchConfig::new(ports) },
     );
-    let traced: Vec<_> = arrivals.into_iter().map(|arrival| trace(&mut switch, arrival)).collect();
+    let traced: Vec<_> =
+        arrivals.into_iter().map(|arrival| trace(&mut switch, arrival, console.verbose)).collect();
     if let Some(path) = &options.pcap_out {
         write_capture(path, &traced)?;
     }
     let text = match options.format {
-        Format::Text => text(&tables, &traced, console.style),
+        Format::Text => text(&tables, &traced, console),
         Format::Json => json(options, &flows, &assumptions, &tables, &traced),
     };
     if options.format == Format::Text {
@@ -101,10 +149,10 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     Ok(if opaque { Exit::Inconclusive } else { Exit::Holds })
 }
 
-fn trace(switch: &mut Switch, arrival: Arrival) -> Traced {
+fn trace(switch: &mut Switch, arrival: Arrival, verbose: bool) -> Traced {
     switch.advance(arrival.delay);
     let outcome = switch.receive_traced(arrival.in_port, &arrival.frame);
-    Traced { arrival, outcome }
+    Traced { arrival, outcome, memory: verbose.then(|| Memory::of(switch)) }
 }
 
 /// The ports of `--ports`, and those that the flows and the packets mention.
@@ -149,7 +197,7 @@ fn assumptions(options: &Options, flows: &Flows, ports: &[PortConfig]) -> Vec<St
 fn write_capture(path: &Path, traced: &[Traced]) -> Result<(), Failure> {
     let mut writer = pcap::Writer::new(Vec::new())?;
     let mut now = Duration::ZERO;
-    for Traced { arrival, outcome } in traced {
+    for Traced { arrival, outcome, .. } in traced {
         now = now.saturating_add(Duration::from_millis(arrival.delay));
         for (_, frame) in outcome.delivered() {
             writer.write(now, &frame)?;
@@ -162,20 +210,29 @@ fn port_name(number: PortNo) -> String {
     if number == port::LOCAL { "LOCAL".to_owned() } else { number.to_string() }
 }
 
-fn text(tables: &Tables, traced: &[Traced], style: Style) -> String {
-    let mut out = String::new();
-    for (at, Traced { arrival, outcome }) in traced.iter().enumerate() {
+fn text(tables: &Tables, traced: &[Traced], console: &Console) -> String {
+    let (mut out, style) = (String::new(), console.style);
+    for (at, Traced { arrival, outcome, memory }) in traced.iter().enumerate() {
         let label = format!("packet {}, port {}: ", at + 1, port_name(arrival.in_port));
         let heading = hanging(&label, &summary(&arrival.frame));
         let separator = if at == 0 { "" } else { "\n" };
         let _infallible = write!(out, "{separator}{}", style.strong(heading.trim_end()));
         out.push('\n');
+        if console.verbose {
+            out.push_str(&hanging("  fields: ", &fields(arrival)));
+        }
         if let Some(trace) = &outcome.trace {
             out.push_str(&trace.render(tables));
         }
         out.push_str(&ending(tables, arrival, outcome, style));
+        out.push_str(&memory.as_ref().map_or_else(String::new, Memory::text));
     }
     out
+}
+
+/// Everything that flows can match on of a packet as it comes in.
+fn fields(arrival: &Arrival) -> String {
+    key_to_text(&wire::extract(&arrival.frame, arrival.in_port))
 }
 
 /// What became of the packet, in a few lines.
@@ -247,7 +304,7 @@ fn json(
     format!("{report:#}\n")
 }
 
-fn packet_json(tables: &Tables, Traced { arrival, outcome }: &Traced) -> Value {
+fn packet_json(tables: &Tables, Traced { arrival, outcome, memory }: &Traced) -> Value {
     let step = |(table, id): (u8, FlowId)| {
         let flow = tables.flow(id);
         json!({"table": table, "line": flow.map(|flow| flow.span.line), "flow": flow.map(ToString::to_string)})
@@ -260,11 +317,11 @@ fn packet_json(tables: &Tables, Traced { arrival, outcome }: &Traced) -> Value {
         Effect::Output { .. } | Effect::Normal { .. } | Effect::Controller { .. } => None,
     });
     let path = outcome.trace.iter().flat_map(|trace| trace.path());
-    json!({
+    let mut report = json!({
         "packet": {
             "in_port": port_name(arrival.in_port),
             "hex": hex(&arrival.frame),
-            "flow": key_to_text(&wire::extract(&arrival.frame, arrival.in_port)),
+            "flow": fields(arrival),
             "summary": summary(&arrival.frame),
         },
         "path": path.map(step).collect::<Vec<Value>>(),
@@ -272,7 +329,11 @@ fn packet_json(tables: &Tables, Traced { arrival, outcome }: &Traced) -> Value {
         "controller": outcome.effects.iter().any(|effect| matches!(effect, Effect::Controller { .. })),
         "dropped": outcome.dropped.map(|reason| because(tables, reason)),
         "unknown": unknown.collect::<Vec<Value>>(),
-    })
+    });
+    if let (Some(report), Some(memory)) = (report.as_object_mut(), memory) {
+        report.insert("memory".to_owned(), memory.json());
+    }
+    report
 }
 
 fn hex(bytes: &[u8]) -> String {

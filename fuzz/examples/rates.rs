@@ -25,6 +25,7 @@ const TARGETS: &[(&str, Oracle)] = &[
     ("symbolic", oracles::symbolic),
     ("engines", oracles::engines),
     ("fast_classifier", oracles::fast_classifier),
+    ("real_switch", oracles::real_switch),
 ];
 
 /// Processor time of this process; the clock's where the system does not say.

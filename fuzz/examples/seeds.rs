@@ -7,6 +7,7 @@ use flowproof_compiler::Layout;
 use flowproof_fuzz::campaign::{Subject, bytes_of, case};
 use flowproof_fuzz::choices::bytes;
 use flowproof_fuzz::coverage::Template;
+use flowproof_fuzz::scenario::BYTES;
 use flowproof_lockstep::{parse_with, run};
 use flowproof_packet::pcap::Writer;
 use flowproof_packet::{Field, wire};
@@ -190,6 +191,7 @@ fn main() -> io::Result<()> {
     for target in ["symbolic", "engines", "fast_classifier"] {
         write(&root, target, (0..12).map(|seed| bytes(seed, 1500)).collect())?;
     }
+    write(&root, "real_switch", (0..6).map(|seed| bytes(seed, BYTES)).collect())?;
     let names = Field::all().map(|field| format!("{}=", field.spec().name)).collect::<Vec<_>>();
     let names: Vec<&str> = names.iter().map(String::as_str).chain(FLOW_WORDS.iter().copied()).collect();
     dictionary(&root, "flow_text", &names)?;

@@ -2,12 +2,15 @@
 //!
 //! Invariant: a case is determined by the campaign's seed, its number and its subject, whoever runs it and when.
 
+use crate::bare::Bare;
 use crate::choices::{self, Choices};
 use crate::coverage::{Coverage, Gatherer};
+use crate::oracles::Objection;
 use crate::scenario::{self, BYTES, Drawn, Wishes};
 use flowproof_compiler::Layout;
 use flowproof_lockstep::report::explain;
 use flowproof_lockstep::{Ending, Patch, Scenario, play, run, shrink, written_down};
+use std::sync::Arc;
 
 /// What is explored.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub enum Subject {
     Layout(Layout),
     /// The tables of this scenario under its policy.
     Given(Box<Scenario>),
+    /// Tables without a policy, and what is proved of them.
+    Bare(Arc<Bare>),
 }
 
 impl Subject {
@@ -24,7 +29,7 @@ impl Subject {
     pub const fn layout(&self) -> Option<Layout> {
         match self {
             Self::Layout(layout) => Some(*layout),
-            Self::Given(_) => None,
+            Self::Given(_) | Self::Bare(_) => None,
         }
     }
 }
@@ -60,8 +65,8 @@ impl Counts {
 pub struct Failure {
     /// The case that showed it.
     pub case: u64,
-    /// As small as it can be, to replay with `flowproof run`.
-    pub scenario: Scenario,
+    /// As small as it can be, to replay with `flowproof run`; none where there is no policy.
+    pub scenario: Option<Scenario>,
     /// What it shows, for people.
     pub story: String,
 }
@@ -73,32 +78,64 @@ pub struct Case {
     pub counts: Counts,
     /// What was reached.
     pub coverage: Coverage,
-    /// The scenario that shows what nobody knows, as it was drawn.
-    pub failing: Option<Scenario>,
+    /// What shows what nobody knows.
+    pub failing: Option<Failing>,
+}
+
+/// What shows that something must not be.
+#[derive(Clone, Debug)]
+pub enum Failing {
+    /// A scenario, as it was drawn.
+    Scenario(Box<Scenario>),
+    /// Packets, with what must not become of them.
+    Packets(Objection),
+}
+
+/// The seed of a case.
+fn seed_of(seed: u64, number: u64) -> u64 {
+    let mixed = Choices::new(seed).number() ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Choices::new(mixed).number()
 }
 
 /// The choices of a case, as bytes: what a fuzzer would be given to draw the same.
 #[must_use]
 pub fn bytes_of(seed: u64, number: u64) -> Vec<u8> {
-    let mixed = Choices::new(seed).number() ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    choices::bytes(Choices::new(mixed).number(), BYTES)
+    choices::bytes(seed_of(seed, number), BYTES)
 }
 
-/// Draws a case.
+/// Draws the scenario of a case; nothing where there is no policy.
 #[must_use]
-pub fn draw(subject: &Subject, seed: u64, number: u64) -> Drawn {
+pub fn draw(subject: &Subject, seed: u64, number: u64) -> Option<Drawn> {
     let bytes = bytes_of(seed, number);
     let choices = &mut Choices::of(&bytes);
     match subject {
-        Subject::Layout(layout) => scenario::scenario(choices, &Wishes::new(&[*layout])),
-        Subject::Given(given) => scenario::continued(choices, &Wishes::new(&[]).packets(), (**given).clone()),
+        Subject::Layout(layout) => Some(compiled(choices, *layout)),
+        Subject::Given(given) => Some(under(choices, given)),
+        Subject::Bare(_) => None,
     }
+}
+
+fn compiled(choices: &mut Choices<'_>, layout: Layout) -> Drawn {
+    scenario::scenario(choices, &Wishes::new(&[layout]))
+}
+
+fn under(choices: &mut Choices<'_>, given: &Scenario) -> Drawn {
+    scenario::continued(choices, &Wishes::new(&[]).packets(), given.clone())
 }
 
 /// Runs a case.
 #[must_use]
 pub fn case(subject: &Subject, seed: u64, number: u64) -> Case {
-    let Drawn { scenario, events } = draw(subject, seed, number);
+    let bytes = bytes_of(seed, number);
+    let choices = &mut Choices::of(&bytes);
+    match subject {
+        Subject::Layout(layout) => played(subject, compiled(choices, *layout)),
+        Subject::Given(given) => played(subject, under(choices, given)),
+        Subject::Bare(bare) => bare.case(&mut Choices::new(seed_of(seed, number))),
+    }
+}
+
+fn played(subject: &Subject, Drawn { scenario, events }: Drawn) -> Case {
     let mut counts = Counts { cases: 1, drawn: events as u64, ..Counts::default() };
     counts.steps = scenario.steps.len() as u64;
     let mut gatherer = Gatherer::default();
@@ -112,19 +149,24 @@ pub fn case(subject: &Subject, seed: u64, number: u64) -> Case {
         gatherer.see(seen, known);
     });
     let failing = !matches!(ending, Ok(Ending::Holds));
-    Case { counts, coverage: gatherer.finish(), failing: failing.then_some(scenario) }
+    let failing = failing.then(|| Failing::Scenario(Box::new(scenario)));
+    Case { counts, coverage: gatherer.finish(), failing }
 }
 
 /// A failing case, as small as it can be.
 #[must_use]
-pub fn failure(subject: &Subject, case: u64, scenario: &Scenario) -> Failure {
+pub fn failure(subject: &Subject, case: u64, failing: &Failing) -> Failure {
+    let scenario = match failing {
+        Failing::Scenario(scenario) => scenario,
+        Failing::Packets(Objection(story)) => return Failure { case, scenario: None, story: story.clone() },
+    };
     let small = minimised(scenario, subject.layout(), &Patch::default());
     let shown = run(&small, subject.layout());
     let story = match &shown {
         Ok(run) => run.first_divergence().map_or_else(String::new, |(at, seen)| explain(&small, at, seen)),
         Err(error) => format!("an event that was drawn cannot happen: {error}"),
     };
-    Failure { case, scenario: small, story }
+    Failure { case, scenario: Some(small), story }
 }
 
 /// The smallest scenario to be found that shows the same that nobody knows (or cannot be run, if this one cannot). It

@@ -4,7 +4,9 @@
 //! order. Deliberately absent: code coverage, which is for those who instrument.
 
 use flowproof_compiler::Layout;
+use flowproof_lockstep::scenario::switches_of;
 use flowproof_lockstep::{Observation, reason};
+use flowproof_model::switches::GroupAddressed;
 use flowproof_packet::Field;
 use flowproof_switch::flow::{Action, Flow};
 use flowproof_switch::table::{FlowId, Tables};
@@ -115,10 +117,16 @@ impl Coverage {
         self.templates.iter().filter_map(missed).collect()
     }
 
-    /// Reasons that no verdict had.
+    /// Reasons that a verdict could have and none had.
     #[must_use]
-    pub fn unnamed(&self) -> Vec<&'static str> {
-        reason::NAMES.iter().copied().filter(|name| !self.reasons.contains(name)).collect()
+    pub fn unnamed(&self, layout: Option<Layout>) -> Vec<&'static str> {
+        let switches = switches_of(layout);
+        let possible = |name: &str| match switches.group_addressed {
+            GroupAddressed::Flooded => true,
+            GroupAddressed::Filtered => name != "flooded",
+        };
+        let met = |name: &&'static str| self.reasons.contains(name);
+        reason::NAMES.iter().copied().filter(|name| !met(name) && possible(name)).collect()
     }
 }
 

@@ -4,11 +4,13 @@
 //! packets. Invariant: any bytes give an input, and the same bytes the same. Deliberately absent: printing, threads,
 //! and who supplies the bytes: libFuzzer, `flowproof explore`, or a test.
 
+pub mod bare;
 pub mod campaign;
 pub mod choices;
 pub mod coverage;
 pub mod oracles;
 pub mod packets;
+pub mod real;
 pub mod scenario;
 pub mod tables;
 

@@ -5,7 +5,7 @@
 
 use crate::scenario::Target;
 use flowproof_model::history::{Delivery, Place};
-use flowproof_model::verdict::{Infrastructure, Level, Reason, Verdict};
+use flowproof_model::verdict::{Infrastructure, Level, Outcome, Reason, Refusal, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why either is fine.
@@ -86,8 +86,9 @@ impl Allowed {
                 }
             }
         }
-        // Where nobody may have it there is nothing to flood.
-        if !allowed.must.is_empty() || !allowed.may.is_empty() || deliveries.is_empty() {
+        // Where nobody may have it there is nothing to flood; but where nobody else is addressed there may be.
+        let hairpin = |one: &Delivery| one.outcome == Outcome::refused(Refusal::Hairpin);
+        if !allowed.must.is_empty() || !allowed.may.is_empty() || deliveries.iter().all(hairpin) {
             for to in &circumstances.flooding {
                 if !allowed.must.contains(to) && !refused.contains(to) {
                     allowed.may.entry(to.clone()).or_insert(Leeway::Flooding);

@@ -6,7 +6,9 @@
 //! Source: the defects of Neutron's drivers by their numbers in Launchpad, and experiments.
 
 use crate::allowed::target;
-use crate::compare::Difference;
+use crate::compare::{Class, Difference};
+use crate::frames::way_in;
+use crate::rules_alone::Answer;
 use crate::run::Observation;
 use crate::scenario::Target;
 use flowproof_compiler::Layout;
@@ -256,33 +258,37 @@ pub const KNOWN: &[Known] = &[
         "members with the same address pair 0.0.0.0/0 or ::/0 share their groups' conjunctions, each under its own MAC",
     ),
     known(
-        "reply-of-another",
+        "switched-by-normal",
         STRICT,
         |case| {
-            let kind = |one: &Difference| {
-                let class = matches!(one, Difference::Class { .. } | Difference::NotCommitted { .. });
-                class || matches!(one, Difference::OverPermitted { .. } | Difference::OverBlocked { .. })
+            let by_normal = |one: &Difference| {
+                let untracked = matches!(one, Difference::Class { tables: Class::Untracked, .. });
+                untracked || matches!(one, Difference::OverPermitted { normal: true, .. })
             };
-            case.has_state(state::RPL) && case.seen.differences.iter().all(kind)
+            case.has_no_way_out() && case.met_normal() && case.seen.differences.iter().all(by_normal)
         },
-        "a reply is judged by what its sender's rules say of the connection: they do not say to whom it was delivered",
+        "where nobody said how a network leaves the host NORMAL switches it, and floods past rules",
     ),
     known(
-        "error-of-a-stranger",
+        "reply-of-another",
         STRICT,
-        |case| case.has_state(state::REL) && case.sender.is_some(),
-        "an error is judged by what its sender's rules say of the connection, not by the way it takes",
+        |case| case.is_by_rules_alone(Class::Reply),
+        "a reply is judged by what its sender's rules say of the connection: they do not say to whom it was delivered",
     ),
     known(
         "error-from-afar",
         STRICT,
         |case| {
-            case.has_state(state::REL)
-                && case.is_revoked()
-                && case.permitted()
-                && case.reports_on_neighbours()
+            let from_afar = case.is_revoked() && case.permitted() && case.reports_on_neighbours();
+            from_afar && case.is_by_rules_alone(Class::Related)
         },
         "what other hosts report of a connection between two ports here is judged by its receiver's rules only",
+    ),
+    known(
+        "error-of-a-stranger",
+        STRICT,
+        |case| case.is_by_rules_alone(Class::Related),
+        "an error is judged by what the rules of its sender and receiver say of the connection, not by the way it takes",
     ),
     known(
         "fdb-poisoned",
@@ -383,6 +389,12 @@ impl<'s> Case<'s> {
         self.any_port(|port| port.mac == self.frame.dst && Some(&port.network) != network)
     }
 
+    /// Whether there is no uplink to the network that it comes from.
+    fn has_no_way_out(&self) -> bool {
+        let network = self.sender.map(|port| &port.network);
+        network.is_some_and(|network| way_in(&self.seen.policy, network).is_none())
+    }
+
     fn has_local_vlan(&self) -> bool {
         self.seen.policy.local_ports().any(|(_, binding)| Some(binding.vlan) == self.frame.vlan)
     }
@@ -419,6 +431,24 @@ impl<'s> Case<'s> {
     /// Whether there was a connection before this packet.
     fn is_tracked_already(&self) -> bool {
         self.has_state(state::EST | state::RPL | state::REL | state::NEW)
+    }
+
+    /// Whether all differences are what rules alone say of an answer that does not go between those who have its
+    /// connection.
+    fn is_by_rules_alone(&self, class: Class) -> bool {
+        let answer = Answer::of(self.seen, &self.frame).filter(|answer| answer.class() == class);
+        let Some(answer) = answer else { return false };
+        let strange = |to: &Target| !answer.is_between_participants(to);
+        self.seen.differences.iter().all(|one| match one {
+            Difference::OverPermitted { to, normal: false } => strange(to) && answer.passes(to) == Some(true),
+            Difference::OverBlocked { to } => strange(to) && answer.passes(to) == Some(false),
+            // Some of those who get it may be whom it answers.
+            Difference::Class { tables, .. } => {
+                *tables == class && self.seen.allowed.must.iter().any(strange)
+            }
+            Difference::NotCommitted { .. } => self.seen.allowed.must.iter().any(strange),
+            _ => false,
+        })
     }
 
     fn is_tcp(&self) -> bool {

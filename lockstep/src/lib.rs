@@ -22,6 +22,7 @@ pub mod text;
 pub mod watch;
 
 mod change;
+mod rules_alone;
 
 pub use allowed::{Allowed, Leeway};
 pub use compare::Difference;

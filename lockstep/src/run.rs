@@ -13,8 +13,8 @@ use crate::text::RunError;
 use crate::watch::{Answer, Watch, is_invalid, is_same};
 use crate::{scenario::Contents, watch};
 use flowproof_compiler::{Layout, Options, compile};
-use flowproof_model::frame::Frame;
-use flowproof_model::history::{Delivery, Ends, Tracking, Tuple};
+use flowproof_model::frame::{Frame, Icmp, Upper};
+use flowproof_model::history::{Connection, Delivery, Ends, Tracking, Tuple};
 use flowproof_model::policy::{Host, Policy};
 use flowproof_model::world::{Event as Happening, Origin, World};
 use flowproof_packet::PortNo;
@@ -58,6 +58,8 @@ pub enum StepRun {
 pub struct Observation {
     /// The packet at the switch.
     pub arrival: Arrival,
+    /// The connections between its addresses, or between those that it reports about, before it came.
+    pub connections: Vec<(Tuple, Connection)>,
     /// What the model says of each receiver.
     pub model: Vec<Delivery>,
     /// What the tables may do.
@@ -234,12 +236,14 @@ impl Lockstep {
         self.forget_what_is_over(&before, &answers, &arrival.origin, &frame);
         let tracking = if is_invalid(&answers) { Tracking::Invalid } else { Tracking::Plausible };
         let connections = self.connections();
+        let between = self.connections_of(&frame);
         let (origin, sent) = (arrival.origin.clone(), frame.clone());
         let happening = Happening::Frame { origin, frame: sent, tracking };
         let model = self.world.apply(happening).map_err(|faults| first(&faults))?;
         let allowed = Allowed::of(&model, &self.circumstances(&arrival));
         let mut observation = Observation {
             arrival,
+            connections: between,
             model,
             allowed,
             outcomes,
@@ -255,6 +259,25 @@ impl Lockstep {
             self.fragments.extend(observation.arrival.frames.iter().map(|frame| untagged(frame)));
         }
         Ok(observation)
+    }
+
+    /// The connections that a frame may be part of, or report about.
+    fn connections_of(&self, frame: &Frame) -> Vec<(Tuple, Connection)> {
+        let Some(datagram) = frame.datagram() else { return Vec::new() };
+        let quoted = match &datagram.upper {
+            Upper::Icmp(Icmp { quoted, .. }) => quoted.as_deref(),
+            Upper::Ports { .. } | Upper::Unseen => None,
+        };
+        let about = quoted.unwrap_or(datagram);
+        let ends = [(about.src, about.dst), (about.dst, about.src)];
+        let asked = |tuple: &Tuple| match (&tuple.ends, &about.upper) {
+            (Ends::Query(_, asked), Upper::Icmp(Icmp { ident, .. })) => asked == ident,
+            (_, _) => true,
+        };
+        let between = self.world.history.connections().filter(|(tuple, _)| {
+            tuple.protocol == about.protocol && ends.contains(&(tuple.src, tuple.dst)) && asked(tuple)
+        });
+        between.map(|(tuple, connection)| (tuple.clone(), connection.clone())).collect()
     }
 
     fn connections(&self) -> Vec<Tuple> {

@@ -4,7 +4,7 @@
 
 use flowproof_model::history::{Ends, Tuple};
 use flowproof_model::policy::Policy;
-use flowproof_switch::conntrack::{Conntrack, CtInfo, CtOutput, Entry, state};
+use flowproof_switch::conntrack::{Conntrack, CtInfo, CtOutput, Entry, Tuple as Tracked, state};
 use flowproof_switch::pipeline::{Tracker, Visit};
 use std::net::IpAddr;
 
@@ -80,16 +80,22 @@ fn bits(ip: &IpAddr) -> u128 {
 /// Whether an entry is that of a connection of the model, both in their original direction. Where the tracking does
 /// not look at ports they are not compared.
 pub(crate) fn is_same(policy: &Policy, tuple: &Tuple, entry: &Entry) -> bool {
-    let orig = entry.orig();
+    let identified = match tuple.ends {
+        Ends::Query(_, ident) => identity(entry).1.contains(&format!(",id={ident},")),
+        Ends::Ports(..) | Ends::Nothing => true,
+    };
+    is_of(tuple, &entry.orig()) && identified && policy.vlan_of(&tuple.network) == Some(entry.zone())
+}
+
+/// Whether what connection tracking shows of a connection is that of a connection of the model, as far as it goes.
+pub(crate) fn is_of(tuple: &Tuple, orig: &Tracked) -> bool {
     let ends = match tuple.ends {
         Ends::Ports(src, dst) => {
             (orig.tp_src, orig.tp_dst) == (src, dst) || (orig.tp_src, orig.tp_dst) == (0, 0)
         }
-        Ends::Query(kind, ident) => {
-            orig.tp_src == u16::from(kind) && identity(entry).1.contains(&format!(",id={ident},"))
-        }
+        Ends::Query(kind, _) => orig.tp_src == u16::from(kind),
         Ends::Nothing => true,
     };
     let same = (orig.src, orig.dst, orig.proto) == (bits(&tuple.src), bits(&tuple.dst), tuple.protocol);
-    ends && same && orig.ipv6 == tuple.src.is_ipv6() && policy.vlan_of(&tuple.network) == Some(entry.zone())
+    ends && same && orig.ipv6 == tuple.src.is_ipv6()
 }

@@ -48,6 +48,17 @@ pub fn unsupported(rule: &Rule, statefulness: Statefulness) -> Option<Unsupporte
     }
 }
 
+/// Whether some rule of `port` admits the frame in this direction, whatever else is to be said about it.
+#[must_use]
+pub fn admits(
+    law: (&Policy, &Switches),
+    end: (&Port, Direction),
+    frame: &Frame,
+    datagram: &Datagram,
+) -> bool {
+    admitting_rule(law, end, frame, datagram).is_some()
+}
+
 /// The first rule of `port` that admits the frame in this direction.
 pub(crate) fn admitting_rule<'a>(
     (policy, switches): (&'a Policy, &Switches),

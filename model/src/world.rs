@@ -75,7 +75,8 @@ impl World {
         Ok(Vec::new())
     }
 
-    /// What would become of a frame now, at each receiver. Nobody receives what is sent to its own sender.
+    /// What would become of a frame now, at each receiver. What a port sends to itself is judged, and refused; a
+    /// copy of what it sends to a group does not come back to it.
     #[must_use]
     pub fn judge(&self, origin: &Origin, frame: &Frame, tracking: Tracking) -> Vec<Delivery> {
         let Some((network, sender)) = self.entrance(origin) else {
@@ -140,7 +141,8 @@ impl World {
             (false, true, false) => paired,
             (false, true, true) => vec![End::Elsewhere],
         };
-        candidates.into_iter().filter(|end| *end != sender).collect()
+        let comes_back = |end: &End<'_>| *end == sender && (frame.dst.is_group() || *end == End::Elsewhere);
+        candidates.into_iter().filter(|end| !comes_back(end)).collect()
     }
 
     fn forget_revoked(&mut self, id: &PortId) {

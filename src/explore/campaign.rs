@@ -6,9 +6,10 @@
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::run::for_real;
+use flowproof_fuzz::Drawn;
 use flowproof_fuzz::campaign::{Case, Counts, Subject, case, draw, failure};
 use flowproof_fuzz::coverage::Coverage;
-use flowproof_lockstep::{Scenario, run};
+use flowproof_lockstep::run;
 use flowproof_ovs::Judge;
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Cases between two looks at the clock, for each job.
 const ROUND: u64 = 32;
+
+/// Symbolic execution recurses as deep as tables call each other. Only what is used of it becomes memory.
+const STACK: usize = 512 << 20;
 
 /// When to stop.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub(super) struct Budget {
 pub(super) struct Found {
     /// The first case that showed it.
     pub(super) case: u64,
-    /// The scenario to replay, as text.
+    /// The scenario to replay, as text; without a policy the packets.
     pub(super) scenario: String,
     /// What it shows.
     pub(super) story: String,
@@ -81,10 +85,12 @@ impl Campaign {
     fn count(&mut self, number: u64, case: Case, real: Option<Found>) {
         self.counts.merge(case.counts);
         self.coverage.merge(&case.coverage);
-        let shown = case.failing.map(|scenario| {
-            let small = failure(&self.subject, number, &scenario);
-            let scenario = small.scenario.to_string();
-            Found { case: number, scenario, story: small.story, contradiction: false }
+        let shown = case.failing.map(|failing| {
+            let small = failure(&self.subject, number, &failing);
+            // Where nobody says what the tables should do, only flowproof can be wrong.
+            let contradiction = small.scenario.is_none();
+            let scenario = small.scenario.map_or_else(|| small.story.clone(), |small| small.to_string());
+            Found { case: number, scenario, story: small.story, contradiction }
         });
         for found in shown.into_iter().chain(real) {
             if self.failures.iter().all(|known| known.scenario != found.scenario) {
@@ -103,7 +109,8 @@ pub(super) fn explore(
     progress: &Progress,
     save: impl Fn(&[Campaign]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, usize::from)).build();
+    let jobs = jobs.map_or(0, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).stack_size(STACK).build();
     let pool = pool.map_err(|error| Failure::input([format!("--jobs: {error}")]))?;
     let judge = judge.map(Mutex::new);
     let mut saved = Instant::now();
@@ -173,7 +180,7 @@ fn real(
     judge: Option<&Mutex<Judge>>,
 ) -> Result<Option<Found>, Failure> {
     let Some(judge) = judge else { return Ok(None) };
-    let scenario: Scenario = draw(subject, seed, number).scenario;
+    let Some(Drawn { scenario, .. }) = draw(subject, seed, number) else { return Ok(None) };
     let Ok(run) = run(&scenario, subject.layout()) else { return Ok(None) };
     let mut judge = judge.lock().unwrap_or_else(PoisonError::into_inner);
     let difference = for_real(&mut judge, &run)?;

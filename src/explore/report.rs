@@ -5,7 +5,8 @@ use crate::console::Style;
 use crate::failure::Failure;
 use crate::flows::tool;
 use crate::input;
-use crate::text::hanging;
+use crate::text::{count, hanging};
+use flowproof_fuzz::campaign::{Counts, Subject};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::fs;
@@ -25,7 +26,8 @@ pub(super) fn write_failures(directory: &Path, campaigns: &[Campaign]) -> Result
             .iter()
             .map(|found| {
                 fs::create_dir_all(directory).map_err(|error| input::io_failure(directory, &error))?;
-                let path = directory.join(format!("{}-{}.scn", stem(&campaign.name), found.case));
+                let kind = if matches!(campaign.subject, Subject::Bare(_)) { "txt" } else { "scn" };
+                let path = directory.join(format!("{}-{}.{kind}", stem(&campaign.name), found.case));
                 fs::write(&path, &found.scenario).map_err(|error| input::io_failure(&path, &error))?;
                 Ok(path)
             })
@@ -67,23 +69,28 @@ fn campaign_text(campaign: &Campaign, style: Style) -> String {
     };
     let mut out = format!("{}: {verdict} in {} cases\n", campaign.name, counts.cases);
     let mut line = |label: &str, text: &str| out.push_str(&hanging(&format!("  {label}: "), text));
-    line(
-        "events",
-        &format!(
-            "{} of {} drawn ({:.0} %), {:.0}/s",
-            counts.steps,
-            counts.drawn,
-            campaign.accepted(),
-            campaign.rate()
-        ),
-    );
-    line("packets", &format!("{}, {} let through by a rule", counts.packets, counts.by_rule));
+    match &campaign.subject {
+        Subject::Bare(bare) => {
+            let (ports, proved) = (count(bare.ports(), "port"), count(bare.proved(), "proved verdict"));
+            line("packets", &format!("{} against {proved} on {ports}", counts.packets));
+            line("ways out", &format!("{}, in interpreter and symbolic execution alike", counts.steps));
+        }
+        Subject::Layout(_) | Subject::Given(_) => {
+            let (accepted, rate) = (campaign.accepted(), campaign.rate());
+            let Counts { steps, drawn, .. } = counts;
+            line("events", &format!("{steps} of {drawn} drawn ({accepted:.0} %), {rate:.0}/s"));
+            line("packets", &format!("{}, {} let through by a rule", counts.packets, counts.by_rule));
+        }
+    }
     line("templates", &format!("{hit} of {all} reached"));
     let missed: Vec<String> = campaign.coverage.missed(layout).iter().map(ToString::to_string).collect();
     if !missed.is_empty() {
         line("not reached", &missed.join("; "));
     }
-    line("reasons not met", &list(&campaign.coverage.unnamed()));
+    if matches!(campaign.subject, Subject::Bare(_)) {
+        return out;
+    }
+    line("reasons not met", &list(&campaign.coverage.unnamed(layout)));
     let known: Vec<String> =
         campaign.coverage.known.iter().map(|(name, count)| format!("{name} {count}")).collect();
     line("known divergences", &list(&known));
@@ -139,7 +146,7 @@ fn campaign_json(campaign: &Campaign, files: &[PathBuf]) -> Value {
             "by_rule": counts.by_rule},
         "templates": {"reached": hit, "reachable": all,
             "missed": campaign.coverage.missed(layout).iter().map(ToString::to_string).collect::<Vec<_>>()},
-        "reasons": {"met": campaign.coverage.reasons, "not_met": campaign.coverage.unnamed()},
+        "reasons": {"met": campaign.coverage.reasons, "not_met": campaign.coverage.unnamed(layout)},
         "known": campaign.coverage.known,
         "failures": failures,
     })

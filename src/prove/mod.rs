@@ -341,7 +341,7 @@ fn senders<'a>(host: &'a Host, wanted: &[PortNo]) -> Result<Vec<&'a Port>, Failu
         let some = host.ports.iter().take(MANY).map(|port| port.ofport.to_string());
         let known = match host.ports.len() {
             0 => "none".to_owned(),
-            all if all > MANY => list(some.chain([format!("{} more", all - MANY)])),
+            all if all > MANY => format!("{all}: {} and {} others", list(some), all - MANY),
             _ => list(some),
         };
         return Err(Failure::input([format!(

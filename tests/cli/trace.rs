@@ -153,6 +153,30 @@ fn the_text_names_path_line_effect_and_ports_in_80_columns() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
+/// The entry is as `ovs-appctl dpctl/dump-conntrack` has it; an unreplied UDP connection lasts 60 seconds there, and
+/// `NORMAL` learns the sender's address.
+#[test]
+fn with_verbosity_the_text_names_all_fields_and_what_is_remembered() {
+    let packet = format!("udp,{FROM_A},tp_src=1000,tp_dst=53");
+    let arguments = ["trace", &example("flows.txt"), "--in-port", "13", "--packet", &packet];
+    let (brief, long) = (run(&arguments), run(&[&arguments[..], &["-v"]].concat()));
+    let words = [
+        "fields: udp,in_port=13,",
+        "tracked: udp,orig=(src=10.0.1.8,",
+        "60s",
+        "learned: fa:16:3e:e9:f9:c8 in VLAN 0 on port 13",
+    ];
+    for words in words {
+        assert!(long.out.contains(words) && !brief.out.contains(words), "{words:?}: {}", long.out);
+    }
+    let (_, report) = traced(&["--in-port", "13", "--packet", &packet, "-v"]);
+    let memory = &report["packets"][0]["memory"];
+    assert_eq!(memory["connections"][0]["expires_in_ms"], 60_000, "{memory:#}");
+    assert_eq!(memory["addresses"].as_array().unwrap().len(), 1, "{memory:#}");
+    let nothing = run_with(&["trace", "-", "--in-port", "1", "--packet", "ip", "-v"], b"actions=drop\n");
+    assert!(nothing.out.contains("nothing is tracked, no address is learned"), "{nothing:?}");
+}
+
 #[test]
 fn flows_can_come_from_standard_input() {
     let flows = b"in_port=1 actions=output:2\n";

@@ -121,6 +121,27 @@ fn a_failure_is_written_as_a_small_scenario_that_replays() {
     }
 }
 
+/// What is proved of tables holds of random packets, and they go where symbolic execution says.
+#[test]
+fn tables_are_explored_without_an_intent() {
+    let run = explore(&["--flows", FLOWS, "--cases", "12", "--seed", "2", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let report = facts(&run);
+    let result = &report["results"][0];
+    assert!(result["subject"].as_str().unwrap().ends_with("no intent"), "{report:#}");
+    assert!(result["events"]["packets"].as_u64().unwrap() > 300, "{report:#}");
+    assert!(result["events"]["happened"].as_u64().unwrap() > 20, "{report:#}");
+    assert!(result["templates"]["reached"].as_u64().unwrap() > 15, "{report:#}");
+    let text = explore(&["--flows", FLOWS, "--cases", "1", "--seed", "2"]);
+    assert!(text.out.contains("proved verdicts on "), "{text:?}");
+    check_refused(&explore(&["--flows", FLOWS, "--ovs"]), &["--ovs", "--intent"]);
+    check_refused(&explore(&["--flows", "Makefile"]), &["Makefile:1"]);
+    let directory = Directory::new();
+    let flows = directory.path("flows.txt");
+    fs::write(&flows, "actions=NORMAL\n").unwrap();
+    check_refused(&explore(&["--flows", &flows]), &["flows.txt", "no filtered port"]);
+}
+
 #[test]
 fn what_cannot_be_explored_is_refused() {
     check_refused(&explore(&["--flows", FLOWS, "--intent", "nowhere.json"]), &["nowhere.json"]);

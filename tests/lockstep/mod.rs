@@ -3,6 +3,7 @@
 mod command;
 mod exhaustive;
 mod explore;
+mod known;
 mod oracles;
 mod properties;
 mod scenarios;

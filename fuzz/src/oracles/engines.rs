@@ -16,9 +16,10 @@ use flowproof_proofs::tables::Tables;
 use flowproof_proofs::z3_engine::Answer;
 use flowproof_proofs::z3_port::Z3Port;
 use flowproof_switch::conntrack::Profile;
-use flowproof_switch::pipeline::{Switch, SwitchConfig};
+use flowproof_switch::pipeline::{Outcome, Switch, SwitchConfig};
 use flowproof_switch::table::TieBreak;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 /// Properties that one case asks about.
 const ASKED: usize = 4;
@@ -76,7 +77,7 @@ fn ask(choices: &mut Choices<'_>, host: &Host, profile: Profile) -> Verdict {
             proved.push(property);
         }
     }
-    hold(choices, host, profile, &proved)?;
+    hold(choices, &Held { host, sender, profile, proved: &proved }, |_| {})?;
     for _ in 0..ASKED {
         let property = *choices.pick(&quick);
         let Ok(found) = diagram.violations(property, profile) else { return Ok(()) };
@@ -97,28 +98,38 @@ fn of_packets(property: &Property) -> bool {
     matches!(property.judge, Judge::Implication { .. } | Judge::Prohibition { .. })
 }
 
-/// Packets of the first port and of others, drawn from what the tables speak of, in a switch that remembers
-/// connections: none that a property of `proved` forbids leaves. How many it forbade.
+/// What is claimed of a port of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The port.
+    pub sender: &'a Port,
+    /// The datapath.
+    pub profile: Profile,
+    /// The properties that are said to be proved.
+    pub proved: &'a [&'a Property],
+}
+
+/// Packets of a port and of others, drawn from what the tables speak of, in a switch that remembers connections: none
+/// that a property of `proved` forbids leaves. `visit` sees what becomes of each. How many were forbidden.
 ///
 /// # Errors
-/// One leaves.
+/// One leaves; the objection has all packets of its story.
 pub fn hold(
     choices: &mut Choices<'_>,
-    host: &Host,
-    profile: Profile,
-    proved: &[&Property],
+    held: &Held<'_>,
+    mut visit: impl FnMut(&Outcome),
 ) -> Result<usize, Objection> {
-    let Some(sender) = host.ports.first() else { return Ok(0) };
+    let Held { host, sender, profile, proved } = *held;
     let pool = Pool::of(&host.tables);
     let ports = replay::ports(host, sender);
-    let forbids = |property: &&&Property, frame: &Frame| {
-        property.forms.contains(&frame.form) && properties::violation(property, sender).holds(&frame.sent)
-    };
     let mut forbidden = 0;
     for _ in 0..STORIES {
         let tie = *choices.pick(&[TieBreak::First, TieBreak::Last]);
         let config = SwitchConfig { ports: ports.clone(), profile, tie };
         let mut switch = Switch::new(host.tables.switch().clone(), config);
+        let mut story = String::new();
         for place in 0..PACKETS {
             let last = place + 1 == PACKETS;
             // Pieces of different datagrams would make one that nobody sent.
@@ -126,20 +137,29 @@ pub fn hold(
             let own = last || choices.chance(50);
             let in_port = if own { sender.ofport } else { choices.pick(&ports).ofport };
             let Some(frame) = packets::frame(choices, &pool, form, in_port) else { continue };
-            let outcome = switch.receive(in_port, &frame.bytes);
+            let outcome = switch.receive_traced(in_port, &frame.bytes);
+            visit(&outcome);
+            let hex: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let _infallible = writeln!(story, "hex {in_port} {hex}");
             if in_port != sender.ofport {
                 continue;
             }
-            let violated: Vec<_> = proved.iter().filter(|property| forbids(property, &frame)).collect();
+            let violated: Vec<_> = proved.iter().filter(|one| forbids(one, sender, &frame)).collect();
             forbidden += violated.len();
             if let Some(property) = violated.first().filter(|_| replay::left(&outcome)) {
-                let hex: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 let (name, key) = (property.name, wire::extract(&frame.bytes, in_port));
                 return object(format!(
-                    "{name} is proved under {profile:?}, and this leaves: {key:?}\nhex {in_port} {hex}\n"
+                    "{name} is proved under {profile:?}, and the last of these leaves ({tie:?} wins): {key:?}\n{story}"
                 ));
             }
         }
     }
     Ok(forbidden)
+}
+
+/// Whether a property says of a port's frame alone that it must not leave.
+fn forbids(property: &Property, sender: &Port, frame: &Frame) -> bool {
+    of_packets(property)
+        && property.forms.contains(&frame.form)
+        && properties::violation(property, sender).holds(&frame.sent)
 }

@@ -7,13 +7,15 @@ mod agreement;
 mod classifier;
 mod engines;
 mod frame;
+mod real;
 mod symbolic;
 mod text;
 
 pub use agreement::{Agreement, Mitaka, Neutron, Stateful, Strict};
 pub use classifier::fast_classifier;
-pub use engines::{engines, hold as hold_packets};
+pub use engines::{Held, engines, hold as hold_packets};
 pub use frame::{frame, pcap};
+pub use real::real_switch;
 pub use symbolic::{compare as compare_packets, symbolic};
 pub use text::{flow_text, intent_json, scenario_text};
 

@@ -34,7 +34,12 @@ fn flow_reads_back(flow: &Flow) -> Verdict {
     }
 }
 
-/// An intent reads back as it is written, and every layout compiles it.
+/// One of these, by the length of the input: to try all of them takes three times as long and finds the same, later.
+fn one_of<T: Copy>(all: &[T], bytes: &[u8]) -> Option<T> {
+    all.get(bytes.len().checked_rem(all.len())?).copied()
+}
+
+/// An intent reads back as it is written, and a layout, which its length decides, compiles it.
 ///
 /// # Errors
 /// It does not.
@@ -55,20 +60,19 @@ pub fn intent_json(bytes: &[u8]) -> Verdict {
         Ok(_) => return object(format!("the intent reads back as another: {written}")),
         Err(error) => return object(format!("the intent is written and not read back: {error}\n{written}")),
     }
-    let Some(host) = &policy.host else { return Ok(()) };
-    for layout in Layout::ALL {
-        let compiled = compile(&policy, host, layout, &Options::default());
-        let flows: String = compiled.flows.iter().map(|one| format!("{}\n", one.flow)).collect();
-        if let Some(errors) =
-            parse_flows(&flows, &ParseOptions::default()).err().filter(|_| !flows.is_empty())
-        {
-            return object(format!("{} writes what nobody reads: {errors}", layout.name()));
+    let (Some(host), Some(layout)) = (&policy.host, one_of(&Layout::ALL, bytes)) else { return Ok(()) };
+    let compiled = compile(&policy, host, layout, &Options::default());
+    let flows: String = compiled.flows.iter().map(|one| format!("{}\n", one.flow)).collect();
+    match parse_flows(&flows, &ParseOptions::default()) {
+        Err(errors) if !flows.is_empty() => {
+            object(format!("{} writes what nobody reads: {errors}", layout.name()))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// A scenario reads back as it is printed; a short one can be played in every layout that it names.
+/// A scenario reads back as it is printed; a short one can be played in a layout that it names, which its length
+/// decides.
 ///
 /// # Errors
 /// It does not read back.
@@ -83,10 +87,9 @@ pub fn scenario_text(bytes: &[u8]) -> Verdict {
         }
         Err(error) => return object(format!("is printed and not read back: {error}\n{printed}")),
     }
-    if scenario.steps.len() <= PLAYED && scenario.policy.ports.len() <= PLAYED {
-        for layout in scenario.layouts() {
-            let _may_be_impossible = run(&scenario, layout);
-        }
+    let short = scenario.steps.len() <= PLAYED && scenario.policy.ports.len() <= PLAYED;
+    if let Some(layout) = one_of(&scenario.layouts(), bytes).filter(|_| short) {
+        let _may_be_impossible = run(&scenario, layout);
     }
     Ok(())
 }
