@@ -20,5 +20,5 @@ mod unixctl;
 pub use error::{EnvError, LoadError};
 pub use flows::split_untyped_ct;
 pub use judge::{Answer, Difference, Event, Framed, Judge, OTHER_DATAPATH, Story};
-pub use switch::RealSwitch;
+pub use switch::{Learned, RealSwitch};
 pub use trace::{DatapathAction, RealPass, RealRule, RealStep, RealTrace, TraceRequest};

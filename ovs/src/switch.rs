@@ -13,7 +13,11 @@ use crate::{
     trace::{self, DatapathAction, RealTrace, TraceRequest},
     unixctl::Unixctl,
 };
-use flowproof_packet::{MacAddr, PortNo, port};
+use flowproof_packet::{
+    Field, FlowKey, MacAddr, PortNo,
+    build::{ComposeOptions, compose},
+    port, wire,
+};
 use flowproof_switch::{flow::Flow, pipeline::PortConfig};
 use std::{
     collections::BTreeMap,
@@ -28,15 +32,26 @@ const BARRIER: &str = "barrier";
 /// The sentinel: an ethertype for local experiments (IEEE 802), and an address that nobody else has.
 const SENTINEL_TYPE: u16 = 0x88b5;
 const SENTINEL_SOURCE: [u8; 6] = [0x06, 0xf1, 0x0f, 0x9a, 0x00, 0x0f];
+/// Who sends datagrams that only go through `ct()`, and the zone, which nobody else should use.
+const CARRIER_SOURCE: [u8; 6] = [0x06, 0xf1, 0x0f, 0x9a, 0x00, 0x10];
+const CARRIER_ZONE: u16 = 65535;
 /// Frames in one batch: the dummy port's queue holds a hundred.
 const BATCH: usize = 90;
 /// Reassembled datagrams and other long frames should not be lost at a port.
 const MTU: &str = "mtu_request=9000";
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a sentinel may take before somebody looks whether there is space for it.
+const SUSPICION: Duration = Duration::from_secs(1);
 /// How often to look for the sentinel before giving the switch something to do.
 const LOOKS: u32 = 50;
 /// Traces that are under way at once.
 const PIPELINE: usize = 8;
+
+/// Drops cached decisions.
+const PURGE: (&str, &[&str]) = ("revalidator/purge", &[]);
+
+/// A learned address: the port, the VLAN (0 for none), the address.
+pub type Learned = (PortNo, u16, MacAddr);
 
 /// One port of the switch.
 #[derive(Debug)]
@@ -195,9 +210,10 @@ impl RealSwitch {
     ///
     /// The switch refuses the flows, or the machine fails.
     pub fn load(&mut self, flows: &[Flow]) -> Result<(), LoadError> {
-        let source = MacAddr(SENTINEL_SOURCE);
+        let (sentinel, carrier) = (MacAddr(SENTINEL_SOURCE), MacAddr(CARRIER_SOURCE));
         let mut text = format!(
-            "delete\ntable=0,priority=65535,dl_src={source},dl_type={SENTINEL_TYPE:#06x},actions=output:{}\n",
+            "delete\ntable=0,priority=65535,dl_src={sentinel},dl_type={SENTINEL_TYPE:#06x},actions=output:{}\n\
+             table=0,priority=65535,dl_src={carrier},ip,actions=ct(zone={CARRIER_ZONE})\n",
             self.barrier_port
         );
         for flow in flows {
@@ -225,8 +241,9 @@ impl RealSwitch {
     /// The machine fails.
     pub fn dump_flows(&mut self) -> Result<Vec<String>, EnvError> {
         let text = self.ofctl(&["-O", "OpenFlow15", "--no-stats", "dump-flows", BRIDGE], "")?;
-        let source = MacAddr(SENTINEL_SOURCE).to_string();
-        Ok(text.lines().filter(|line| !line.contains(&source)).map(str::to_owned).collect())
+        let own = [SENTINEL_SOURCE, CARRIER_SOURCE].map(|source| MacAddr(source).to_string());
+        let theirs = |line: &&str| own.iter().all(|source| !line.contains(source));
+        Ok(text.lines().filter(theirs).map(str::to_owned).collect())
     }
 
     /// Sends a frame of at least 14 bytes into a port; what came out, by ascending port, each port's in order.
@@ -292,15 +309,13 @@ impl RealSwitch {
         let mut texts: Vec<String> = frames.iter().map(|frame| hex(frame)).collect();
         texts.push(hex(&sentinel(number)));
         let arguments: Vec<&str> = [port].into_iter().chain(texts.iter().map(String::as_str)).collect();
-        let answers = self.control.calls(&[("revalidator/purge", &[]), ("netdev-dummy/receive", &arguments)]);
-        for answer in answers.map_err(|error| self.explained(error))? {
-            answer?;
-        }
+        self.appctls([PURGE, ("netdev-dummy/receive", &arguments)])?;
         self.wait_for_sentinel(number)
     }
 
     fn wait_for_sentinel(&mut self, number: [u8; 8]) -> Result<(), EnvError> {
         let end = Instant::now() + PATIENCE;
+        let mut suspicious = Instant::now() + SUSPICION;
         for look in 1.. {
             let frames = self.barrier.read()?;
             if frames.iter().any(|frame| frame.get(14..22) == Some(&number)) {
@@ -313,6 +328,10 @@ impl RealSwitch {
             // A command takes a turn of the switch's main loop; looking again is cheaper as long as that turns.
             if look % LOOKS == 0 {
                 self.appctl("version", &[])?;
+            }
+            if Instant::now() > suspicious {
+                self.probe()?;
+                suspicious += SUSPICION;
             }
         }
         Ok(())
@@ -372,10 +391,7 @@ impl RealSwitch {
     ///
     /// The machine fails.
     pub fn conntrack(&mut self) -> Result<Vec<String>, EnvError> {
-        let text = self.appctl("dpctl/dump-conntrack", &[])?;
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort_unstable();
-        Ok(lines)
+        Ok(sorted_lines(&self.appctl("dpctl/dump-conntrack", &[])?))
     }
 
     /// What NORMAL has learned as (port, VLAN, address), sorted.
@@ -383,26 +399,50 @@ impl RealSwitch {
     /// # Errors
     ///
     /// The machine fails.
-    pub fn fdb(&mut self) -> Result<Vec<(PortNo, u16, MacAddr)>, EnvError> {
-        // Packets that were forwarded by cached decisions have not been counted yet.
-        self.purge()?;
-        let text = self.appctl("fdb/show", &[BRIDGE])?;
-        let mut entries: Vec<_> = text.lines().skip(1).filter_map(fdb_entry).collect();
-        if entries.len() + 1 != text.lines().count() {
-            return Err(EnvError::answer(&text));
-        }
-        entries.sort_unstable();
-        Ok(entries)
+    pub fn fdb(&mut self) -> Result<Vec<Learned>, EnvError> {
+        Ok(self.memory()?.1)
     }
 
-    /// Forgets connections and learned addresses. Held fragments stay; they end by [`advance`](Self::advance).
+    /// [`conntrack`](Self::conntrack) and [`fdb`](Self::fdb) at once, faster.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn memory(&mut self) -> Result<(Vec<String>, Vec<Learned>), EnvError> {
+        // Packets that were forwarded by cached decisions have not been counted yet: these are dropped first.
+        let commands: [(&str, &[&str]); 3] = [PURGE, ("dpctl/dump-conntrack", &[]), ("fdb/show", &[BRIDGE])];
+        let [_, connections, addresses] = self.appctls(commands)?;
+        let mut entries: Vec<_> = addresses.lines().skip(1).filter_map(fdb_entry).collect();
+        if entries.len() + 1 != addresses.lines().count() {
+            return Err(EnvError::answer(&addresses));
+        }
+        entries.sort_unstable();
+        Ok((sorted_lines(&connections), entries))
+    }
+
+    /// Forgets connections and learned addresses. Held fragments stay; [`release`](Self::release) ends them.
     ///
     /// # Errors
     ///
     /// The machine fails.
     pub fn reset(&mut self) -> Result<(), EnvError> {
-        self.flush_fdb()?;
-        self.flush_conntrack(None)
+        let commands: [(&str, &[&str]); 3] =
+            [PURGE, ("fdb/flush", &[BRIDGE]), ("dpctl/flush-conntrack", &[])];
+        self.appctls(commands).map(drop)
+    }
+
+    /// Lets go up to this many trains of fragments that have waited for more than 15 seconds: they leave with other
+    /// packets that come through `ct()`, and nobody sees them.
+    ///
+    /// # Errors
+    ///
+    /// The machine fails.
+    pub fn release(&mut self, trains: usize) -> Result<(), EnvError> {
+        let carrier = carrier();
+        for batch in vec![carrier.as_slice(); trains].chunks(BATCH) {
+            self.batch(BRIDGE, batch)?;
+        }
+        Ok(())
     }
 
     /// Forgets what NORMAL has learned.
@@ -412,8 +452,7 @@ impl RealSwitch {
     /// The machine fails.
     pub fn flush_fdb(&mut self) -> Result<(), EnvError> {
         // Dropping cached decisions lets NORMAL learn from the packets they forwarded: first that.
-        self.purge()?;
-        self.appctl("fdb/flush", &[BRIDGE]).map(drop)
+        self.appctls([PURGE, ("fdb/flush", &[BRIDGE])]).map(drop)
     }
 
     /// Forgets all connections, or those of one zone.
@@ -447,8 +486,7 @@ impl RealSwitch {
     ///
     /// The machine fails.
     pub fn advance(&mut self, milliseconds: u64) -> Result<(), EnvError> {
-        self.purge()?;
-        self.appctl("time/warp", &[&milliseconds.to_string()])?;
+        self.appctls([PURGE, ("time/warp", &[&milliseconds.to_string()])])?;
         // What is too old goes in the next turns of the main loop.
         self.batch(BRIDGE, &[])
     }
@@ -462,8 +500,15 @@ impl RealSwitch {
         self.control.call(command, arguments).map_err(|error| self.explained(error))
     }
 
+    /// Several commands, one after the other, and their answers.
+    fn appctls<const N: usize>(&mut self, commands: [(&str, &[&str]); N]) -> Result<[String; N], EnvError> {
+        let answers = self.control.calls(&commands).map_err(|error| self.explained(error))?;
+        let answers = answers.into_iter().collect::<Result<Vec<String>, _>>()?;
+        answers.try_into().map_err(|_| EnvError::answer(""))
+    }
+
     fn purge(&mut self) -> Result<(), EnvError> {
-        self.appctl("revalidator/purge", &[]).map(drop)
+        self.appctls([PURGE]).map(drop)
     }
 
     fn ofctl(&self, arguments: &[&str], input: &str) -> Result<String, EnvError> {
@@ -478,6 +523,23 @@ fn sentinel(number: [u8; 8]) -> Vec<u8> {
     frame.extend(number);
     frame.resize(60, 0);
     frame
+}
+
+/// A UDP datagram from port 0 to port 0, of which only the sender is of interest.
+fn carrier() -> Vec<u8> {
+    let mut key = FlowKey::default();
+    let source = u128::from(MacAddr(CARRIER_SOURCE).to_bits());
+    let ethertype = u128::from(wire::ethertype::IPV4);
+    let fields =
+        [(Field::DlSrc, source), (Field::DlType, ethertype), (Field::NwProto, u128::from(wire::proto::UDP))];
+    fields.into_iter().for_each(|(field, value)| key.set(field, value));
+    compose(&key, &ComposeOptions::default())
+}
+
+fn sorted_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
 }
 
 /// Bytes as the control socket takes them.
@@ -497,7 +559,7 @@ fn datapath_ports(text: &str) -> BTreeMap<u32, PortNo> {
 }
 
 /// `    1     0  00:00:00:00:00:01    0`: port, VLAN, address, age.
-fn fdb_entry(line: &str) -> Option<(PortNo, u16, MacAddr)> {
+fn fdb_entry(line: &str) -> Option<Learned> {
     let mut words = line.split_whitespace();
     let (number, vlan, mac) = (words.next()?, words.next()?, words.next()?);
     let number = if number == "LOCAL" { port::LOCAL } else { number.parse().ok()? };

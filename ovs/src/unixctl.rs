@@ -127,6 +127,23 @@ fn lost(error: &std::io::Error) -> EnvError {
 mod tests {
     use super::*;
 
+    /// A socket that is there, with nobody behind it, is a failure of the machine; so is one that hangs up.
+    #[test]
+    fn a_socket_that_refuses_or_hangs_up_is_no_answer() {
+        let path = std::env::temp_dir().join(format!("flowproof-refused-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut caller = Unixctl::connect(&path).unwrap();
+        drop(listener.accept().unwrap());
+        let hung_up = caller.call("version", &[]).unwrap_err();
+        assert!(matches!(hung_up, EnvError::Ended { .. }), "{hung_up}");
+        drop(listener);
+        let refused = Unixctl::connect(&path).unwrap_err();
+        std::fs::remove_file(&path).unwrap();
+        let EnvError::Io { source, .. } = &refused else { panic!("{refused}") };
+        assert_eq!(source.kind(), ErrorKind::ConnectionRefused, "{refused}");
+        assert!(!refused.is_missing());
+    }
+
     #[test]
     fn objects_are_told_apart_wherever_they_are_cut() {
         let first = r#"{"id":1,"result":"a \"}{\" \\","error":null}"#;

@@ -156,7 +156,7 @@ proptest! {
         for (frame, info) in tracker.execute(&last, &look) {
             let fragment = frame[12..14] == [8, 0] && (frame[20] & 0x3f, frame[21]) != (0, 0);
             if !fragment {
-                let again = tracker.execute_again(&frame, &look, &Before { zone, info });
+                let again = tracker.execute_again(&frame, &look, &Before { zone, info, rewritten: false });
                 prop_assert_eq!(again, vec![(frame, info)]);
             }
         }

@@ -394,7 +394,7 @@ fn a_reset_that_kills_its_connection_still_belongs_to_it() {
         let mut tracker = check(profile, "syn", &[(tcp(There, "S", 100, 0, &[]), "new")]);
         let out = tracker.execute(&tcp(There, "R", 101, 0, &[]), &LOOK);
         assert_eq!((words(out[0].1.state), tracker.entries().count()), ("new".to_owned(), 0));
-        let before = Before { zone: 0, info: out[0].1 };
+        let before = Before { zone: 0, info: out[0].1, rewritten: false };
         assert_eq!(tracker.execute_again(&out[0].0, &COMMIT, &before), out, "{profile:?}");
         assert_eq!(tracker.entries().count(), 0, "{profile:?}");
     }

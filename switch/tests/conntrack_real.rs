@@ -75,7 +75,7 @@ fn run(tracker: &mut Conntrack, frame: &[u8], requests: &str) -> Vec<(Vec<u8>, C
                 None => tracker.execute(&frame, &request),
                 Some(before) => tracker.execute_again(&frame, &request, &before),
             })
-            .map(|(frame, info)| (frame, Some(Before { zone, info })))
+            .map(|(frame, info)| (frame, Some(Before { zone, info, rewritten: false })))
             .collect();
     }
     packets.into_iter().map(|(frame, before)| (frame, before.unwrap().info)).collect()

@@ -32,8 +32,8 @@ fn run_at(place: &Path, arguments: &[&str]) -> super::Run {
     super::Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// A directory with the real programs, but for one that is a script.
-fn place_with(name: &str, program: &str, script: &str) -> PathBuf {
+/// A directory with the real programs, but for some that are scripts.
+fn place_with(name: &str, scripts: &[(&str, &str)]) -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _absent = fs::remove_dir_all(&place);
     fs::create_dir_all(&place).unwrap();
@@ -43,7 +43,7 @@ fn place_with(name: &str, program: &str, script: &str) -> PathBuf {
             .into_iter()
             .find(|file| file.is_file())
             .unwrap();
-        if known == program {
+        if let Some((_, script)) = scripts.iter().find(|(program, _)| *program == known) {
             let script = format!("#!/bin/sh\n{}\n", script.replace("REAL", real.to_str().unwrap()));
             fs::write(place.join(known), script).unwrap();
             fs::set_permissions(place.join(known), fs::Permissions::from_mode(0o755)).unwrap();
@@ -155,17 +155,41 @@ fn a_switch_that_does_not_start_is_the_machines_fault() {
         return;
     }
     let flows = example("flows.txt");
-    let dead = place_with("dead-switch", "ovs-vswitchd", "echo no memory >&2; exit 1");
+    let dead = place_with("dead-switch", &[("ovs-vswitchd", "echo no memory >&2; exit 1")]);
     check_refused(&run_at(&dead, &prove(&flows, "spoofed-nd")), &["--ovs:", "the switch"]);
     let refusing = place_with(
         "refusing-switch",
-        "ovs-ofctl",
-        "case \"$*\" in *add-flows*) grep -q table=71 && { echo bad flows >&2; exit 1; }; esac; exit 0",
+        &[(
+            "ovs-ofctl",
+            "case \"$*\" in *add-flows*) grep -q table=71 && { echo bad flows >&2; exit 1; }; esac; exit 0",
+        )],
     );
     check_refused(
         &run_at(&refusing, &prove(&flows, "spoofed-nd")),
         &["--ovs:", "refuses the flows", "bad flows"],
     );
+}
+
+/// Its database refuses connections; or it is killed when it has the flows of the host.
+#[test]
+fn a_switch_that_cannot_be_reached_is_the_machines_fault() {
+    if !available() {
+        return;
+    }
+    let flows = example("flows.txt");
+    let refused = "echo 'database connection failed (Connection refused)' >&2; exit 1";
+    let unreachable = place_with("unreachable-switch", &[("ovs-vsctl", refused)]);
+    check_refused(
+        &run_at(&unreachable, &prove(&flows, "spoofed-nd")),
+        &["--ovs: `ovs-vsctl` failed", "Connection refused"],
+    );
+    let killer = "case \"$*\" in *add-flows*) tee killer.txt | REAL \"$@\"; status=$?; \
+                  grep -q table=71 killer.txt && kill -KILL \"$(cat killer.pid)\"; exit $status;; *) exec REAL \"$@\";; esac";
+    let killed = place_with(
+        "killed-switch",
+        &[("ovs-vswitchd", "echo $$ >killer.pid; exec REAL \"$@\""), ("ovs-ofctl", killer)],
+    );
+    check_refused(&run_at(&killed, &prove(&flows, "spoofed-nd")), &["--ovs: the switch ended"]);
 }
 
 /// A switch that does something else blocks everything: here one that never gets the flows of tables 71 and 81.
@@ -176,8 +200,10 @@ fn a_counterexample_that_a_switch_does_not_repeat_is_a_contradiction() {
     }
     let strange = place_with(
         "strange-switch",
-        "ovs-ofctl",
-        "case \"$*\" in *add-flows*) grep -v -e table=71 -e table=81 | exec REAL \"$@\";; *) exec REAL \"$@\";; esac",
+        &[(
+            "ovs-ofctl",
+            "case \"$*\" in *add-flows*) grep -v -e table=71 -e table=81 | exec REAL \"$@\";; *) exec REAL \"$@\";; esac",
+        )],
     );
     let flows = example("flows.txt");
     let run = run_at(&strange, &prove(&flows, "spoofed-nd"));

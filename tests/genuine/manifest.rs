@@ -1,7 +1,8 @@
 //! The manifest: which tables, what they are about, and the verdict on each property.
 
-use super::{blesses, host, prove, real, root, sender_properties, verdicts};
+use super::{blesses, bound::Bound, host, prove, real, root, sender_properties, summary, verdicts};
 use flowproof_proofs::check::{Engines, Finding, Judgement};
+use flowproof_switch::conntrack::Profile;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -18,6 +19,9 @@ pub(super) struct Entry {
     /// Whether Z3 is asked as well as the diagrams.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) both_engines: bool,
+    /// Whether agreement with the intent is judged as well, under `userspace-3.1`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) agreement: bool,
     /// The verdict on each property.
     pub(super) verdicts: BTreeMap<String, String>,
 }
@@ -41,15 +45,26 @@ fn judge(entry: &mut Entry, wrong: &mut Vec<String>) -> usize {
     let name = format!("{}/{}", entry.release, entry.case);
     let mut said = BTreeMap::new();
     for property in properties {
-        let text = verdicts(&host, found.findings.iter(), property.name);
-        let listed = entry.verdicts.get(property.name);
-        if listed != Some(&text) && !blesses() {
-            wrong.push(format!("{name} {}: {text}, listed as {listed:?}", property.name));
-        }
-        said.insert(property.name.to_owned(), text);
+        said.insert(property.name.to_owned(), verdicts(&host, found.findings.iter(), property.name));
     }
-    wrong.extend(found.findings.iter().filter_map(|finding| contradiction(&name, finding)));
+    let bound = Bound::new(&entry.release, &entry.case);
+    let mut parts = bound.isolation(&Profile::ALL);
+    if entry.agreement {
+        parts.extend(bound.agreement(&[Profile::Userspace31]));
+    }
+    for part in &parts {
+        let of_row = parts.iter().filter(|other| other.row == part.row).map(|other| &other.finding);
+        said.entry(part.row.clone()).or_insert_with(|| summary(&bound.host, of_row, &part.row));
+    }
+    let findings = || found.findings.iter().chain(parts.iter().map(|part| &part.finding));
+    wrong.extend(findings().filter_map(|finding| contradiction(&name, finding)));
     if !blesses() {
+        for (row, text) in &said {
+            let listed = entry.verdicts.get(row);
+            if listed != Some(text) {
+                wrong.push(format!("{name} {row}: {text}, listed as {listed:?}"));
+            }
+        }
         wrong.extend(
             entry
                 .verdicts
@@ -59,8 +74,14 @@ fn judge(entry: &mut Entry, wrong: &mut Vec<String>) -> usize {
         );
     }
     entry.verdicts = said;
-    let (confirmed, denied) = real::confirm(&host, &found.findings);
-    wrong.extend(denied.into_iter().map(|text| format!("{name} {text}")));
+    let mut confirmed = 0;
+    for (count, denied) in [
+        real::confirm(&host, found.findings.iter()),
+        real::confirm(&bound.host, parts.iter().map(|part| &part.finding)),
+    ] {
+        wrong.extend(denied.into_iter().map(|text| format!("{name} {text}")));
+        confirmed += count;
+    }
     confirmed
 }
 

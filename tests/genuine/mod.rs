@@ -6,6 +6,8 @@
 //!
 //! `FLOWPROOF_BLESS=1` writes manifest and document anew, for a person to read the difference.
 
+mod bound;
+mod everywhere;
 mod holes;
 mod manifest;
 mod real;
@@ -20,7 +22,7 @@ use flowproof_proofs::{
 };
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{ParseOptions, parse_flows},
+    flow::{Flow, ParseOptions, parse_flows},
 };
 use std::{
     collections::BTreeMap,
@@ -44,12 +46,16 @@ fn blesses() -> bool {
     env::var_os("FLOWPROOF_BLESS").is_some()
 }
 
+#[track_caller]
+fn tables(path: &Path) -> Vec<Flow> {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    parse_flows(&text, &ParseOptions::default()).unwrap().flows
+}
+
 /// The tables of a release and a case, such as `29.0.0` and `01_seed_scenario`.
 #[track_caller]
 fn host(release: &str, case: &str) -> Host {
-    let path = corpus().join(release).join(case).with_extension("flows");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let flows = parse_flows(&text, &ParseOptions::default()).unwrap().flows;
+    let flows = tables(&corpus().join(release).join(case).with_extension("flows"));
     let ports = ports::derive(&flows);
     assert!(!ports.is_empty(), "{release}/{case} speaks of no filtered port");
     Host { tables: Tables::new(flows), ports, tags: BTreeMap::new() }
@@ -57,11 +63,21 @@ fn host(release: &str, case: &str) -> Host {
 
 /// Every property of `properties` on every port under every datapath.
 fn prove(host: &Host, properties: &[&'static Property], engines: Engines) -> Findings {
+    prove_under(host, properties, engines, &Profile::ALL)
+}
+
+/// The same under some datapaths.
+fn prove_under(
+    host: &Host,
+    properties: &[&'static Property],
+    engines: Engines,
+    profiles: &[Profile],
+) -> Findings {
     check::check(&Task {
         host,
         ports: host.ports.iter().collect(),
         properties: properties.to_vec(),
-        profiles: Profile::ALL.to_vec(),
+        profiles: profiles.to_vec(),
         engines,
         keep_queries: false,
         watch: &(),
@@ -74,11 +90,15 @@ fn sender_properties() -> Vec<&'static Property> {
 
 /// The verdicts on one property in a few words: one if all agree, else by datapath, else by port and datapath.
 fn verdicts<'a>(host: &Host, findings: impl Iterator<Item = &'a check::Finding>, property: &str) -> String {
+    summary(host, findings.filter(|finding| finding.property.name == property), property)
+}
+
+/// The same for findings that belong to one row.
+fn summary<'a>(host: &Host, findings: impl Iterator<Item = &'a check::Finding>, row: &str) -> String {
     let cells: Vec<(u16, &str, &str)> = findings
-        .filter(|finding| finding.property.name == property)
         .map(|finding| (host.ports[finding.port].ofport, finding.profile.name(), finding.judgement.name()))
         .collect();
-    let [(_, _, first), ..] = cells.as_slice() else { panic!("`{property}` was not checked") };
+    let [(_, _, first), ..] = cells.as_slice() else { panic!("`{row}` was not checked") };
     if cells.iter().all(|(_, _, verdict)| verdict == first) {
         return (*first).to_owned();
     }

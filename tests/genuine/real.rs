@@ -7,7 +7,7 @@ use flowproof_proofs::{
     diagram::Host,
     replay::{Replay, Sent, ports},
 };
-use flowproof_switch::conntrack::Profile;
+use flowproof_switch::{conntrack::Profile, pipeline::PortConfig};
 use std::{
     env,
     io::{Write, stderr},
@@ -31,12 +31,15 @@ pub(super) fn available() -> bool {
 }
 
 /// Repeats every refutation under `userspace-3.1`: how many happened, and those that did not.
-pub(super) fn confirm(host: &Host, findings: &[Finding]) -> (usize, Vec<String>) {
+pub(super) fn confirm<'a>(
+    host: &Host,
+    findings: impl Iterator<Item = &'a Finding> + Clone,
+) -> (usize, Vec<String>) {
     let (mut confirmed, mut denied) = (0, Vec::new());
     let Some(mut judge) = summon() else { return (confirmed, denied) };
     // By sender: each has a switch of its own.
     for sender in 0..host.ports.len() {
-        for finding in findings.iter().filter(|finding| finding.port == sender) {
+        for finding in findings.clone().filter(|finding| finding.port == sender) {
             let Judgement::Refuted(replay) = &finding.judgement else { continue };
             if finding.profile != Profile::Userspace31 {
                 continue;
@@ -52,7 +55,12 @@ pub(super) fn confirm(host: &Host, findings: &[Finding]) -> (usize, Vec<String>)
 
 /// What keeps the real switch from saying the same.
 fn objection(judge: &mut Judge, host: &Host, sender: usize, replay: &Replay) -> Option<String> {
-    let ports = ports(host, &host.ports[sender]);
+    let mut ports = ports(host, &host.ports[sender]);
+    for sent in &replay.events {
+        if ports.iter().all(|port| port.ofport != sent.in_port) {
+            ports.push(PortConfig::trunk(sent.in_port));
+        }
+    }
     replay.stories().into_iter().find_map(|story| {
         let events = story.into_iter().map(entered).collect();
         let told = Story { ports: &ports, flows: host.tables.flows(), tie: replay.tie, events };

@@ -13,11 +13,14 @@
 //! | answers for a list with several `ct(table=…)` | the interpreter follows a copy to its end before the next one, `ofproto/trace` goes level by level | packets for which that is not the same are not traced, but sent |
 //! | fragments that wait in a later pass | each pass gathers trains of its own, and the switch numbers passes anew when it has dropped what it had cached | a scenario ends when one waits there |
 //! | fragments that wait too long, and come to a further `ct()` | it was seen to take some of them in and not others | a scenario ends when one comes there |
-//! | order among fragments that go on together, some of them invalid | the switch takes those last whose flow it has just cached | such frames are compared as a set |
+//! | order among fragments that go on together, some of them invalid, or come in by several ports | the switch takes those last whose flow it has just cached | such frames are compared as a set |
+//! | payload of later IPv4 fragments, when an address is written | the switch takes it for a TCP or UDP header and corrects a checksum in it | the two bytes are not compared |
 //! | DEI behind a flood | a port that the flood reaches behind an access port gets a new tag, without the bit | frames have no DEI |
 //! | the cleaner of fragments | a thread drops held fragments of 25 seconds, about once a minute | scenarios with fragments last 25 seconds |
 
+mod abstractions;
 mod expectations;
+mod found;
 mod fragments;
 mod packets;
 mod random_tables;
@@ -29,10 +32,16 @@ mod stateless;
 mod world;
 
 use flowproof_ovs::RealSwitch;
+use flowproof_switch::pipeline::PortConfig;
 use rng::Rng;
 use std::{
     env,
     io::{Write, stderr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use world::World;
@@ -66,8 +75,12 @@ struct Findings {
     compared: usize,
     differences: usize,
     shown: Vec<String>,
+    /// Of those compared, packets that were sent instead of traced.
+    sent: usize,
     reached: (usize, usize),
     spent: Duration,
+    /// Whether there is no real switch.
+    missing: bool,
 }
 
 impl Findings {
@@ -82,6 +95,14 @@ impl Findings {
         if self.shown.len() < Self::SHOWN {
             self.shown.push(text());
         }
+    }
+
+    fn add(&mut self, other: Self, round: usize) {
+        self.compared += other.compared;
+        self.sent += other.sent;
+        self.differences += other.differences;
+        self.shown.extend(other.shown.into_iter().map(|text| format!("round {round}: {text}")));
+        self.reached(other.reached.0, other.reached.1);
     }
 
     fn reached(&mut self, hit: usize, all: usize) {
@@ -126,53 +147,81 @@ fn start(world: &World) -> Option<RealSwitch> {
     }
 }
 
-/// Runs `compare` over genuine and random tables until the budget is spent.
-fn over_worlds(
-    budget: &Budget,
-    unit: &str,
-    compare: impl for<'w> Fn(RealSwitch, &'w World, &mut Rng, usize, &mut Findings) -> RealSwitch,
-) {
+/// Compares about so many of a world's packets in a switch, which comes back.
+trait Compare: for<'w> Fn(RealSwitch, &'w World, &mut Rng, usize, &mut Findings) -> RealSwitch + Sync {}
+
+impl<F> Compare for F where
+    F: for<'w> Fn(RealSwitch, &'w World, &mut Rng, usize, &mut Findings) -> RealSwitch + Sync
+{
+}
+
+/// Runs `compare` over genuine tables in turn, then over as many random ones, until the budget is spent.
+fn over_worlds(budget: &Budget, unit: &str, compare: impl Compare) {
     /// Worlds of each kind in a short run.
     const WORLDS: usize = 10;
     const LONG_VISIT: usize = 5000;
-    let genuine = world::genuine();
+    let genuine: Vec<Arc<World>> = world::genuine().into_iter().map(Arc::new).collect();
     let stride = if budget.soak { 1 } else { genuine.len().div_ceil(WORLDS) };
     let visit = if budget.soak { LONG_VISIT } else { budget.count.div_ceil(2 * WORLDS) };
-    let mut findings = Findings::default();
-    let mut running: Option<RealSwitch> = None;
-    let mut ports = Vec::new();
-    let mut rng = Rng::new(budget.seed);
-    let only = env::var("FLOWPROOF_WORLD").ok();
-    for round in 0.. {
-        if findings.compared >= budget.count || findings.shown.len() >= Findings::SHOWN {
-            break;
-        }
-        // Genuine tables in turn, then as many random ones, which share their ports.
+    let world = |round: usize, rng: &mut Rng| {
         let (turn, at) = (round / WORLDS, round % WORLDS);
-        let random = world::random(rng.next() >> 32);
-        let genuine = &genuine[(turn / 2 * WORLDS + at) * stride % genuine.len()];
-        let world = if turn % 2 == 0 { genuine } else { &random };
-        if only.as_ref().is_some_and(|only| !world.name.contains(only)) {
-            continue;
+        if turn % 2 == 0 {
+            Arc::clone(&genuine[(turn / 2 * WORLDS + at) * stride % genuine.len()])
+        } else {
+            Arc::new(world::random(rng.next() >> 32))
         }
-        if running.is_none() || ports != world.ports {
-            drop(running.take());
-            let Some(switch) = start(world) else { return };
-            running = Some(switch);
-            ports.clone_from(&world.ports);
+    };
+    in_rounds(budget, unit, visit, world, compare);
+}
+
+/// Runs `compare` in worlds of a series until the budget is spent; in soaks, a worker for each core does. The seed and the
+/// number of a round determine what happens in it.
+fn in_rounds(
+    budget: &Budget,
+    unit: &str,
+    visit: usize,
+    world: impl Fn(usize, &mut Rng) -> Arc<World> + Sync,
+    compare: impl Compare,
+) {
+    let only = env::var("FLOWPROOF_WORLD").ok();
+    let (findings, next) = (Mutex::new(Findings::default()), AtomicUsize::new(0));
+    let is_done = |findings: &Findings| {
+        findings.missing || findings.compared >= budget.count || findings.shown.len() >= Findings::SHOWN
+    };
+    let work = || {
+        let mut running: Option<(Vec<PortConfig>, RealSwitch)> = None;
+        while !is_done(&findings.lock().unwrap()) {
+            let round = next.fetch_add(1, Ordering::Relaxed);
+            let mut rng = Rng::new(budget.seed.wrapping_add((round as u64) << 40));
+            let world = world(round, &mut rng);
+            if only.as_ref().is_some_and(|only| !world.name.contains(only)) {
+                continue;
+            }
+            let old = running.take().filter(|(ports, _)| *ports == world.ports).map(|(_, switch)| switch);
+            let Some(switch) = old.or_else(|| start(&world)) else {
+                findings.lock().unwrap().missing = true;
+                return;
+            };
+            let mut found = Findings::default();
+            running = Some((world.ports.clone(), compare(switch, &world, &mut rng, visit, &mut found)));
+            findings.lock().unwrap().add(found, round);
         }
-        let Some(switch) = running.take() else { return };
-        let began = Instant::now();
-        running = Some(compare(switch, world, &mut rng, visit, &mut findings));
-        findings.spent += began.elapsed();
+    };
+    let began = Instant::now();
+    let workers = if budget.soak { thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+    let mut findings = findings.into_inner().unwrap();
+    findings.spent = began.elapsed();
+    if !findings.missing {
+        conclude(budget, unit, findings);
     }
-    conclude(budget, unit, findings);
 }
 
 /// Prints what was compared, and fails if something differed.
 fn conclude(budget: &Budget, unit: &str, findings: Findings) {
-    let Findings { compared, differences, reached: (hit, all), spent, .. } = findings;
+    let Findings { compared, differences, reached: (hit, all), spent, sent, .. } = findings;
     let rate = compared as f64 / spent.as_secs_f64().max(0.001);
+    let unit = if sent == 0 { unit.to_owned() } else { format!("{unit} ({sent} sent)") };
     let coverage = if all == 0 { String::new() } else { format!(", {hit} of {all} flows reached") };
     say(&format!(
         "{}: {compared} {unit} compared, seed {}, {rate:.0}/s{coverage}, {differences} differences",

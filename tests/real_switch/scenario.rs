@@ -6,7 +6,7 @@ use flowproof_packet::{
     Field, FlowKey, MacAddr, PortNo,
     build::{ComposeOptions, compose},
     port,
-    wire::{ethertype, proto},
+    wire::{self, ethertype, proto},
 };
 use flowproof_switch::{
     conntrack::state,
@@ -15,7 +15,7 @@ use flowproof_switch::{
     table::Tables,
     trace::Event,
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// One event.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub(super) struct Pair<'w> {
     pub(super) real: RealSwitch,
     ours: Switch,
     loaded: usize,
+    /// Where fragments have come in, as long as some are held.
+    came_by: BTreeSet<PortNo>,
 }
 
 /// How a step went.
@@ -86,7 +88,7 @@ impl<'w> Pair<'w> {
         real.load(world.flows()).unwrap();
         real.reset().unwrap();
         let ours = Switch::new(Arc::clone(&world.variants[0]), config);
-        Self { world, real, ours, loaded: 0 }
+        Self { world, real, ours, loaded: 0, came_by: BTreeSet::new() }
     }
 
     /// Forgets connections and addresses; held fragments and the clock stay, in both.
@@ -100,20 +102,28 @@ impl<'w> Pair<'w> {
     /// Lets go all fragments that are held: they have waited too long when other packets come through `ct()`.
     pub(super) fn drain(&mut self) {
         const TOO_LONG: u64 = 15_500;
-        const OTHERS: usize = 80;
-        let flows = parse_flows("ip actions=ct(table=1)\nipv6 actions=ct(table=1)", &ParseOptions::default());
-        let tables = Arc::new(Tables::new(flows.unwrap().flows));
-        self.real.load(tables.flows()).unwrap();
-        self.ours.replace_tables(tables);
-        self.loaded = usize::MAX;
+        /// In case that the real switch holds more.
+        const SPARE: usize = 4;
+        if !self.ours.conntrack().holds_fragments() {
+            return;
+        }
         self.real.advance(TOO_LONG).unwrap();
         self.ours.advance(TOO_LONG);
+        let flows = parse_flows("ip actions=ct(zone=65535)", &ParseOptions::default());
+        let before = Arc::clone(self.ours.tables());
+        self.ours.replace_tables(Arc::new(Tables::new(flows.unwrap().flows)));
         let mut key = FlowKey::default();
         key.set(Field::DlType, u128::from(ethertype::IPV4));
         key.set(Field::NwProto, u128::from(proto::UDP));
         let other = compose(&key, &ComposeOptions::default());
-        self.real.send_many(port::LOCAL, &[other.as_slice(); OTHERS]).unwrap();
-        (0..OTHERS).for_each(|_| drop(self.ours.receive(port::LOCAL, &other)));
+        let mut trains = 0;
+        while self.ours.conntrack().holds_fragments() {
+            self.ours.receive(port::LOCAL, &other);
+            trains += 1;
+        }
+        self.ours.replace_tables(before);
+        self.real.release(trains + SPARE).unwrap();
+        self.came_by.clear();
     }
 
     /// Takes one step; connections and addresses are compared if `all` says so, frames always.
@@ -122,18 +132,17 @@ impl<'w> Pair<'w> {
         let mut open = false;
         match step {
             Step::Frame(port, frame) => {
-                theirs.left = self.real.send(*port, frame)?;
-                open = self.ours.conntrack().fragments_are_open();
-                let outcome = self.ours.receive_traced(*port, frame);
-                assert!(!outcome.is_opaque(), "{}: {step:?}", self.world.name);
-                open |= self.ours.conntrack().fragments_are_open();
-                ours.left = outcome.delivered();
-                if ours.left.len() > 1 && has_invalid(&outcome) {
-                    ours.left.sort();
-                    theirs.left.sort();
+                if wire::extract(frame, *port).get(Field::NwFrag) != 0 {
+                    self.came_by.insert(*port);
                 }
-                ours.left.sort_by_key(|(port, _)| *port);
-                open |= outcome.trace.is_some_and(|trace| !trace.ambiguities().is_empty());
+                let mut crossing = cross(&mut self.real, &mut self.ours, *port, frame)?;
+                if self.came_by.len() > 1 {
+                    crossing.forget_order();
+                }
+                if !self.ours.conntrack().holds_fragments() {
+                    self.came_by.clear();
+                }
+                (ours.left, theirs.left, open) = (crossing.ours, crossing.theirs, crossing.open);
             }
             Step::Wait(ms) => {
                 self.real.advance(*ms)?;
@@ -156,8 +165,7 @@ impl<'w> Pair<'w> {
             }
         }
         if all {
-            theirs.connections = self.real.conntrack()?;
-            theirs.addresses = self.real.fdb()?;
+            (theirs.connections, theirs.addresses) = self.real.memory()?;
             ours.connections = self.ours.conntrack().entries().map(|entry| entry.to_string()).collect();
             ours.connections.sort_unstable();
             ours.addresses = self.ours.fdb().entries();
@@ -170,6 +178,75 @@ impl<'w> Pair<'w> {
             true => Verdict::Same,
             false => Verdict::Different { ours, theirs },
         })
+    }
+}
+
+/// What one frame does in both switches.
+#[derive(Debug)]
+pub(super) struct Crossing {
+    /// By port, each port's in order.
+    pub(super) ours: Vec<(PortNo, Vec<u8>)>,
+    pub(super) theirs: Vec<(PortNo, Vec<u8>)>,
+    /// Whether OpenFlow leaves open what should happen.
+    pub(super) open: bool,
+}
+
+impl Crossing {
+    /// Leaves out the bytes that the switch takes for a header's checksum, and corrects.
+    fn forget_checksums_in_payload(&mut self) {
+        let frames = self.ours.iter_mut().chain(&mut self.theirs);
+        frames.for_each(|(_, frame)| clear_checksum_in_payload(frame));
+    }
+
+    fn forget_order(&mut self) {
+        self.ours.sort();
+        self.theirs.sort();
+    }
+}
+
+/// Sends a frame through both switches.
+pub(super) fn cross(
+    real: &mut RealSwitch,
+    ours: &mut Switch,
+    port: PortNo,
+    frame: &[u8],
+) -> Result<Crossing, EnvError> {
+    let theirs = real.send(port, frame)?;
+    let mut open = ours.conntrack().fragments_are_open();
+    let outcome = ours.receive_traced(port, frame);
+    assert!(!outcome.is_opaque(), "{port}: {}", super::hex(frame));
+    open |= ours.conntrack().fragments_are_open();
+    let mut left = outcome.delivered();
+    left.sort_by_key(|(port, _)| *port);
+    let mut crossing = Crossing { ours: left, theirs, open };
+    if rewrites_address(&outcome) {
+        crossing.forget_checksums_in_payload();
+    }
+    if crossing.ours.len() > 1 && has_invalid(&outcome) {
+        crossing.forget_order();
+    }
+    crossing.open |= outcome.trace.is_some_and(|trace| !trace.ambiguities().is_empty());
+    Ok(crossing)
+}
+
+/// Whether an action wrote an IPv4 address.
+fn rewrites_address(outcome: &Outcome) -> bool {
+    let mut steps = outcome.trace.iter().flat_map(|trace| &trace.steps);
+    steps.any(|step| {
+        matches!(&step.event, Event::Write { part, .. } if matches!(part.field, Field::NwSrc | Field::NwDst))
+    })
+}
+
+/// In a later IPv4 fragment of TCP or UDP, clears the bytes that would be the checksum if it were the first.
+fn clear_checksum_in_payload(frame: &mut [u8]) {
+    const CHECKSUMS: [(u8, usize, usize); 2] = [(proto::TCP, 20, 16), (proto::UDP, 8, 6)];
+    let Some(l3) = wire::l3(frame).filter(wire::L3::is_later_fragment) else { return };
+    let (start, length, protocol) = (l3.payload_offset(), l3.payload.len(), l3.protocol);
+    if l3.version != wire::IpVersion::V4 {
+        return;
+    }
+    for (_, _, at) in CHECKSUMS.into_iter().filter(|(of, header, _)| *of == protocol && length >= *header) {
+        frame[start + at..][..2].fill(0);
     }
 }
 

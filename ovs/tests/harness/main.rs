@@ -1,6 +1,8 @@
 //! The harness around a real switch, judged by a real switch.
 
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod suite;

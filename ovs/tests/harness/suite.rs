@@ -20,7 +20,7 @@ use std::{
 
 const PORTS: [PortConfig; 3] = [PortConfig::trunk(1), PortConfig::access(7, 5), PortConfig::trunk(9)];
 
-fn start() -> Option<RealSwitch> {
+pub(super) fn start() -> Option<RealSwitch> {
     match RealSwitch::start(&PORTS) {
         Ok(switch) => Some(switch),
         Err(error) if error.is_missing() && env::var_os("CI").is_none() => {

@@ -3,7 +3,7 @@
 use super::{
     bytes::put,
     checksum::{SCTP_CHECKSUM, checksum_offset, sctp_checksum, updated},
-    ether::{VlanTag, ether},
+    ether::{VlanTag, ether, is_tpid},
     ethertype,
     extract::{ARP_LEN, ARP_PREFIX, VLAN_PRESENT},
     ip::{IpVersion, L3, l3},
@@ -226,14 +226,16 @@ impl Edit<'_> {
         }
     }
 
-    /// Takes the tags off that are no longer there and puts the new ones on. Tags that stayed, counted from the
-    /// innermost, keep every bit; a new one has the drop-eligible bit clear, whose place in the key says that
+    /// Takes the tags off that are no longer there and puts the new ones on; a frame that has none, as it may be if it came
+    /// along with others, loses nothing. Tags that stayed, counted from the innermost, keep every bit; a new one has the drop-eligible bit clear, whose place in the key says that
     /// there is a tag at all.
     fn vlans(&mut self) {
         let (was, is) = (tags(self.base), tags(self.now));
         let common = was.iter().rev().zip(is.iter().rev()).take_while(|(a, b)| a == b).count();
         for _ in common..was.len() {
-            self.frame.drain(12..16.min(self.frame.len()));
+            if super::bytes::u16_at(&self.frame, 12).is_some_and(is_tpid) {
+                self.frame.drain(12..16.min(self.frame.len()));
+            }
         }
         for tag in is.iter().rev().skip(common) {
             let [a, b] = tag.tpid.to_be_bytes();

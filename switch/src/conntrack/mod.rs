@@ -164,6 +164,9 @@ pub struct Before {
     pub zone: u16,
     /// What it said.
     pub info: CtInfo,
+    /// Whether addresses or ports were written since. The userspace datapath then looks the packet up again, though it
+    /// still knows the state.
+    pub rewritten: bool,
 }
 
 /// Settings of a datapath's connection tracking; the defaults are Open vSwitch's.

@@ -63,6 +63,7 @@ impl Visit<'_> {
         let zone = self.request.zone;
         let same_zone = before.filter(|before| before.zone == zone);
         if let Some(before) = same_zone
+            && !before.rewritten
             && !self.request.force
             && !watched(segment)
             && let Some(conn) = self.table.find(zone, &segment.key, self.now)

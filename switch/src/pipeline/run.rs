@@ -101,7 +101,7 @@ impl<T: Tracker> Run<'_, '_, T> {
         for (at, flying) in batch.into_iter().enumerate() {
             let place = Place { more: at + 1 < count, ..visit.place };
             let visit = Visit { before: flying.tracked, place, ..*visit };
-            let known = |info| Some(Before { zone: visit.request.zone, info });
+            let known = |info| Some(Before { zone: visit.request.zone, info, rewritten: false });
             if let Some(info) = self.tracker.answer(&flying.frame, &visit) {
                 self.recorder.note(usize::from(level), || Event::Tracked(info));
                 tracked.push(Flying { frame: flying.frame, tracked: known(info) });
@@ -166,8 +166,18 @@ fn commit<'f>(flying: &'f Flying<'_>, plan: &Plan, base: usize, at: usize) -> Co
     }
 }
 
+/// What connections are known by.
+const TUPLE: [Field; 6] =
+    [Field::NwSrc, Field::NwDst, Field::Ipv6Src, Field::Ipv6Dst, Field::TcpSrc, Field::TcpDst];
+
 /// Makes the header changes between two of the plan's keys.
 fn rewrite(flying: &mut Flying<'_>, plan: &Plan, base: usize, at: usize) {
+    if base != at
+        && let (Some(before), Some(after)) = (plan.keys.get(base), plan.keys.get(at))
+        && let Some(tracked) = &mut flying.tracked
+    {
+        tracked.rewritten |= TUPLE.iter().any(|field| before.get(*field) != after.get(*field));
+    }
     if let Cow::Owned(frame) = commit(flying, plan, base, at) {
         flying.frame = Cow::Owned(frame);
     }

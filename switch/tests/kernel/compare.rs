@@ -58,7 +58,7 @@ fn ask(tracker: &mut Conntrack, frame: &[u8], request: &CtRequest) -> Seen {
         return Seen { state: "none".to_owned(), mark: 0, bytes: 0 };
     };
     if request.commit {
-        tracker.execute_again(frame, request, &Before { zone: request.zone, info: *info });
+        tracker.execute_again(frame, request, &Before { zone: request.zone, info: *info, rewritten: false });
     }
     Seen { state: words(info.state), mark: info.mark, bytes: length(frame) }
 }
