@@ -2,7 +2,8 @@
 //!
 //! Ports that are alike are judged after the first of them: its counterexamples and witnesses, with the addresses of
 //! the other port, are tried there, and count only if they replay. What the first port keeps is proved anew for
-//! each: all properties at once, from the packets that they forbid.
+//! each: all properties at once, from the packets that they forbid. Where two ports may be exchanged ([`crate::symmetry`])
+//! not even that is needed.
 
 use crate::{
     check::{INTERRUPTED, Judgement, Slot, Task, Witness},
@@ -10,8 +11,10 @@ use crate::{
     familiar::Choice,
     kin::{kin, renamed},
     ports::Port,
+    predicate::Predicate,
     properties::{Judge, Property},
     replay::{Aim, Case, Replay, Stage, replay},
+    symmetry::Symmetry,
     vlans,
 };
 use flowproof_packet::{Field, PortNo};
@@ -45,6 +48,9 @@ type Verdicts = BTreeMap<Slot, Judged>;
 /// The verdicts on every port, in the task's order. `total` is how many parts the whole work has.
 pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgement>> {
     let kin = kin(&task.ports);
+    let symmetry = Symmetry::new(task.host, None);
+    let same = symmetry.firsts(&task.ports);
+    let spared = symmetry.spared(task.host, &task.ports);
     let mut first: Vec<usize> = kin.clone();
     first.sort_unstable();
     first.dedup();
@@ -52,20 +58,23 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
         .par_iter()
         .with_max_len(1)
         .filter_map(|at| {
-            let verdicts = lead(task, task.ports.get(*at)?);
+            let verdicts = lead(task, task.ports.get(*at)?, &spared);
             task.watch.done(total);
             Some((*at, verdicts))
         })
         .collect();
-    let tagging = task.properties.iter().find(|property| matches!(property.judge, Judge::KeepsVlan));
-    let certain = tagging.map(|property| vlans::certain(task.host, &task.ports, property, &task.profiles));
-    let certain = certain.unwrap_or_default();
+    let is_first = |at: usize| same.get(at) == Some(&at);
     let others: Vec<(usize, usize)> =
-        kin.iter().copied().enumerate().filter(|(at, first)| at != first).collect();
+        kin.iter().copied().enumerate().filter(|(at, first)| at != first && is_first(*at)).collect();
+    let tagging = task.properties.iter().find(|property| matches!(property.judge, Judge::KeepsVlan));
+    let asked: Vec<&Port> = others.iter().filter_map(|(at, _)| task.ports.get(*at).copied()).collect();
+    let certain =
+        tagging.map(|property| vlans::certain(task.host, &asked, property, &task.profiles, &spared));
+    let certain = certain.unwrap_or_default();
     let followed: Vec<(usize, Verdicts)> = others
         .par_chunks(BATCH)
         .flat_map_iter(|batch| {
-            let mut workshop = Some(Workshop::default());
+            let mut workshop = Some(Workshop::sparing(spared.clone()));
             let judged = batch.iter().filter_map(|(at, first)| {
                 let (port, leader) = (task.ports.get(*at)?, task.ports.get(*first)?);
                 let mut engine = Diagram::within(workshop.take()?, task.host, port, &task.profiles);
@@ -78,6 +87,18 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
         })
         .collect();
     let mut all: BTreeMap<usize, Verdicts> = leaders.into_iter().chain(followed).collect();
+    let others: Vec<(usize, usize)> =
+        same.into_iter().enumerate().filter(|(at, first)| at != first).collect();
+    let repeated: Vec<(usize, Verdicts)> = others
+        .par_iter()
+        .filter_map(|(at, first)| {
+            let (port, leader) = (task.ports.get(*at)?, task.ports.get(*first)?);
+            let verdicts = repeat(task, (port, leader), all.get(first)?);
+            task.watch.done(total);
+            Some((*at, verdicts))
+        })
+        .collect();
+    all.extend(repeated);
     (0..task.ports.len())
         .map(|at| {
             all.remove(&at).unwrap_or_default().into_iter().map(|(slot, v)| (slot, v.judgement)).collect()
@@ -99,9 +120,10 @@ fn cases<'a>(
     })
 }
 
-fn lead(task: &Task<'_>, port: &Port) -> Verdicts {
+fn lead(task: &Task<'_>, port: &Port, spared: &Predicate) -> Verdicts {
     let stage = Stage::new(task.host, port);
-    let mut engine = Diagram::new(task.host, port, &task.profiles);
+    let workshop = Workshop::sparing(spared.clone());
+    let mut engine = Diagram::within(workshop, task.host, port, &task.profiles).explored();
     let judge = |(slot, case): (Slot, Case<'_>)| {
         let judged = match &mut engine {
             _ if task.watch.stop() => unknown(INTERRUPTED),
@@ -145,6 +167,28 @@ fn follow(
             None => judge(engine, &case),
         };
         (slot, judged.unwrap_or_else(|why| unknown(&why.to_string())))
+    };
+    cases(task, &stage, port).map(judge).collect()
+}
+
+/// The verdicts on a port that may be exchanged with another one: those on the other, each shown with packets of its own.
+fn repeat(task: &Task<'_>, (port, leader): (&Port, &Port), known: &Verdicts) -> Verdicts {
+    let stage = Stage::new(task.host, port);
+    let mut engine = None;
+    let judge = |(slot, case): (Slot, Case<'_>)| {
+        let judged = match known.get(&slot) {
+            _ if task.watch.stop() => unknown(INTERRUPTED),
+            Some(Judged { judgement, .. }) if !judgement.shows() => Judged::plainly(judgement.clone()),
+            example => {
+                example.and_then(|example| alike(&case, leader, example, || true)).unwrap_or_else(|| {
+                    let engine = engine.get_or_insert_with(|| {
+                        Diagram::within(Workshop::default(), task.host, port, &task.profiles)
+                    });
+                    judge(engine, &case).unwrap_or_else(|why| unknown(&why.to_string()))
+                })
+            }
+        };
+        (slot, judged)
     };
     cases(task, &stage, port).map(judge).collect()
 }

@@ -116,6 +116,11 @@ impl Judgement {
             Self::Contradiction(_) => "contradiction",
         }
     }
+
+    /// Whether packets are shown with it.
+    pub(crate) const fn shows(&self) -> bool {
+        matches!(self, Self::Proved(_) | Self::Refuted(_))
+    }
 }
 
 /// What was found for one property, port and datapath.

@@ -92,6 +92,7 @@ pub struct Workshop {
     sets: Bdds,
     memory: Memory<Bdd>,
     sendable: BTreeMap<Form, Bdd>,
+    spared: Predicate,
     limit: usize,
 }
 
@@ -105,21 +106,31 @@ impl Workshop {
     /// An empty one that may hold so many nodes.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
-        let (memory, sendable) = (Memory::default(), BTreeMap::new());
-        Self { sets: Bdds::with_limit(limit), memory, sendable, limit }
+        let (memory, sendable, spared) = (Memory::default(), BTreeMap::new(), Predicate::never());
+        Self { sets: Bdds::with_limit(limit), memory, sendable, spared, limit }
+    }
+
+    /// An empty one in which nobody looks into the `spared` frames.
+    #[must_use]
+    pub fn sparing(spared: Predicate) -> Self {
+        Self { spared, ..Self::default() }
     }
 
     /// The same for the next port; a new one where this holds much that nobody will ask for again.
     #[must_use]
     pub fn renewed(self) -> Self {
-        if self.sets.size() > WORN || self.sets.overflown() { Self::with_limit(self.limit) } else { self }
+        if self.sets.size() <= WORN && !self.sets.overflown() {
+            return self;
+        }
+        Self { spared: self.spared, ..Self::with_limit(self.limit) }
     }
 
     fn sendable(&mut self, form: Form) -> Bdd {
         if let Some(known) = self.sendable.get(&form) {
             return *known;
         }
-        let packets = frames::sendable(&mut self.sets, form);
+        let (all, spared) = (frames::sendable(&mut self.sets, form), self.spared.to_set(&mut self.sets));
+        let packets = self.sets.minus(all, spared);
         self.sendable.insert(form, packets);
         packets
     }
@@ -158,13 +169,20 @@ impl<'a> Diagram<'a> {
         profiles: &[Profile],
         nodes: usize,
     ) -> Result<Self, Exhausted> {
-        let mut engine = Self::within(Workshop::with_limit(nodes), host, port, profiles);
+        Self::within(Workshop::with_limit(nodes), host, port, profiles).explored()
+    }
+
+    /// The same when everything it sends to familiar destinations was followed.
+    ///
+    /// # Errors
+    /// When the limits on memory or work are reached.
+    pub fn explored(mut self) -> Result<Self, Exhausted> {
         for form in Form::ALL {
-            for profile in profiles {
-                engine.explore(*profile, form)?;
+            for profile in self.profiles.clone() {
+                self.explore(profile, form)?;
             }
         }
-        engine.sound().map(|()| engine)
+        self.sound().map(|()| self)
     }
 
     /// The same in a workshop that is there already, and nothing before it is asked for.

@@ -8,6 +8,7 @@ use crate::{
     bdd::{Bdd, Bdds},
     frames,
     live::Live,
+    predicate::Predicate,
     set::PacketSets,
     sweep::{Guide, Sweep},
     symbolic::{self, Emit, Longest, Memory, Start},
@@ -71,7 +72,7 @@ pub fn examine(tables: &Tables) -> Hygiene {
             let open = found.rivals.difference(&rivals).copied().collect();
             Sweep::guided(Rc::new(live.clone()), guide, unreached, open)
         };
-        let mut exact = explore(tables, at, Some(sweep)).0;
+        let mut exact = explore(tables, at, &Predicate::always(), Some(sweep)).0;
         if !found.exceeds_limits && found.complete {
             exact.longest = found.longest;
         }
@@ -85,7 +86,23 @@ pub fn examine(tables: &Tables) -> Hygiene {
 /// The same without what makes it fast: every packet goes its whole way, whoever went there before.
 #[must_use]
 pub fn examine_slowly(tables: &Tables) -> Hygiene {
-    conclude(tables, combinations().into_iter().map(|at| explore(tables, at, None).0).collect())
+    conclude(
+        tables,
+        combinations().into_iter().map(|at| explore(tables, at, &Predicate::always(), None).0).collect(),
+    )
+}
+
+/// The flows that some of the `wanted` frames may hit, wherever they enter; more than there are, but none is missing. None if
+/// that is too much work.
+pub(crate) fn hit_by(tables: &Tables, wanted: &Predicate) -> Option<FxHashSet<FlowId>> {
+    let live = Live::new(tables);
+    let hit = |at: &(Form, Profile)| {
+        let sweep = Sweep::widely(Rc::new(live.clone()));
+        let found = explore(tables, *at, wanted, Some(sweep)).0;
+        (found.complete && !found.exceeds_limits).then_some(found.hit)
+    };
+    let all: Option<Vec<_>> = combinations().par_iter().with_max_len(1).map(hit).collect();
+    Some(all?.into_iter().flatten().collect())
 }
 
 fn combinations() -> Vec<(Form, Profile)> {
@@ -107,7 +124,8 @@ struct Wide {
 }
 
 fn explore_widely(tables: &Tables, live: &Live, at: (Form, Profile)) -> Wide {
-    let (found, sweep) = explore(tables, at, Some(Sweep::widely(Rc::new(live.clone()))));
+    let sweep = Sweep::widely(Rc::new(live.clone()));
+    let (found, sweep) = explore(tables, at, &Predicate::always(), Some(sweep));
     let guide = sweep.map_or_else(|| Sweep::<Bdd>::new(Rc::default()).into_guide(), Sweep::into_guide);
     Wide { guide, found }
 }
@@ -115,10 +133,12 @@ fn explore_widely(tables: &Tables, live: &Live, at: (Form, Profile)) -> Wide {
 fn explore(
     tables: &Tables,
     (form, profile): (Form, Profile),
+    wanted: &Predicate,
     mut sweep: Option<Sweep<Bdd>>,
 ) -> (Explored, Option<Sweep<Bdd>>) {
     let mut sets = Bdds::with_limit(NODE_LIMIT);
-    let packets = frames::sendable(&mut sets, form);
+    let (all, wanted) = (frames::sendable(&mut sets, form), wanted.to_set(&mut sets));
+    let packets = sets.and(all, wanted);
     let key = SymKey::entering_anywhere(form);
     let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
     let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, sweep.as_mut());

@@ -30,6 +30,7 @@ pub mod set;
 pub mod sweep;
 pub mod symbolic;
 pub mod symkey;
+pub mod symmetry;
 pub mod tables;
 pub mod vars;
 pub mod vlans;

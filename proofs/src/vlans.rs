@@ -26,13 +26,15 @@ use std::{
 
 const NODE_LIMIT: usize = 8_000_000;
 
-/// The ports and datapaths of which it is certain that `property`, if it is about VLAN tags, holds.
+/// The ports and datapaths of which it is certain that `property`, if it is about VLAN tags, holds; `spared` frames, for
+/// which others stand, are not looked into.
 #[must_use]
 pub fn certain(
     host: &Host,
     ports: &[&Port],
     property: &Property,
     profiles: &[Profile],
+    spared: &Predicate,
 ) -> BTreeSet<(PortNo, Profile)> {
     let mut groups: BTreeMap<(Option<u16>, bool), Vec<&Port>> = BTreeMap::new();
     for port in ports {
@@ -44,13 +46,13 @@ pub fn certain(
     questions
         .par_iter()
         .with_max_len(1)
-        .filter(|(group, profile)| wanted && keeps(host, group, property, *profile))
+        .filter(|(group, profile)| wanted && keeps(host, group, property, *profile, spared))
         .flat_map_iter(|(group, profile)| group.iter().map(|port| (port.ofport, *profile)))
         .collect()
 }
 
 /// Whether no frame that any of the `group` sends, all of one network, loses its tag.
-fn keeps(host: &Host, group: &[&Port], property: &Property, profile: Profile) -> bool {
+fn keeps(host: &Host, group: &[&Port], property: &Property, profile: Profile, spared: &Predicate) -> bool {
     let Some(first) = group.first() else { return true };
     let (mut sets, mut memory) = (Bdds::with_limit(NODE_LIMIT), Memory::default());
     let mut sweep = Sweep::widely(Rc::new(Live::new(&host.tables)));
@@ -59,7 +61,8 @@ fn keeps(host: &Host, group: &[&Port], property: &Property, profile: Profile) ->
     let senders = Predicate::one_of(Field::InPort, group.iter().map(|port| port.ofport));
     let mut safe = true;
     for form in Form::ALL {
-        let tagged = violation(property, first).and(senders.clone()).to_set(&mut sets);
+        let asked = senders.clone().and(spared.clone().negate());
+        let tagged = violation(property, first).and(asked).to_set(&mut sets);
         let sendable = frames::sendable(&mut sets, form);
         let packets = sets.and(sendable, tagged);
         let key = SymKey::entering_anywhere(form);

@@ -11,3 +11,4 @@ mod mutants;
 mod rng;
 mod seed;
 mod shortcuts;
+mod symmetry;

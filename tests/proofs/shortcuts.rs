@@ -134,7 +134,9 @@ fn tags_kept(text: &str) -> usize {
     let host = hosts::host(text);
     let ports: Vec<_> = host.ports.iter().collect();
     let property = properties::by_name("vlan-escape").unwrap();
-    let certain = check::with_deep_stack(|| vlans::certain(&host, &ports, property, &[Profile::Kernel]));
+    let certain = check::with_deep_stack(|| {
+        vlans::certain(&host, &ports, property, &[Profile::Kernel], &Predicate::never())
+    });
     let task = Task {
         ports,
         properties: vec![property],

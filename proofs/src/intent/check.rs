@@ -1,19 +1,25 @@
 //! From the engine's answers to verdicts on section D.
+//!
+//! Of ports that may be exchanged one is asked about, and each way to one of every class stands for those to the others
+//! ([`crate::symmetry`]); the rest repeat what was found.
 
 use super::{
+    encode,
     judge::{Answer, Judge},
     question::{self, Facet, Placement, Theorem, Way},
     replay::{self, Aim, Case, Shown},
-    site::Site,
+    site::{Site, Target},
 };
 use crate::{
     check::{Finding, INTERRUPTED, Judgement, Watch, Witness},
     diagram::{Exhausted, Host},
     familiar::{self, Choice, REMOTE_MAC},
+    kin::renamed,
     ports::{self, Pair},
     predicate::Predicate,
     properties::Property,
     replay::whole,
+    symmetry::{Exchange, Symmetry},
 };
 use flowproof_model::policy::Direction;
 use flowproof_packet::{Field, MacAddr, summary::summary};
@@ -51,51 +57,176 @@ pub struct IntentFinding {
     pub says: Option<String>,
 }
 
+/// A finding, and the packet and the place of the way that it is shown with.
+struct Found {
+    finding: IntentFinding,
+    shown: Option<Show>,
+}
+
+/// A packet on one of the ways of a facet.
+#[derive(Clone)]
+struct Show {
+    way: usize,
+    choice: Choice,
+}
+
 /// Checks every theorem for every port, direction, placement and datapath: by port, then property.
 #[must_use]
 pub fn check(ask: &Ask<'_>) -> Vec<IntentFinding> {
+    let asked = encode::group_addressed().negate();
+    check_with(ask, &Symmetry::among(ask.host, Some(ask.site), &asked))
+}
+
+/// The same without making use of symmetry, which is what [`check`] is compared with.
+#[must_use]
+pub fn check_slowly(ask: &Ask<'_>) -> Vec<IntentFinding> {
+    check_with(ask, &Symmetry::trivial(ask.host))
+}
+
+fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IntentFinding> {
     let total = ask.ports.len();
-    let of_port = |number: usize| {
-        let findings = ask.ports.get(number).map_or_else(Vec::new, |port| port_findings(ask, number, port));
+    let firsts = symmetry.firsts(&ask.ports);
+    let of_first = |number: usize| {
+        let port = ask.ports.get(number).filter(|_| firsts.get(number) == Some(&number))?;
+        let found = port_findings(ask, symmetry, number, port);
         ask.watch.done(total);
-        findings
+        Some(found)
     };
-    let all: Vec<Vec<IntentFinding>> = (0..total).into_par_iter().with_max_len(1).map(of_port).collect();
+    let known: Vec<Option<Vec<Found>>> = (0..total).into_par_iter().with_max_len(1).map(of_first).collect();
+    let of_port = |number: usize| -> Option<Vec<IntentFinding>> {
+        let first = *firsts.get(number)?;
+        let known = known.get(first)?.as_ref()?;
+        if first == number {
+            return Some(known.iter().map(|found| found.finding.clone()).collect());
+        }
+        let repeated =
+            Repeat { ask, symmetry, first: ask.ports.get(first)?, number, port: ask.ports.get(number)? };
+        let findings = repeated.findings(known);
+        ask.watch.done(total);
+        Some(findings)
+    };
+    let all: Vec<_> = (0..total).into_par_iter().with_max_len(1).filter_map(of_port).collect();
     all.into_iter().flatten().collect()
+}
+
+/// The ways of each direction and placement of a port: with other ends that may be exchanged, one for all of them.
+fn facets<'a>(ask: &Ask<'a>, symmetry: &Symmetry, subject: &ports::Port) -> Vec<Facet<'a>> {
+    let Some((port, binding)) = ask.site.at(subject.ofport) else { return Vec::new() };
+    let mut facets = question::facets(ask.site, port, binding, ask.host.tables.flows());
+    for facet in facets.iter_mut().filter(|facet| facet.direction == Direction::Egress) {
+        let mut seen = BTreeSet::new();
+        facet.ways.retain(|way| way.receiver.is_none_or(|(_, at)| seen.insert(symmetry.class(at.ofport))));
+    }
+    facets
 }
 
 const fn theorem(property: &Property) -> Theorem {
     if matches!(property.name.as_bytes(), b"intent-sound") { Theorem::Sound } else { Theorem::Complete }
 }
 
-fn port_findings(ask: &Ask<'_>, number: usize, subject: &ports::Port) -> Vec<IntentFinding> {
-    let Some((port, binding)) = ask.site.at(subject.ofport) else { return Vec::new() };
-    let facets = question::facets(ask.site, port, binding, ask.host.tables.flows());
-    let mut engines = Engines { ask, subject, known: Vec::new() };
+fn port_findings(ask: &Ask<'_>, symmetry: &Symmetry, number: usize, subject: &ports::Port) -> Vec<Found> {
+    let facets = facets(ask, symmetry, subject);
+    let mut engines = Engines { ask, subject, facets: &facets, known: Vec::new() };
     let mut findings = Vec::new();
     for property in &ask.properties {
         for facet in &facets {
             for profile in &ask.profiles {
-                let (judgement, says) = if ask.watch.stop() {
-                    (Judgement::Unknown(INTERRUPTED.to_owned()), None)
+                let (verdict, shown) = if ask.watch.stop() {
+                    ((Judgement::Unknown(INTERRUPTED.to_owned()), None), None)
                 } else {
                     engines.judge(theorem(property), facet, *profile)
                 };
-                let diagram = Some(judgement.name());
-                let profile = *profile;
-                let finding = Finding { property, port: number, profile, judgement, diagram, z3: None };
-                let (direction, placement) = (facet.direction, facet.placement);
-                findings.push(IntentFinding { finding, direction, placement, says });
+                findings.push(Found { finding: finding(property, number, *profile, facet, verdict), shown });
             }
         }
     }
     findings
 }
 
+fn finding(
+    property: &'static Property,
+    port: usize,
+    profile: Profile,
+    facet: &Facet<'_>,
+    (judgement, says): Verdict,
+) -> IntentFinding {
+    let diagram = Some(judgement.name());
+    let finding = Finding { property, port, profile, judgement, diagram, z3: None };
+    IntentFinding { finding, direction: facet.direction, placement: facet.placement, says }
+}
+
+/// A port that may be exchanged with one of which everything is known.
+struct Repeat<'a> {
+    ask: &'a Ask<'a>,
+    symmetry: &'a Symmetry,
+    first: &'a ports::Port,
+    number: usize,
+    port: &'a ports::Port,
+}
+
+impl Repeat<'_> {
+    fn findings(&self, known: &[Found]) -> Vec<IntentFinding> {
+        let trivial = Symmetry::trivial(self.ask.host);
+        let (from, all) =
+            (facets(self.ask, self.symmetry, self.first), facets(self.ask, &trivial, self.port));
+        let mut alone = None;
+        let repeat = |(at, found): (usize, &Found)| {
+            let finding = IntentFinding {
+                finding: Finding { port: self.number, ..found.finding.finding.clone() },
+                ..found.finding.clone()
+            };
+            if !finding.finding.judgement.shows() {
+                return Some(finding);
+            }
+            self.shown(&from, &all, found, finding).or_else(|| {
+                let found = alone
+                    .get_or_insert_with(|| port_findings(self.ask, self.symmetry, self.number, self.port));
+                found.get(at).map(|found| found.finding.clone())
+            })
+        };
+        known.iter().enumerate().filter_map(repeat).collect()
+    }
+
+    /// The finding, shown with the packets of this port; None if they do not show it.
+    fn shown(
+        &self,
+        from: &[Facet<'_>],
+        all: &[Facet<'_>],
+        known: &Found,
+        finding: IntentFinding,
+    ) -> Option<IntentFinding> {
+        let of = Exchange::of(self.first, self.port)?;
+        let same =
+            |facet: &&Facet<'_>| facet.direction == finding.direction && facet.placement == finding.placement;
+        let Show { way, choice } = known.shown.as_ref()?;
+        let way = from.iter().find(same)?.ways.get(*way)?;
+        let goes = |way: &Way<'_>| (way.entrance.ofport, way.entrance.tag, way.target);
+        let (entrance, tag, target) = goes(way);
+        let target = match target {
+            Target::Local(ofport, vlan) => Target::Local(of.port(ofport), vlan),
+            Target::Remote => Target::Remote,
+        };
+        let wanted = (of.port(entrance), tag, target);
+        let way = all.iter().find(same)?.ways.iter().find(|way| goes(way) == wanted)?;
+        let Ask { host, site, .. } = *self.ask;
+        let Finding { property, profile, .. } = finding.finding;
+        let aim =
+            if matches!(finding.finding.judgement, Judgement::Proved(_)) { Aim::Agree } else { Aim::Differ };
+        let case = Case { host, site, subject: self.port, way, theorem: theorem(property), profile, aim };
+        let Shown { replay, says } = replay::replay(&case, &renamed(choice, self.first, self.port))?;
+        let judgement = match aim {
+            Aim::Agree => Judgement::Proved(Witness::Escapes(Box::new(replay))),
+            Aim::Differ => Judgement::Refuted(Box::new(replay)),
+        };
+        Some(IntentFinding { finding: Finding { judgement, ..finding.finding }, says: Some(says), ..finding })
+    }
+}
+
 /// The engine of each entrance, made when it is first asked.
 struct Engines<'a> {
     ask: &'a Ask<'a>,
     subject: &'a ports::Port,
+    facets: &'a [Facet<'a>],
     known: Vec<(super::site::Entrance, Result<Judge<'a>, Exhausted>)>,
 }
 
@@ -111,7 +242,11 @@ impl<'a> Engines<'a> {
             Some(place) => place,
             None => {
                 let Ask { host, site, profiles, .. } = self.ask;
-                let engine = Judge::new(host, site, self.subject, way, profiles);
+                let ways = self.facets.iter().flat_map(|facet| &facet.ways);
+                let here = ways.filter(|other| other.entrance == way.entrance);
+                let asked = here.map(|way| question::addressed(site, way, false)).collect();
+                let asked = Predicate::Any(asked);
+                let engine = Judge::new(host, site, (self.subject, &asked), way, profiles);
                 self.known.push((way.entrance.clone(), engine));
                 self.known.len() - 1
             }
@@ -120,15 +255,16 @@ impl<'a> Engines<'a> {
     }
 
     /// All ways of a facet: refuted if one is, unknown if one is, proved with the first witness.
-    fn judge(&mut self, theorem: Theorem, facet: &Facet<'_>, profile: Profile) -> Verdict {
+    fn judge(&mut self, theorem: Theorem, facet: &Facet<'_>, profile: Profile) -> (Verdict, Option<Show>) {
         let mut undecided = None;
         let mut proved = None;
-        for way in &facet.ways {
-            let verdict = self.way(theorem, way, profile);
+        for (place, way) in facet.ways.iter().enumerate() {
+            let (verdict, choice) = self.way(theorem, way, profile);
+            let shown = choice.map(|choice| Show { way: place, choice });
             match verdict.0 {
-                Judgement::Refuted(_) | Judgement::Contradiction(_) => return verdict,
-                Judgement::Unknown(_) => undecided = undecided.or(Some(verdict)),
-                Judgement::Proved(_) => proved = proved.or(Some(verdict)),
+                Judgement::Refuted(_) | Judgement::Contradiction(_) => return (verdict, shown),
+                Judgement::Unknown(_) => undecided = undecided.or(Some((verdict, None))),
+                Judgement::Proved(_) => proved = proved.or(Some((verdict, shown))),
                 Judgement::Vacuous(_) => {}
             }
         }
@@ -137,29 +273,30 @@ impl<'a> Engines<'a> {
                 [] => ("no uplink carries the network of the port", None),
                 _ => ("the intent lets no such frame pass", None),
             };
-            (Judgement::Vacuous(why.to_owned()), none)
+            ((Judgement::Vacuous(why.to_owned()), none), None)
         })
     }
 
-    fn way(&mut self, theorem: Theorem, way: &Way<'_>, profile: Profile) -> Verdict {
+    fn way(&mut self, theorem: Theorem, way: &Way<'_>, profile: Profile) -> (Verdict, Option<Choice>) {
+        let plainly = |verdict: Verdict| (verdict, None);
         let Ask { host, site, .. } = *self.ask;
         let wishes = wishes(host, self.subject, way);
         let subject = self.subject;
         let engine = match self.engine(way) {
             Some(Ok(engine)) => engine,
-            Some(Err(why)) => return unknown(&*why),
-            None => return unknown("no engine"),
+            Some(Err(why)) => return plainly(unknown(&*why)),
+            None => return plainly(unknown("no engine")),
         };
         let Answer { violations, witnesses, opaque } = match engine.answer(theorem, way, profile) {
             Ok(answer) => answer,
-            Err(why) => return unknown(why),
+            Err(why) => return plainly(unknown(why)),
         };
         let case = Case { host, site, subject, way, theorem, profile, aim: Aim::Differ };
         if !violations.is_empty() {
             let (mut stateless, mut assumed) = (None, None);
             for (choice, is_stateless) in engine.examples(violations, &wishes) {
                 if let Some(Shown { replay, says }) = replay::replay(&case, &choice) {
-                    return (Judgement::Refuted(Box::new(replay)), Some(says));
+                    return ((Judgement::Refuted(Box::new(replay)), Some(says)), Some(choice));
                 }
                 if is_stateless {
                     stateless.get_or_insert(choice);
@@ -167,25 +304,25 @@ impl<'a> Engines<'a> {
                     assumed.get_or_insert(choice);
                 }
             }
-            return match (stateless, opaque) {
+            return plainly(match (stateless, opaque) {
                 (_, Some(why)) => unknown(why),
                 (Some(choice), None) => {
                     let text = format!("a counterexample does not replay: {:?}", choice.sent);
                     (Judgement::Contradiction(text), None)
                 }
                 (None, None) => unknown(not_reached(assumed.as_ref())),
-            };
+            });
         }
         if let Some(why) = opaque {
-            return unknown(why);
+            return plainly(unknown(why));
         }
         let case = Case { aim: Aim::Agree, ..case };
         for (choice, _) in engine.examples(witnesses, &wishes) {
             if let Some(Shown { replay, says }) = replay::replay(&case, &choice) {
-                return (Judgement::Proved(Witness::Escapes(Box::new(replay))), Some(says));
+                return ((Judgement::Proved(Witness::Escapes(Box::new(replay))), Some(says)), Some(choice));
             }
         }
-        (Judgement::Vacuous("no frame that it speaks of is delivered".to_owned()), None)
+        plainly((Judgement::Vacuous("no frame that it speaks of is delivered".to_owned()), None))
     }
 }
 

@@ -67,21 +67,22 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// Runs everything that comes in at the beginning of `way`.
+    /// Runs everything that comes in at the beginning of `way`, of those frames that are `asked` about.
     ///
     /// # Errors
     /// When the limits on memory or work are reached.
     pub fn new(
         host: &'a Host,
         site: &'a Site,
-        subject: &ports::Port,
+        (subject, asked): (&ports::Port, &Predicate),
         way: &Way<'_>,
         profiles: &[Profile],
     ) -> Result<Self, Exhausted> {
         let mut sets = Bdds::with_limit(NODE_LIMIT);
         let mut runs = Vec::new();
         for form in Form::ALL {
-            let wanted = question::entering(way, subject).to_set(&mut sets);
+            let entering = question::entering(way, subject).and(asked.clone());
+            let wanted = entering.to_set(&mut sets);
             let sendable = frames::sendable(&mut sets, form);
             let start = sets.and(sendable, wanted);
             for profile in profiles {

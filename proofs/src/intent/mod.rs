@@ -21,7 +21,7 @@ pub mod replay;
 pub mod rows;
 pub mod site;
 
-pub use check::{Ask, IntentFinding, check};
+pub use check::{Ask, IntentFinding, check, check_slowly};
 
 use crate::{
     predicate::Predicate,

@@ -1,7 +1,8 @@
 //! From the engine's answers to verdicts on section B.
 //!
 //! Senders are asked in a fixed order, in batches: what a batch refutes the next one is not asked again. What a proof says
-//! is that no sender of any class violates the row at the port.
+//! is that no sender of any class violates the row at the port. Of ports that may be exchanged one is asked about, with
+//! two of them as senders; the others repeat what was found ([`crate::symmetry`]).
 
 use super::{
     Question, ROWS, Row,
@@ -15,14 +16,17 @@ use crate::{
     diagram::{Depends, Exhausted, Host},
     familiar::Choice,
     intent::site::Site,
+    kin::renamed,
     ports::Port,
+    predicate::Predicate,
     properties::Property,
     replay::{Replay, whole},
+    symmetry::{Exchange, Symmetry},
 };
 use flowproof_packet::{PortNo, summary::summary};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Senders that are asked at once; what is reported does not depend on how many threads there are.
 const BATCH: usize = 16;
@@ -61,58 +65,105 @@ type Slot = (usize, usize, usize);
 /// What is known of a slot.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    refuted: Option<(String, Box<Replay>)>,
+    refuted: Option<(PortNo, Choice, Box<Replay>)>,
     doubt: Option<(Depends, String)>,
-    witness: Option<(String, Witness)>,
+    witness: Option<(PortNo, Shown)>,
+}
+
+/// A witness, and the packets that it is of.
+#[derive(Clone, Debug)]
+struct Shown {
+    packets: Vec<Choice>,
+    witness: Witness,
 }
 
 /// What one sender adds to a slot.
 #[derive(Clone, Debug)]
 enum Said {
-    Violates(Box<Replay>),
+    Violates(Box<Choice>, Box<Replay>),
     Doubtful(Depends, String),
-    Keeps(Option<Witness>),
+    Keeps(Option<Shown>),
 }
 
 /// Checks every row for every port and datapath: by row, then port, then datapath.
 #[must_use]
 pub fn check(ask: &Ask<'_>) -> Vec<IsolationFinding> {
+    check_with(ask, &Symmetry::new(ask.host, ask.site))
+}
+
+/// The same without making use of symmetry, which is what [`check`] is compared with.
+#[must_use]
+pub fn check_slowly(ask: &Ask<'_>) -> Vec<IsolationFinding> {
+    check_with(ask, &Symmetry::trivial(ask.host))
+}
+
+fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
     let world = World::new(ask.host, ask.site);
     let scene = Scene { host: ask.host, world: &world, site: ask.site };
     let rows: Vec<&'static Row> =
         ROWS.iter().filter(|row| ask.properties.iter().any(|p| p.name == row.property.name)).collect();
+    let firsts = symmetry.firsts(&ask.ports);
     let mut known: BTreeMap<Slot, Known> = BTreeMap::new();
-    for (row, port) in (0..rows.len()).flat_map(|row| (0..ask.ports.len()).map(move |port| (row, port))) {
+    for (row, port) in (0..rows.len()).flat_map(|row| firsts.iter().map(move |first| (row, *first))) {
         known.extend((0..ask.profiles.len()).map(|profile| ((row, port, profile), Known::default())));
     }
     crate::check::with_deep_stack(|| {
-        for batch in world.senders.chunks(BATCH) {
-            let open: Vec<(Slot, bool)> = known
-                .iter()
-                .filter(|(_, known)| known.refuted.is_none())
-                .map(|(slot, known)| (*slot, known.witness.is_some()))
-                .collect();
-            let said: Vec<_> = batch
-                .par_iter()
-                .with_max_len(1)
-                .map(|sender| {
-                    let said = ask_sender(ask, scene, &rows, sender, &open);
-                    ask.watch.done(world.senders.len());
-                    said
-                })
-                .collect();
-            for (sender, said) in batch.iter().zip(said) {
-                said.into_iter().for_each(|(slot, said)| note(&mut known, slot, sender, said));
+        ask_senders(ask, scene, &rows, symmetry, &mut known);
+        let slots = (0..rows.len()).flat_map(|row| (0..ask.ports.len()).map(move |port| (row, port)));
+        let slots = slots.flat_map(|(row, port)| (0..ask.profiles.len()).map(move |d| (row, port, d)));
+        let slots: Vec<Slot> = slots.collect();
+        let conclude = |slot: &Slot| {
+            let (row, port, profile) = *slot;
+            let first = *firsts.get(port)?;
+            let known = known.get(&(row, first, profile))?;
+            match first == port {
+                true => conclude(ask, scene, &rows, *slot, known),
+                false => repeat(ask, scene, &rows, symmetry, (*slot, first), known),
             }
+        };
+        slots.par_iter().filter_map(conclude).collect()
+    })
+}
+
+/// Asks everybody who can send, two of each class of filtered ports, until nothing is open.
+fn ask_senders(
+    ask: &Ask<'_>,
+    scene: Scene<'_>,
+    rows: &[&'static Row],
+    symmetry: &Symmetry,
+    known: &mut BTreeMap<Slot, Known>,
+) {
+    let samples: BTreeSet<PortNo> =
+        symmetry.samples(ask.host, &ask.ports, 2).iter().map(|port| port.ofport).collect();
+    let is_asked =
+        |sender: &&Sender| !matches!(sender.kind, Kind::Filtered(_)) || samples.contains(&sender.ofport);
+    let senders: Vec<&Sender> = scene.world.senders.iter().filter(is_asked).collect();
+    let spared = symmetry.spared(ask.host, &ask.ports);
+    for batch in senders.chunks(BATCH) {
+        let open: Vec<(Slot, bool)> = known
+            .iter()
+            .filter(|(_, known)| known.refuted.is_none())
+            .map(|(slot, known)| (*slot, known.witness.is_some()))
+            .collect();
+        let said: Vec<_> = batch
+            .par_iter()
+            .with_max_len(1)
+            .map(|sender| {
+                let said = ask_sender(ask, scene, rows, (*sender, &spared), &open);
+                ask.watch.done(senders.len());
+                said
+            })
+            .collect();
+        for (sender, said) in batch.iter().zip(said) {
+            said.into_iter().for_each(|(slot, said)| note(known, slot, sender, said));
         }
-    });
-    known.into_iter().filter_map(|(slot, known)| conclude(ask, &rows, slot, known)).collect()
+    }
 }
 
 fn note(known: &mut BTreeMap<Slot, Known>, slot: Slot, sender: &Sender, said: Said) {
     let Some(known) = known.get_mut(&slot).filter(|known| known.refuted.is_none()) else { return };
     match said {
-        Said::Violates(replay) => known.refuted = Some((sender.name(), replay)),
+        Said::Violates(choice, replay) => known.refuted = Some((sender.ofport, *choice, replay)),
         Said::Doubtful(depends, text) => {
             let worse = |(known, _): &(Depends, String)| matters(depends) > matters(*known);
             if known.doubt.as_ref().is_none_or(worse) {
@@ -120,7 +171,7 @@ fn note(known: &mut BTreeMap<Slot, Known>, slot: Slot, sender: &Sender, said: Sa
             }
         }
         Said::Keeps(witness) => {
-            let witness = witness.map(|witness| (sender.name(), witness));
+            let witness = witness.map(|witness| (sender.ofport, witness));
             known.witness = known.witness.take().or(witness);
         }
     }
@@ -139,14 +190,14 @@ fn ask_sender(
     ask: &Ask<'_>,
     scene: Scene<'_>,
     rows: &[&'static Row],
-    sender: &Sender,
+    (sender, spared): (&Sender, &Predicate),
     open: &[(Slot, bool)],
 ) -> Vec<(Slot, Said)> {
     let doubtful = |text: &str| Said::Doubtful(Depends::Precision, text.to_owned());
     if ask.watch.stop() {
         return open.iter().map(|(slot, _)| (*slot, doubtful(INTERRUPTED))).collect();
     }
-    let mut engine = match Engine::new(scene, sender, &ask.profiles) {
+    let mut engine = match Engine::new(scene, sender, &ask.profiles, spared) {
         Ok(engine) => engine,
         Err(Exhausted(why)) => return open.iter().map(|(slot, _)| (*slot, doubtful(why))).collect(),
     };
@@ -176,7 +227,7 @@ fn judge(engine: &mut Engine<'_>, case: &Case<'_>, has_witness: bool) -> Result<
     for (found, depends) in engine.candidates(found) {
         let Some(choice) = engine.choose(case.question, case.receiver, &found) else { continue };
         if let Some(replay) = replay::replay(case, &choice) {
-            return Ok(Said::Violates(Box::new(replay)));
+            return Ok(Said::Violates(Box::new(choice), Box::new(replay)));
         }
         if doubt.as_ref().is_none_or(|(known, _)| matters(depends) > matters(*known)) {
             doubt = Some((depends, choice));
@@ -191,7 +242,7 @@ fn judge(engine: &mut Engine<'_>, case: &Case<'_>, has_witness: bool) -> Result<
 }
 
 /// A frame that the row speaks of and that rightly reaches the port; or one that is stopped, and its twin that is not.
-fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Witness>, Exhausted> {
+fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Shown>, Exhausted> {
     if case.sender.kind == Kind::Unknown && case.question == Question::Denied {
         return Ok(None);
     }
@@ -200,13 +251,12 @@ fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Witness>, 
     let show = |choice: &Choice| replay::replay(&arrives, choice).map(Box::new);
     if case.question != Question::Strangers {
         let found = engine.innocent(case.question, case.profile, case.receiver)?;
-        let shown = engine
-            .candidates(found)
-            .iter()
-            .take(CANDIDATES)
-            .find_map(|(found, _)| show(&engine.choose(case.question, case.receiver, found)?));
+        let shown = engine.candidates(found).iter().take(CANDIDATES).find_map(|(found, _)| {
+            let choice = engine.choose(case.question, case.receiver, found)?;
+            Some(Shown { witness: Witness::Escapes(show(&choice)?), packets: vec![choice] })
+        });
         if shown.is_some() || case.question != Question::Groups {
-            return Ok(shown.map(Witness::Escapes));
+            return Ok(shown);
         }
     }
     let found = engine.innocent(Question::Strangers, case.profile, case.receiver)?;
@@ -216,26 +266,109 @@ fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Witness>, 
         let everybody = case.question == Question::Groups;
         let other = if everybody { replay::for_everybody(&choice) } else { replay::for_nobody(&choice) };
         let stopped = replay::replay(&stays, &other).map(Box::new)?;
-        Some(Witness::Twins { stopped, twin: show(&choice)? })
+        let twin = show(&choice)?;
+        Some(Shown { witness: Witness::Twins { stopped, twin }, packets: vec![other, choice] })
     }))
 }
 
-fn conclude(ask: &Ask<'_>, rows: &[&'static Row], slot: Slot, known: Known) -> Option<IsolationFinding> {
-    let (row, number, profile) = slot;
-    let (row, port, profile) = (*rows.get(row)?, *ask.ports.get(number)?, *ask.profiles.get(profile)?);
+fn conclude(
+    ask: &Ask<'_>,
+    scene: Scene<'_>,
+    rows: &[&'static Row],
+    slot: Slot,
+    known: &Known,
+) -> Option<IsolationFinding> {
+    let (row, number, _) = slot;
+    let (row, port) = (*rows.get(row)?, *ask.ports.get(number)?);
+    let name = |ofport: &PortNo| sender(scene, *ofport).map(Sender::name).unwrap_or_default();
     let (sender, judgement) = match known {
-        Known { refuted: Some((sender, replay)), .. } => (sender, Judgement::Refuted(replay)),
-        Known { doubt: Some((depends, text)), .. } => (String::new(), doubtful(depends, &text)),
+        Known { refuted: Some((sender, _, replay)), .. } => {
+            (name(sender), Judgement::Refuted(replay.clone()))
+        }
+        Known { doubt: Some((depends, text)), .. } => (String::new(), doubtful(*depends, text)),
         _ if port.network.is_none() && row.question == Question::Networks => {
             (String::new(), Judgement::Unknown("the tables do not say which network it is of".to_owned()))
         }
-        Known { witness: Some((sender, witness)), .. } => (sender, Judgement::Proved(witness)),
+        Known { witness: Some((sender, shown)), .. } => {
+            (name(sender), Judgement::Proved(shown.witness.clone()))
+        }
         Known { .. } => (String::new(), vacuous(row, port.ofport)),
     };
-    let property = &row.property;
+    finding(ask, rows, slot, judgement, sender)
+}
+
+fn sender<'a>(scene: Scene<'a>, ofport: PortNo) -> Option<&'a Sender> {
+    scene.world.senders.iter().find(|sender| sender.ofport == ofport)
+}
+
+fn finding(
+    ask: &Ask<'_>,
+    rows: &[&'static Row],
+    (row, port, profile): Slot,
+    judgement: Judgement,
+    sender: String,
+) -> Option<IsolationFinding> {
+    let (property, profile) = (&rows.get(row)?.property, *ask.profiles.get(profile)?);
     let diagram = Some(judgement.name());
-    let finding = Finding { property, port: number, profile, judgement, diagram, z3: None };
+    let finding = Finding { property, port, profile, judgement, diagram, z3: None };
     Some(IsolationFinding { finding, sender })
+}
+
+/// What was found about the `first` port of a class, shown with the packets of another one. Should they not show it there,
+/// the other one is asked about like any port.
+fn repeat(
+    ask: &Ask<'_>,
+    scene: Scene<'_>,
+    rows: &[&'static Row],
+    symmetry: &Symmetry,
+    (slot, first): (Slot, usize),
+    known: &Known,
+) -> Option<IsolationFinding> {
+    let (row, number, profile) = slot;
+    let (first, receiver) = (*ask.ports.get(first)?, *ask.ports.get(number)?);
+    let (row, profile) = (*rows.get(row)?, *ask.profiles.get(profile)?);
+    let (from, packets, shown) = match known {
+        Known { refuted: Some((from, choice, _)), .. } => (*from, vec![choice], None),
+        Known { doubt: None, witness: Some((from, shown)), .. } => {
+            (*from, shown.packets.iter().collect(), Some(&shown.witness))
+        }
+        Known { .. } => return conclude(ask, scene, rows, slot, known),
+    };
+    let of = Exchange::of(first, receiver)?;
+    let sender = sender(scene, of.port(from))?;
+    let case = Case {
+        scene,
+        sender,
+        receiver,
+        property: &row.property,
+        question: row.question,
+        profile,
+        aim: Aim::Violates,
+    };
+    let show = |aim: Aim, choice: &Choice| {
+        replay::replay(&Case { aim, ..case }, &renamed(choice, first, receiver)).map(Box::new)
+    };
+    let judgement = match (shown, packets.as_slice()) {
+        (None, [choice]) => show(Aim::Violates, choice).map(Judgement::Refuted),
+        (Some(Witness::Escapes(_)), [choice]) => {
+            show(Aim::Arrives, choice).map(|replay| Judgement::Proved(Witness::Escapes(replay)))
+        }
+        (Some(Witness::Twins { .. }), [stopped, twin]) => {
+            let stopped = show(Aim::Stays, stopped);
+            let twins = stopped.zip(show(Aim::Arrives, twin));
+            twins.map(|(stopped, twin)| Judgement::Proved(Witness::Twins { stopped, twin }))
+        }
+        _ => None,
+    };
+    match judgement {
+        Some(judgement) => finding(ask, rows, slot, judgement, sender.name()),
+        None => {
+            let (ports, properties, profiles) = (vec![receiver], vec![&row.property], vec![profile]);
+            let alone = check_with(&Ask { ports, properties, profiles, ..ask.clone() }, symmetry);
+            let IsolationFinding { finding: of, sender } = alone.into_iter().next()?;
+            finding(ask, rows, slot, of.judgement, sender)
+        }
+    }
 }
 
 fn vacuous(row: &Row, ofport: PortNo) -> Judgement {

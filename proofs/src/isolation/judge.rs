@@ -63,14 +63,20 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// Runs everything that `sender` can send, in every form and under every profile.
+    /// Runs everything that `sender` can send, in every form and under every profile, but for the `spared` frames.
     ///
     /// # Errors
     /// When the limits on memory or work are reached.
-    pub fn new(scene: Scene<'a>, sender: &'a Sender, profiles: &[Profile]) -> Result<Self, Exhausted> {
+    pub fn new(
+        scene: Scene<'a>,
+        sender: &'a Sender,
+        profiles: &[Profile],
+        spared: &Predicate,
+    ) -> Result<Self, Exhausted> {
         let mut engine = Self { scene, sender, sets: Bdds::with_limit(NODE_LIMIT), runs: Vec::new() };
         for form in Form::ALL {
-            let start = frames::sendable(&mut engine.sets, form);
+            let (all, spared) = (frames::sendable(&mut engine.sets, form), spared.to_set(&mut engine.sets));
+            let start = engine.sets.minus(all, spared);
             for profile in profiles {
                 let (sets, tables) = (&mut engine.sets, &scene.world.tables);
                 let run = symbolic::execute(sets, tables, *profile, form, sender.ofport, start);
