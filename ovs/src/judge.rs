@@ -94,6 +94,8 @@ pub struct Judge {
     version: String,
     /// Clean, with nothing that an earlier story left.
     idle: Option<Stage>,
+    /// Flows that the real switch is not told of.
+    withheld: fn(&Flow) -> bool,
 }
 
 /// A real switch, and what it was started and loaded with.
@@ -102,6 +104,7 @@ struct Stage {
     ports: Vec<PortConfig>,
     flows: Vec<Flow>,
     real: RealSwitch,
+    withheld: fn(&Flow) -> bool,
 }
 
 impl Judge {
@@ -112,7 +115,13 @@ impl Judge {
     /// There is none, or it does not start.
     pub fn summon() -> Result<Self, EnvError> {
         let real = RealSwitch::start(&[])?;
-        Ok(Self { version: real.version().to_owned(), idle: None })
+        Ok(Self { version: real.version().to_owned(), idle: None, withheld: |_| false })
+    }
+
+    /// The same, but its switch is not told of some flows: whoever asks it should notice.
+    #[must_use]
+    pub fn withholding(self, withheld: fn(&Flow) -> bool) -> Self {
+        Self { withheld, ..self }
     }
 
     /// The version of the real switch, such as `3.1.0`.
@@ -155,7 +164,7 @@ impl Judge {
             Some(stage) => stage,
             None => {
                 let ports = story.ports.to_vec();
-                Stage { real: RealSwitch::start(&ports)?, ports, flows: Vec::new() }
+                Stage { real: RealSwitch::start(&ports)?, ports, flows: Vec::new(), withheld: self.withheld }
             }
         };
         stage.load(story.flows, story.tie)?;
@@ -168,6 +177,7 @@ impl Stage {
     /// Open vSwitch prefers the flow that was added first.
     fn load(&mut self, flows: &[Flow], tie: TieBreak) -> Result<(), LoadError> {
         let mut flows = Tables::new(split_untyped_ct(flows)).flows().to_vec();
+        flows.retain(|flow| !(self.withheld)(flow));
         if tie == TieBreak::Last {
             flows.reverse();
         }

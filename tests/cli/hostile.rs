@@ -112,6 +112,66 @@ fn endless_input_is_refused_in_bounded_memory() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("longer than"), "{output:?}");
 }
 
+/// Every way to have a file read: `FILE` is the hostile one, `FLOWS` a host's flows.
+const READERS: &[&[&str]] = &[
+    &["lint", "FILE"],
+    &["trace", "FILE", "--in-port", "1", "--packet", "ip"],
+    &["trace", "FLOWS", "--in-port", "1", "--pcap", "FILE"],
+    &["prove", "FILE"],
+    &["prove", "FLOWS", "--intent", "FILE"],
+    &["prove", "FLOWS", "--ports", "FILE"],
+    &["prove", "FLOWS", "--expect", "FILE"],
+    &["compile", "FILE"],
+    &["run", "FILE"],
+    &["explore", "--flows", "FILE"],
+    &["explore", "--flows", "FLOWS", "--intent", "FILE"],
+    &["explore", "--cases", "1", "--state", "FILE"],
+];
+
+/// Refused by every reader within 400 MB of address space, and without a stack that overflows.
+#[track_caller]
+fn check_by_all(name: &str, input: &[u8]) {
+    let (path, flows) = (scratch(name, input), example("flows.txt"));
+    for reader in READERS {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 400000 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_flowproof")]);
+        command.args(reader.iter().map(|word| match *word {
+            "FILE" => path.to_str().unwrap(),
+            "FLOWS" => flows.as_str(),
+            word => word,
+        }));
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{reader:?}: {text}");
+        assert!(text.contains(name) && text.len() < 10_000, "{reader:?}: {text}");
+    }
+}
+
+#[test]
+fn long_lines_are_refused_by_every_reader() {
+    check_by_all("hostile-line", &vec![b'a'; 10 << 20]);
+    check_by_all("hostile-quote", &[&b"[\""[..], &vec![b'\\'; 10 << 20]].concat());
+}
+
+#[test]
+fn nesting_is_refused_by_every_reader() {
+    for (name, opening) in
+        [("hostile-lists", "["), ("hostile-objects", "{\"ports\":["), ("hostile-calls", "clone(")]
+    {
+        check_by_all(name, opening.repeat(200_000).as_bytes());
+    }
+}
+
+/// A record that says that it is four gigabytes long.
+#[test]
+fn captures_that_lie_about_lengths_are_refused_by_every_reader() {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let header = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, u32::MAX, 1]);
+    check_by_all("hostile-classic", &[header, words(&[0, 0, u32::MAX, u32::MAX])].concat());
+    let section = words(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28]);
+    check_by_all("hostile-blocks", &[section, words(&[6, u32::MAX - 3, 0])].concat());
+}
+
 #[test]
 fn wrapped_flows_need_lenient_and_the_message_says_so() {
     check_refused(&run(&["lint", &example("document.txt")]), &["document.txt:1:", "--lenient"]);

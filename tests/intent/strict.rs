@@ -5,7 +5,7 @@
 
 use super::support::{Case, bind, flows, lines, policy};
 use flowproof_compiler::{Layout, Options, compile, text};
-use flowproof_packet::{FlowKey, summary::summary, wire};
+use flowproof_packet::{Field, FlowKey, summary::summary, wire};
 use flowproof_proofs::{
     check::{self, Engines, Judgement, Task},
     intent::{COMPLETE, SOUND},
@@ -115,6 +115,29 @@ fn names() -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap().replace(".json", "")).collect();
     names.sort();
     names
+}
+
+/// Neighbour discovery in fragments is void (RFC 6980, section 5: whoever gets it ignores it), so that a switch need not
+/// deliver it. That excuses no other ICMPv6: where all its fragments are dropped, an echo shows it.
+#[test]
+fn only_neighbour_discovery_may_be_dropped_for_being_in_fragments() {
+    let policy = policy("08_icmpv6");
+    let compiled = compile(&policy, &policy.host.clone().unwrap(), Layout::Strict, &Options::default());
+    let dropping = "table=71,priority=200,icmp6,nw_frag=yes actions=drop\n";
+    let case = bind(policy, flows(&format!("{}{dropping}", text(&compiled, false))));
+    let found = case.judge(&[&COMPLETE], &[Profile::Kernel]);
+    let shown: Vec<FlowKey> = found
+        .iter()
+        .filter_map(|of| match &of.finding.judgement {
+            Judgement::Refuted(replay) => Some(wire::extract(&replay.datagram, 0)),
+            _ => None,
+        })
+        .collect();
+    assert!(!shown.is_empty(), "nobody misses the fragments");
+    for key in shown {
+        let (protocol, kind) = (key.get(Field::NwProto), key.get(Field::Icmpv6Type));
+        assert!(protocol == 58 && !(133..=137).contains(&kind), "{key:?}");
+    }
 }
 
 #[test]

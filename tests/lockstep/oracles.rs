@@ -1,9 +1,13 @@
 //! The fuzz targets without a fuzzer: seeds and old findings pass their oracles, and hostile input is refused in time.
 
+use flowproof_compiler::Layout;
 use flowproof_fuzz::Choices;
+use flowproof_fuzz::campaign::{Subject, draw};
 use flowproof_fuzz::oracles::{self, Held, Verdict};
-use flowproof_ovs::Judge;
-use flowproof_packet::MacAddr;
+use flowproof_fuzz::real::hear;
+use flowproof_lockstep::run;
+use flowproof_ovs::{Answer, Judge};
+use flowproof_packet::{Field, MacAddr};
 use flowproof_proofs::diagram::Host;
 use flowproof_proofs::ports::{Pair, Port};
 use flowproof_proofs::properties::{self, Property};
@@ -91,6 +95,21 @@ fn spent(began: Instant) -> Duration {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let first = text.split(' ').next().and_then(|number| number.parse().ok());
     first.map_or_else(|| began.elapsed(), Duration::from_nanos)
+}
+
+/// Scenarios of today's layout in a switch that lacks the flows for TCP ports: one of them shows it.
+#[test]
+fn a_real_switch_that_is_not_told_everything_is_noticed() {
+    let mut judge = match Judge::summon() {
+        Err(error) if error.is_missing() => return eprintln!("SKIPPED: a real switch: {error}"),
+        summoned => summoned.unwrap().withholding(|flow| flow.matching.looks_at(Field::TcpDst)),
+    };
+    let subject = Subject::Layout(Layout::Neutron);
+    let differs = (0..60).any(|number| {
+        let run = run(&draw(&subject, 1, number).unwrap().scenario, subject.layout()).unwrap();
+        matches!(hear(&mut judge, &run).unwrap(), (Answer::Differs(_), _))
+    });
+    assert!(differs);
 }
 
 /// An input and what makes it hostile; each is judged by its oracle in less time than anybody would notice.

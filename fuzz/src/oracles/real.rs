@@ -1,15 +1,14 @@
 //! The interpreter against a real switch: scenarios, frame by frame.
 
-use super::{Objection, Verdict, object, planted};
+use super::{Objection, Verdict, object, subject};
 use crate::Choices;
 use crate::real::hear;
 use crate::scenario::{Wishes, scenario};
 use flowproof_compiler::Layout;
-use flowproof_lockstep::{Run, Scenario, StepRun, run, shrink};
+use flowproof_lockstep::{Scenario, run, shrink};
 use flowproof_ovs::{Answer, Judge};
 use flowproof_packet::Field;
-use flowproof_switch::table::Tables;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Started once for all inputs; it ends with this process.
 static JUDGE: Mutex<Option<Judge>> = Mutex::new(None);
@@ -26,7 +25,9 @@ pub fn real_switch(bytes: &[u8]) -> Verdict {
     let scenario = scenario(choices, &wishes).scenario;
     let mut judge = JUDGE.lock().unwrap_or_else(PoisonError::into_inner);
     if judge.is_none() {
-        *judge = Some(Judge::summon().map_err(|error| Objection(error.to_string()))?);
+        let summoned = Judge::summon().map_err(|error| Objection(error.to_string()))?;
+        *judge =
+            Some(subject(summoned, |judge| judge.withholding(|flow| flow.matching.looks_at(Field::TcpDst))));
     }
     let Some(judge) = judge.as_mut() else { return Ok(()) };
     let layout = Some(layout);
@@ -45,26 +46,9 @@ fn differs(
     scenario: &Scenario,
     layout: Option<Layout>,
 ) -> Result<Option<String>, Objection> {
-    let Ok(mut played) = run(scenario, layout) else { return Ok(None) };
-    if planted() {
-        spoil(&mut played);
-    }
+    let Ok(played) = run(scenario, layout) else { return Ok(None) };
     match hear(judge, &played).map_err(|error| Objection(error.to_string()))? {
         (Answer::Differs(difference), at) => Ok(Some(format!("event {}: {difference:?}", at + 1))),
         (Answer::Same | Answer::Open(_), _) => Ok(None),
-    }
-}
-
-/// The real switch is told fewer flows than the interpreter was.
-fn spoil(run: &mut Run) {
-    let fewer = |tables: &Tables| {
-        let flows = tables.flows().iter().filter(|flow| !flow.matching.looks_at(Field::TcpDst));
-        Arc::new(Tables::new(flows.cloned().collect()))
-    };
-    run.tables = fewer(&run.tables);
-    for step in &mut run.steps {
-        if let StepRun::Tables(tables) = step {
-            *tables = fewer(tables);
-        }
     }
 }
