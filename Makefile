@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak fuzz fuzz-selftest fuzz-seeds scoreboard releases kernel-judge neutron-flows neutron-check bench
+.PHONY: help setup build demo test dist clean soak crosscheck fuzz fuzz-selftest fuzz-seeds scoreboard releases kernel-judge neutron-flows neutron-check bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,7 @@ SEED ?= 2026
 soak: setup ## a night's worth: a real Open vSwitch, random policies, small worlds, strict (FLOWPROOF_SOAK=, POLICIES=, SEED=)
 	@tools/setup-openvswitch.sh
 	CI=true FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-1000000} $(CARGO) test --locked --release --package flowproof --test main -- real_switch genuine::everywhere --nocapture --test-threads=1
+	FLOWPROOF_ROUNDS=$${FLOWPROOF_ROUNDS:-5000} $(CARGO) test --locked --release --package flowproof --test main -- proofs::brute --nocapture
 	FLOWPROOF_SOAK=1 $(CARGO) test --locked --release --package flowproof --test main -- lockstep::properties lockstep::exhaustive intent::strict --nocapture
 	$(CARGO) run --locked --release -- explore --layout mitaka --layout neutron --layout strict --cases $(POLICIES) --seed $(SEED)
 
@@ -68,6 +69,9 @@ bench: build ## how fast: one table, side by side with Open vSwitch, Z3 and othe
 	@tools/setup-openvswitch.sh
 	@$(CARGO) bench --locked --package flowproof-bench --bench bars -- --quiet > $(TARGET)/bench.log
 	@cat $(TARGET)/bench-table.txt
+
+crosscheck: build ## prove hosts once more with a second SMT solver from PyPI (SOLVER=bitwuzla or cvc5)
+	@tools/crosscheck.sh $(TARGET)/release/flowproof
 
 scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout)
 	FLOWPROOF_SCOREBOARD=$${FLOWPROOF_SCOREBOARD:-all} $(CARGO) test --locked --release --package flowproof --test main -- mutants::scoreboard --nocapture

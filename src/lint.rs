@@ -6,14 +6,18 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
+use crate::prove::intent::Intent;
 use crate::text::{WIDTH, count, cut, hanging};
 use clap::{Args, ValueEnum};
 use flowproof_proofs as proofs;
+use flowproof_proofs::hygiene::Hygiene;
+use flowproof_proofs::symbolic::Longest;
 use flowproof_switch::flow::{Action, Flow, LintKind};
 use flowproof_switch::table::Tables;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// Options of `lint`.
 #[derive(Debug, Args)]
@@ -21,6 +25,10 @@ use std::fmt::Write;
   flowproof lint examples/mitaka-2016/flows.txt
   ovs-ofctl dump-flows br-int | flowproof lint -
   flowproof lint --format json flows.txt
+  flowproof lint flows.txt --intent ports.json --intent groups.json
+
+With an intent flows are named, too, that speak of what it does not have: ports,
+MACs, addresses, networks, groups and rules that are gone.
 
 Exit codes: 0 nothing found, 1 something found, 2 wrong usage or input, 3 too
 large to explore. Notes (what is not modelled, what no packet comes to) are
@@ -30,6 +38,9 @@ listed and change no exit code.
 pub(crate) struct Options {
     #[command(flatten)]
     flows: FlowOptions,
+    /// What was asked for, as Neutron's API objects in JSON; several files are merged (repeatable)
+    #[arg(long, value_name = "FILE")]
+    intent: Vec<PathBuf>,
     /// How to print the findings
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -67,15 +78,18 @@ const SHOWN: usize = 4;
 
 /// Finds, prints.
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
+    crate::input::only_one_stdin(options.intent.iter().chain([&options.flows.flows]))?;
     let flows = options.flows.read(console)?;
+    let intent = Intent::read(&options.intent, &flows.file.flows, console)?;
     let tables = proofs::tables::Tables::new(flows.file.flows.clone());
     let hygiene = proofs::check::with_deep_stack(|| proofs::hygiene::examine(&tables));
     let mut findings = find(&flows, tables.switch());
     findings.extend(hygiene::findings(&tables, &hygiene));
+    findings.extend(intent.iter().flat_map(|intent| stale(&flows.file.flows, intent)));
     findings.sort_by_key(|finding| finding.line);
     let text = match options.format {
-        Format::Text => text(&flows, &findings, console),
-        Format::Json => json(&flows, &findings),
+        Format::Text => text(&flows, &findings, &hygiene, console),
+        Format::Json => json(&flows, intent.as_ref(), &findings, &hygiene),
     };
     console.print(text.as_bytes())?;
     let defect = findings.iter().any(|finding| finding.severity == Severity::Defect);
@@ -122,6 +136,17 @@ fn duplicates(tables: &Tables) -> impl Iterator<Item = Finding<'_>> {
     })
 }
 
+/// Flows that the intent does not account for.
+fn stale<'a>(flows: &'a [Flow], intent: &Intent) -> Vec<Finding<'a>> {
+    let found = proofs::intent::stale::stale(&intent.site, &intent.recognised, flows);
+    let finding = |(place, why): (usize, proofs::intent::stale::Stale)| {
+        let flow = flows.get(place)?;
+        let (severity, line) = (Severity::Defect, flow.span.line);
+        Some(Finding { severity, name: "stale", message: why.to_string(), line, flow: Some(flow) })
+    };
+    found.into_iter().filter_map(finding).collect()
+}
+
 /// What is accepted but not modelled.
 fn opaque(flows: &[Flow]) -> impl Iterator<Item = Finding<'_>> {
     flows.iter().flat_map(|flow| {
@@ -141,7 +166,7 @@ fn opaque(flows: &[Flow]) -> impl Iterator<Item = Finding<'_>> {
     })
 }
 
-fn text(flows: &Flows, findings: &[Finding<'_>], console: &Console) -> String {
+fn text(flows: &Flows, findings: &[Finding<'_>], hygiene: &Hygiene, console: &Console) -> String {
     let mut groups: Groups<'_, '_> = BTreeMap::new();
     for finding in findings {
         groups.entry((finding.severity, finding.name, &finding.message)).or_default().push(finding);
@@ -160,6 +185,14 @@ fn text(flows: &Flows, findings: &[Finding<'_>], console: &Console) -> String {
         let heading = hanging(&" ".repeat(name.len() + 2), &heading);
         let _infallible = write!(out, "\n{mark}: {}", heading.trim_start());
         out.push_str(&members_text(&members, console.verbose));
+    }
+    if hygiene.complete && !hygiene.exceeds_limits {
+        let Longest { calls, depth, recirculations } = hygiene.longest;
+        let (calls, tracked) = (count(calls as usize, "time"), count(usize::from(recirculations), "time"));
+        let longest = format!(
+            "no packet is passed on more than {calls} in one translation, {depth} deep, nor tracked more than {tracked}"
+        );
+        let _infallible = write!(out, "\n{}", hanging("terminates: ", &longest));
     }
     out
 }
@@ -185,7 +218,7 @@ fn members_text(members: &[&Finding<'_>], verbose: bool) -> String {
     out
 }
 
-fn json(flows: &Flows, findings: &[Finding<'_>]) -> String {
+fn json(flows: &Flows, intent: Option<&Intent>, findings: &[Finding<'_>], hygiene: &Hygiene) -> String {
     let finding = |finding: &Finding<'_>| {
         json!({
             "name": finding.name,
@@ -196,10 +229,16 @@ fn json(flows: &Flows, findings: &[Finding<'_>]) -> String {
         })
     };
     let skipped = |(line, text): &(u32, String)| json!({"line": line, "text": text});
+    let Longest { calls, depth, recirculations } = hygiene.longest;
+    let mut inputs = json!({"flows": flows.json()});
+    if let (Some(inputs), Some(intent)) = (inputs.as_object_mut(), intent) {
+        inputs.insert("intent".to_owned(), intent.json());
+    }
     let report = json!({
         "schema": 1,
         "tool": tool(),
-        "inputs": {"flows": flows.json()},
+        "inputs": inputs,
+        "longest": {"calls": calls, "depth": depth, "recirculations": recirculations},
         "findings": findings.iter().map(finding).collect::<Vec<Value>>(),
         "skipped": flows.file.skipped.iter().map(skipped).collect::<Vec<Value>>(),
     });

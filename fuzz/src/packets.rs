@@ -148,14 +148,24 @@ fn key(choices: &mut Choices<'_>, pool: &Pool, form: Form) -> FlowKey {
 
 /// A frame of this form; none where what was drawn has no fragments. What it holds is read back from it.
 pub fn frame(choices: &mut Choices<'_>, pool: &Pool, form: Form, in_port: PortNo) -> Option<Frame> {
-    let payload_len = if form == Form::Whole { 0 } else { 1600 };
-    let whole =
-        compose(&key(choices, pool, form), &ComposeOptions { payload_len, ..ComposeOptions::default() });
+    let key = key(choices, pool, form);
     let extension = match choices.below(4) {
         0 => Some(FragmentExtension::DestinationOptions),
         1 => Some(FragmentExtension::Routing),
         _ => None,
     };
+    made(&key, form, extension, in_port)
+}
+
+/// The frame of this form with the datagram's key, as far as there is one.
+pub fn made(
+    key: &FlowKey,
+    form: Form,
+    extension: Option<FragmentExtension>,
+    in_port: PortNo,
+) -> Option<Frame> {
+    let payload_len = if form == Form::Whole { 0 } else { 1600 };
+    let whole = compose(key, &ComposeOptions { payload_len, ..ComposeOptions::default() });
     // Neighbour discovery and SCTP are short.
     let two = |first| fragment_with(&whole, &FragmentOptions { extension, ..FragmentOptions::two(first) });
     let fragments = || [1400, 24, 8].into_iter().find_map(two);
@@ -169,20 +179,37 @@ pub fn frame(choices: &mut Choices<'_>, pool: &Pool, form: Form, in_port: PortNo
     Some(Frame { form, whole, bytes, sent, shown_proto })
 }
 
+const INVALID: u32 = state::INV;
+
+/// What a connection is for a packet, new ones first.
+const KINDS: [u32; 6] =
+    [state::NEW, state::EST, state::EST | state::RPL, state::REL, state::REL | state::RPL, INVALID];
+
+fn icmpv6_type(sent: &FlowKey) -> Option<u128> {
+    let icmpv6 = sent.get(Field::DlType) == 0x86dd && sent.get(Field::NwProto) == 58;
+    icmpv6.then(|| sent.get(Field::Icmpv6Type))
+}
+
+/// Everything that connection tracking may say of a datagram, with these marks and no label or tuple.
+pub fn answers(sent: &FlowKey, profile: Profile, marks: &[u32]) -> Vec<CtInfo> {
+    let plain = |kind: u32| CtInfo { state: state::TRK | kind, ..CtInfo::default() };
+    match icmpv6_type(sent) {
+        Some(130..=136 | 143) if profile == Profile::Kernel2016 => return vec![plain(state::NEW)],
+        Some(130..=137 | 143) => return vec![plain(INVALID)],
+        _ => {}
+    }
+    let marked = |kind: &u32| {
+        let marks = if *kind == INVALID { &[0][..] } else { marks };
+        marks.iter().map(|mark| CtInfo { mark: *mark, ..plain(*kind) }).collect::<Vec<_>>()
+    };
+    KINDS.iter().flat_map(marked).collect()
+}
+
 /// What connection tracking may say of a datagram: the rules of the properties' words, once more.
 pub fn answer(choices: &mut Choices<'_>, sent: &FlowKey, profile: Profile) -> CtInfo {
-    const INVALID: u32 = state::INV;
-    let kinds = [
-        state::NEW,
-        state::NEW,
-        state::EST,
-        state::EST | state::RPL,
-        state::REL,
-        state::REL | state::RPL,
-        INVALID,
-    ];
-    let icmpv6 = (sent.get(Field::DlType) == 0x86dd && sent.get(Field::NwProto) == 58)
-        .then(|| sent.get(Field::Icmpv6Type));
+    let [new, est, ..] = KINDS;
+    let kinds = KINDS.into_iter().chain([new, est]).collect::<Vec<_>>();
+    let icmpv6 = icmpv6_type(sent);
     let mut kind = *choices.pick(&kinds);
     let mark = if choices.chance(50) { 0 } else { choices.below(4) as u32 };
     match icmpv6 {

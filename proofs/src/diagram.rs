@@ -20,6 +20,7 @@ use crate::{
     symbolic::{self, Emit, Event, Memory, Start, Yield},
     symkey::{Bit, Form, SymKey},
     tables::Tables,
+    vars::Var,
 };
 use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{conntrack::Profile, flow::Action, table::FlowId};
@@ -483,6 +484,20 @@ impl<'a> Diagram<'a> {
         let choice = wishes.choose(&mut self.workshop.sets, packets, form, recirculations);
         self.wishes = Some(wishes);
         choice
+    }
+
+    /// Whether the packet with these bits is among what was found.
+    #[must_use]
+    pub fn has(&self, found: &Found, bit: impl Fn(Var) -> bool) -> bool {
+        self.workshop.sets.contains(found.event.packets, bit)
+    }
+
+    /// Whether some packet of which this is true is among what was found.
+    pub fn meets(&mut self, found: &Found, predicate: &Predicate) -> bool {
+        let sets = &mut self.workshop.sets;
+        let packets = predicate.to_set(sets);
+        let both = sets.and(found.event.packets, packets);
+        !sets.is_empty(both)
     }
 
     /// The most familiar packet of what was found.

@@ -16,6 +16,7 @@ mod effects;
 pub mod familiar;
 pub mod frames;
 pub mod hygiene;
+pub mod incremental;
 pub mod index;
 pub mod intent;
 pub mod isolation;
@@ -24,6 +25,7 @@ pub mod live;
 pub mod ports;
 pub mod predicate;
 pub mod properties;
+pub mod reach;
 pub mod replay;
 pub mod report;
 pub mod set;
@@ -36,6 +38,7 @@ pub mod vars;
 pub mod vlans;
 pub mod z3_engine;
 pub mod z3_port;
+pub mod z3_query;
 mod z3_term;
 
 /// The version of the Z3 that this program runs with, as `major.minor.build`.

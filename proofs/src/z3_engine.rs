@@ -26,12 +26,10 @@ use flowproof_switch::{
 use rustc_hash::FxHashMap;
 use std::{collections::BTreeMap, rc::Rc};
 use z3::{
-    Params, SatResult, Solver,
+    SatResult, Solver,
     ast::{BV, Bool},
 };
 
-/// Z3's deterministic resource limit for one query; what needs more is `unknown`.
-const RESOURCE_LIMIT: u32 = 100_000_000;
 const MAX_DEPTH: u32 = 64;
 /// Lookups in one encoding after which it stops and says so.
 const MAX_LOOKUPS: usize = 200_000;
@@ -112,6 +110,17 @@ fn any(parts: &[Bool]) -> Bool {
         [one] => one.clone(),
         many => Bool::or(many),
     }
+}
+
+/// Exactly one of them, in the core theory: cardinality constraints are a word of Z3's own.
+fn exactly_one(parts: &[&Bool]) -> Bool {
+    let alone = |place: usize| {
+        let others = parts.iter().enumerate().filter(|(other, _)| *other != place);
+        let mut alone: Vec<Bool> = others.map(|(_, part)| part.not()).collect();
+        alone.extend(parts.get(place).map(|part| (*part).clone()));
+        all(&alone)
+    };
+    any(&(0..parts.len()).map(alone).collect::<Vec<_>>())
 }
 
 impl<'a> Encoder<'a> {
@@ -251,8 +260,7 @@ impl<'a> Encoder<'a> {
         };
         let [new, est, rel, inv, rpl, trk] =
             [state::NEW, state::EST, state::REL, state::INV, state::RPL, state::TRK].map(has);
-        let kinds: Vec<(&Bool, i32)> = [&new, &est, &rel, &inv].into_iter().map(|kind| (kind, 1)).collect();
-        let one_kind = Bool::pb_eq(&kinds, 1);
+        let one_kind = exactly_one(&[&new, &est, &rel, &inv]);
         let reply = rpl.implies(any(&[est, rel]));
         let zero = |bits: BV| bits.eq(BV::from_u64(0, bits.get_size()));
         let unmarked = all(&[
@@ -546,26 +554,5 @@ impl<'a> Encoder<'a> {
             }
         }
         all(&parts)
-    }
-}
-
-/// Asks Z3 whether some packet satisfies all of `formulas`, and hands the query as SMT-LIB 2 to `dump`.
-pub fn ask(formulas: &[Bool], dump: Option<&mut String>) -> Answer {
-    let solver = Solver::new();
-    let mut params = Params::new();
-    params.set_u32("rlimit", RESOURCE_LIMIT);
-    solver.set_params(&params);
-    for formula in formulas {
-        solver.assert(formula);
-    }
-    if let Some(dump) = dump {
-        *dump = solver.to_smt2();
-    }
-    match solver.check() {
-        SatResult::Sat => Answer::Sat,
-        SatResult::Unsat => Answer::Unsat,
-        SatResult::Unknown => {
-            Answer::Unknown(solver.get_reason_unknown().unwrap_or_else(|| "no reason given".to_owned()))
-        }
     }
 }

@@ -4,9 +4,11 @@ use crate::{
     diagram::Host,
     familiar::{self, Choice},
     ports::Port,
+    predicate::Predicate,
     properties::{self, Judge, Property},
     symkey::Form,
-    z3_engine::{Answer, Counts, Encoder, Exit, ask},
+    z3_engine::{Answer, Counts, Encoder, Exit},
+    z3_query::ask,
 };
 use flowproof_packet::PortNo;
 use flowproof_switch::conntrack::Profile;
@@ -33,6 +35,7 @@ pub struct Z3Port<'a> {
     escapes: BTreeMap<Form, (Bool, Bool, Vec<Exit>, bool)>,
     queries: Option<Vec<Query>>,
     satisfied: Option<(Form, Vec<Bool>)>,
+    within: Predicate,
 }
 
 impl<'a> Z3Port<'a> {
@@ -48,7 +51,13 @@ impl<'a> Z3Port<'a> {
             escapes: BTreeMap::new(),
             queries,
             satisfied: None,
+            within: Predicate::always(),
         }
+    }
+
+    /// From now on only packets of which this is true are asked about.
+    pub fn restrict(&mut self, within: Predicate) {
+        self.within = within;
     }
 
     /// The queries asked so far.
@@ -78,7 +87,8 @@ impl<'a> Z3Port<'a> {
             return vec![Answer::Unknown("the tables are too large to encode".to_owned())];
         }
         let mut encoder = self.encoder(form, Counts::Escape);
-        let violation = encoder.predicate(&properties::violation(property, self.port));
+        let violation = properties::violation(property, self.port).and(self.within.clone());
+        let violation = encoder.predicate(&violation);
         match property.judge {
             Judge::Implication { .. } | Judge::Prohibition { .. } => {
                 vec![self.ask(property, form, 0, &[sendable, violation, escape])]

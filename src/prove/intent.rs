@@ -17,11 +17,11 @@ use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// An intent, bound to the tables.
-pub(super) struct Intent {
+pub(crate) struct Intent {
     /// What was asked for, where.
-    pub(super) site: Site,
+    pub(crate) site: Site,
     /// The layout of the tables.
-    pub(super) recognised: Recognised,
+    pub(crate) recognised: Recognised,
     /// What was inferred because the intent has no `host`.
     pub(super) inferred: Vec<String>,
     files: Vec<Value>,
@@ -41,7 +41,7 @@ pub(super) enum Outcome {
 
 impl Intent {
     /// Reads and merges the files of an intent, and binds it to `flows`; nothing without files.
-    pub(super) fn read(
+    pub(crate) fn read(
         paths: &[PathBuf],
         flows: &[Flow],
         console: &Console,
@@ -69,7 +69,7 @@ impl Intent {
     }
 
     /// What reports say of the input: the file, or a list of them.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         match self.files.as_slice() {
             [one] => one.clone(),
             many => Value::from(many.to_vec()),

@@ -1,11 +1,13 @@
 //! `flowproof prove`: every property that applies, on every filtered port, under every datapath.
 
+mod engines;
 mod expect;
-mod intent;
+pub(crate) mod intent;
 mod isolation;
 mod real;
 mod scenario;
 mod text;
+mod watch;
 
 use crate::console::Console;
 use crate::exit::Exit;
@@ -18,6 +20,7 @@ use expect::Mismatch;
 use flowproof_packet::PortNo;
 use flowproof_proofs::check::{self, Engines, Findings, Judgement, Task};
 use flowproof_proofs::diagram::Host;
+use flowproof_proofs::incremental::Kept;
 use flowproof_proofs::intent::{Ask, IntentFinding, NAMES, check as check_intent, rows};
 use flowproof_proofs::isolation::{IsolationFinding, names, rows as isolation_rows};
 use flowproof_proofs::ports::{self, Port};
@@ -45,6 +48,7 @@ use wildmatch::WildMatch;
   flowproof prove flows.txt --write-expect known.jsonl
   flowproof prove flows.txt --expect known.jsonl
   flowproof prove flows.txt --ovs
+  flowproof prove flows.txt --watch
 
 --ovs starts the Open vSwitch that is installed, unprivileged and in a private
 directory, and repeats each counterexample in it. The programs are looked for in
@@ -95,6 +99,9 @@ pub(crate) struct Options {
     /// Print to a file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Prove again whenever the flows change, only what depends on the change, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["ovs", "smt2", "write_expect", "output"])]
+    watch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -168,8 +175,23 @@ impl Report {
     }
 }
 
-/// Reads, checks, prints.
+/// Reads, checks, prints; with `--watch` again and again.
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
+    let progress = Progress::of_parts();
+    if options.watch {
+        watch::run(options, console, &progress)
+    } else {
+        once(options, console, &progress, None)
+    }
+}
+
+/// Reads, checks, prints. What `before` holds is used, and is then what was found now.
+fn once(
+    options: &Options,
+    console: &Console,
+    progress: &Progress,
+    before: Option<&mut Option<Kept>>,
+) -> Result<Exit, Failure> {
     let started = Instant::now();
     let expected = options.expect.as_deref().map(expect::read).transpose()?;
     let properties = properties(&options.property)?;
@@ -179,7 +201,6 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let host = host(&flows, intent.as_ref());
     let ports = senders(&host, &options.port)?;
     let mut real = options.ovs.then(Real::summon).transpose()?;
-    let progress = Progress::of_parts();
     let task = Task {
         host: &host,
         ports,
@@ -191,9 +212,13 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
             Engine::Both => Engines::Both,
         },
         keep_queries: options.smt2.is_some(),
-        watch: &progress,
+        watch: progress,
     };
-    let mut found = if task.properties.is_empty() { Findings::default() } else { check::check(&task) };
+    let mut found = match before {
+        _ if task.properties.is_empty() => Findings::default(),
+        None => check::check(&task),
+        Some(kept) => watch::again(&task, kept, console),
+    };
     let mut agreement = intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent));
     let site = intent.as_ref().map(|intent| &intent.site);
     let mut isolated = isolation::check(&task, site, wanted(options));
@@ -213,10 +238,13 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
         verdict: verdict(&found, &results),
         switch,
         results,
-        ..report(&flows, intent.as_ref(), &host, mismatches.as_deref(), &progress, started)
+        ..report(&flows, intent.as_ref(), &host, mismatches.as_deref(), progress, started)
     };
     if let Some(directory) = &options.smt2 {
         write_queries(directory, &found)?;
+    }
+    for path in engines::write_down(options, &task, &found, &flows.file.flows)? {
+        console.remark(&format!("a contradiction is written down: {}", path.display()));
     }
     if let Some(path) = options.write_expect.as_ref().filter(|_| !progress.interrupted()) {
         write(path, expect::render(&expect::known(&task, &found)).as_bytes())?;

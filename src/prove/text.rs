@@ -29,6 +29,9 @@ pub(super) fn render(report: &Report, console: &Console) -> String {
         details(&mut out, report, verdict, console);
     }
     table(&mut out, report, style);
+    if let Some(unfinished) = super::engines::unfinished(report) {
+        out.push_str(&hanging("engines: ", &unfinished));
+    }
     for line in report.unexpected.iter().flatten() {
         let _infallible = writeln!(out, "{} {line}", style.bad("unexpected:"));
     }

@@ -102,3 +102,30 @@ fn the_same_input_gives_the_same_report() {
     let report = || run(&["lint", "--format", "json", &example("flows.txt")]).out;
     assert_eq!(report(), report());
 }
+
+/// What the intent of a host does not have, its flows should not speak of.
+#[test]
+fn with_an_intent_stale_flows_are_found() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let flows = format!("{root}/tests/fixtures/corpus/29.0.0/04_dual_stack.flows");
+    let own = format!("{root}/tests/fixtures/intents/04_dual_stack.json");
+    let other = format!("{root}/tests/fixtures/intents/18_remote_group_3.json");
+    let stale = |intent: &str| {
+        let run = run(&["lint", &flows, "--intent", intent, "--format", "json"]);
+        let report: Value = serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+        assert!(report["inputs"]["intent"]["sha256"].is_string(), "{run:?}");
+        report["findings"].as_array().unwrap().iter().filter(|finding| finding["name"] == "stale").count()
+    };
+    assert_eq!(stale(&own), 0);
+    assert!(stale(&other) > 0);
+}
+
+/// Two calls to later tables before `ct()`, one behind it.
+#[test]
+fn the_longest_way_is_shown() {
+    let tables = "actions=resubmit(,1)\ntable=1,ip actions=resubmit(,2)\ntable=2,ip actions=ct(table=1)\n";
+    let run = run_with(&["lint", "-"], tables.as_bytes());
+    let told = "terminates: no packet is passed on more than 2 times in one translation, 0 deep, nor tracked more than";
+    let flat = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(told), "{}", run.out);
+}

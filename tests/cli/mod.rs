@@ -8,6 +8,7 @@ mod lint;
 mod ovs;
 mod prove;
 mod trace;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,8 @@ use flowproof_proofs::{
     symkey::Form,
     tables::Tables,
     vars::{self, Var},
-    z3_engine::{Answer, Counts, Encoder, ask},
+    z3_engine::{Answer, Counts, Encoder},
+    z3_query::ask,
 };
 use flowproof_switch::{conntrack::Profile, table::FlowId};
 use std::collections::BTreeSet;

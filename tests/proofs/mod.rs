@@ -2,8 +2,10 @@
 //! be caught.
 
 mod agreement;
+mod brute;
 mod engines;
 mod hosts;
+mod incremental;
 mod isolation;
 mod laws;
 mod limits;

@@ -17,7 +17,8 @@ use flowproof_proofs::{
     symkey::Form,
     tables::Tables,
     vars,
-    z3_engine::{Answer, Counts, Encoder, ask},
+    z3_engine::{Answer, Counts, Encoder},
+    z3_query::ask,
 };
 use flowproof_switch::conntrack::Profile;
 use oxidd::{BooleanFunction, Manager, ManagerRef, bdd::BDDFunction, util::AllocResult};

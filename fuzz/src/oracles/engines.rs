@@ -42,6 +42,13 @@ fn port(ofport: PortNo, network: u16) -> Port {
     }
 }
 
+/// A host with random tables.
+pub(super) fn host(choices: &mut Choices<'_>, text: &str) -> Host {
+    let ports = vec![port(1, 5), port(2, 5), port(3, 2)];
+    let tags = if choices.chance(20) { BTreeMap::from([(1, None)]) } else { BTreeMap::new() };
+    Host { tables: Tables::new(flows(text)), ports, tags }
+}
+
 /// Random tables; some properties of their first port, asked of both engines.
 ///
 /// # Errors
@@ -50,10 +57,8 @@ pub fn engines(bytes: &[u8]) -> Verdict {
     let choices = &mut Choices::of(bytes);
     let spice = Spice { opaque: choices.chance(25), ..Spice::default() };
     let text = tables::text(choices, spice);
-    let ports = vec![port(1, 5), port(2, 5), port(3, 2)];
-    let tags = if choices.chance(20) { BTreeMap::from([(1, None)]) } else { BTreeMap::new() };
+    let host = host(choices, &text);
     let profile = *choices.pick(&Profile::ALL);
-    let host = Host { tables: Tables::new(flows(&text)), ports, tags };
     ask(choices, &host, profile).map_err(|Objection(why)| Objection(format!("{why} on\n{text}")))
 }
 

@@ -4,6 +4,7 @@
 //! Deliberately absent: tolerance; what is known stands in [`flowproof_lockstep::known`].
 
 mod agreement;
+mod brute;
 mod classifier;
 mod engines;
 mod frame;
@@ -12,6 +13,7 @@ mod symbolic;
 mod text;
 
 pub use agreement::{Agreement, Mitaka, Neutron, Stateful, Strict};
+pub use brute::{Scale, Tally, brute_force, enumerate as enumerate_packets};
 pub use classifier::fast_classifier;
 pub use engines::{Held, engines, hold as hold_packets};
 pub use frame::{frame, pcap};

@@ -8,14 +8,16 @@ use crate::tables::{self, Spice};
 use flowproof_packet::{Field, PortNo, port, wire};
 use flowproof_proofs::{
     bdd::{Bdd, Bdds},
-    frames,
+    frames, replay,
     symbolic::{self, Emit, Event, Yield},
     symkey::{Bit, Form},
     tables::Tables,
 };
 use flowproof_switch::conntrack::{CtInfo, CtOutput, Profile};
 use flowproof_switch::flow::{Flow, ParseOptions, Subfield, parse_flows};
-use flowproof_switch::pipeline::{DropReason, Effect, PortConfig, Switch, SwitchConfig, Tracker, Visit};
+use flowproof_switch::pipeline::{
+    self, DropReason, Effect, NormalDrop, PortConfig, Switch, SwitchConfig, Tracker, Visit,
+};
 use flowproof_switch::table::{FlowId, TieBreak};
 use flowproof_switch::trace;
 use std::collections::{BTreeSet, VecDeque};
@@ -61,20 +63,26 @@ impl Tracker for Oracle<'_> {
 }
 
 /// What is the same for many packets.
-struct Case<'a> {
-    tables: &'a Tables,
-    profile: Profile,
-    ports: &'a [PortNo],
-    in_port: PortNo,
+pub(super) struct Case<'a> {
+    pub(super) tables: &'a Tables,
+    pub(super) profile: Profile,
+    pub(super) ports: &'a [PortConfig],
+    pub(super) in_port: PortNo,
 }
 
 /// How the interpreter took a packet.
-struct Took {
+pub(super) struct Took {
     /// With each exit the answers on the way there.
     exits: Vec<(Exit, Vec<CtInfo>)>,
     /// Whether all copies got the same answers, if they were asked equally often.
-    uniform: bool,
-    ambiguous: bool,
+    pub(super) uniform: bool,
+    pub(super) ambiguous: bool,
+    /// How often connection tracking was asked by somebody who looks at the answer.
+    pub(super) asked: usize,
+    /// Whether anything but a drop happened to it.
+    pub(super) left: bool,
+    /// Whether the limits of a translation were exceeded.
+    pub(super) limited: bool,
 }
 
 impl Case<'_> {
@@ -90,16 +98,31 @@ impl Case<'_> {
     }
 
     fn send(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> flowproof_switch::pipeline::Outcome {
-        let ports = self.ports.iter().map(|port| PortConfig::trunk(*port)).collect();
-        let config = SwitchConfig { ports, profile: self.profile, tie };
+        let config = SwitchConfig { ports: self.ports.to_vec(), profile: self.profile, tie };
         let tracker = Oracle { answers, frame, reassembles: self.profile.reassembles() };
         let mut switch = Switch::with_tracker(self.tables.switch().clone(), config, tracker);
         switch.receive_traced(self.in_port, &frame.bytes)
     }
 
-    fn interpret(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> Result<Took, Objection> {
+    pub(super) fn interpret(
+        &self,
+        frame: &Frame,
+        answers: &[CtInfo],
+        tie: TieBreak,
+    ) -> Result<Took, Objection> {
         let outcome = self.send(frame, answers, tie);
+        let mut left = replay::left(&outcome);
         let trace = outcome.trace.unwrap_or_default();
+        // What `NORMAL` has learned is arbitrary: another switch would know the destination behind another port.
+        let elsewhere = |step: &trace::Step| {
+            let behind = pipeline::Decision::Drop(NormalDrop::SamePort);
+            matches!(&step.event, trace::Event::Normal { decision, .. } if *decision == behind)
+        };
+        left |= trace.steps.iter().any(elsewhere);
+        let limits = |step: &trace::Step| {
+            matches!(step.event, trace::Event::Dropped(DropReason::TooDeep | DropReason::TooManyResubmits))
+        };
+        let limited = trace.steps.iter().any(limits);
         let mut reader = Reader {
             case: self,
             events: trace.steps.iter().peekable(),
@@ -107,12 +130,14 @@ impl Case<'_> {
             exits: Vec::new(),
             by_depth: Vec::new(),
             uniform: true,
+            asked: 0,
         };
         reader.pass(Vec::new(), Vec::new())?;
         if reader.events.next().is_some() || !reader.effects.is_empty() {
             return object(format!("a trace is not read to its end\n{}", self.story(frame, answers, tie)));
         }
-        Ok(Took { exits: reader.exits, uniform: reader.uniform, ambiguous: !trace.ambiguities().is_empty() })
+        let Reader { exits, uniform, asked, .. } = reader;
+        Ok(Took { exits, uniform, ambiguous: !trace.ambiguities().is_empty(), asked, left, limited })
     }
 
     /// The exits that symbolic execution has for a packet; `None` among them where it gives up precision.
@@ -133,7 +158,7 @@ impl Case<'_> {
         let flows: Vec<FlowId> =
             symbolic::flows_of(&event.path).into_iter().map(|flow| self.same(flow)).collect();
         let in_port = event.key.constant(Subfield::whole(Field::InPort)).unwrap_or_default() as PortNo;
-        let all = || self.ports.iter().copied().chain([port::LOCAL]);
+        let all = || self.ports.iter().map(|port| port.ofport).chain([port::LOCAL]);
         let ways: Vec<Option<Way>> = match &event.emit {
             Emit::Port(port) => all().filter(|known| known == port).map(Way::Port).map(Some).collect(),
             Emit::InPort => all().filter(|known| *known == in_port).map(Way::Port).map(Some).collect(),
@@ -184,7 +209,7 @@ impl Case<'_> {
         Ok(exits)
     }
 
-    fn story(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> String {
+    pub(super) fn story(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> String {
         let trace = self.send(frame, answers, tie).trace.unwrap_or_default();
         let hex: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let flows: String = self.tables.flows().iter().map(|flow| format!("  {flow}\n")).collect();
@@ -212,6 +237,7 @@ struct Reader<'a> {
     exits: Vec<(Exit, Vec<CtInfo>)>,
     by_depth: Vec<CtInfo>,
     uniform: bool,
+    asked: usize,
 }
 
 impl Reader<'_> {
@@ -261,6 +287,7 @@ impl Reader<'_> {
                         return object("connection tracking without an answer");
                     };
                     if table.is_some() {
+                        self.asked += 1;
                         match self.by_depth.get(answers.len()) {
                             Some(before) => self.uniform &= before == info,
                             None => self.by_depth.push(*info),
@@ -301,7 +328,8 @@ pub fn compare(
     packets: usize,
 ) -> Result<Option<usize>, Objection> {
     let pool = Pool::of(tables);
-    let case = Case { tables, profile, ports, in_port };
+    let ports: Vec<PortConfig> = ports.iter().map(|port| PortConfig::trunk(*port)).collect();
+    let case = Case { tables, profile, ports: &ports, in_port };
     let mut exits = 0;
     // What symbolic execution is told, if defects are planted: fewer flows.
     let fewer = subject(None, |_: Option<Tables>| {

@@ -20,6 +20,7 @@ pub mod question;
 pub mod replay;
 pub mod rows;
 pub mod site;
+pub mod stale;
 
 pub use check::{Ask, IntentFinding, check, check_slowly};
 
