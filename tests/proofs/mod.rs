@@ -2,6 +2,7 @@
 //! be caught.
 
 mod agreement;
+mod difference;
 mod engines;
 mod hosts;
 mod isolation;

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod classifier;
+mod difference;
 mod engines;
 mod frame;
 mod real;
@@ -13,6 +14,7 @@ mod text;
 
 pub use agreement::{Agreement, Mitaka, Neutron, Stateful, Strict};
 pub use classifier::fast_classifier;
+pub use difference::{Pair as DifferencePair, diff};
 pub use engines::{Held, engines, hold as hold_packets};
 pub use frame::{frame, pcap};
 pub use real::real_switch;
