@@ -74,7 +74,7 @@ bench: build ## how fast: one table, side by side with Open vSwitch, Z3 and othe
 crosscheck: build ## prove hosts once more with a second SMT solver from PyPI (SOLVER=bitwuzla or cvc5)
 	@tools/crosscheck.sh $(TARGET)/release/flowproof
 
-scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout)
+scoreboard: setup ## what catches planted defects: docs/scoreboard.md anew (FLOWPROOF_SCOREBOARD=N generic ones a layout, _MINUTES=M at most, _FUZZ=S seconds each)
 	FLOWPROOF_SCOREBOARD=$${FLOWPROOF_SCOREBOARD:-all} $(CARGO) test --locked --release --package flowproof --test main -- mutants::scoreboard --nocapture
 
 releases: setup ## prove what each release of Neutron keeps: docs/releases.md and the manifest of the corpus, anew

@@ -24,8 +24,9 @@ INTENT is Neutron's own JSON, with a `host` that binds ports to their OpenFlow
 numbers and VLANs. `mitaka` is for study: today's switches refuse some of its
 flows.
 
---apply shows what would change in a bridge, asks, and replaces its flows in one
-bundle: all of them or none.
+--apply shows what would change in a bridge and what that means for packets (of
+a few thousand flows at most), asks, and replaces its flows in one bundle: all of
+them or none.
 
 Exit codes: 0 compiled; 1 the bridge does not hold what was put into it; 2 wrong
 usage or input, nothing was written. Rules that the layout cannot express are

@@ -18,7 +18,7 @@ pub(crate) struct FlowOptions {
     pub(crate) flows: PathBuf,
     /// Join flows wrapped over several lines, and pass over prose
     #[arg(long)]
-    lenient: bool,
+    pub(crate) lenient: bool,
     /// Names, numbers and VLANs of the ports, as JSON that ovs-vsctl printed (see below)
     #[arg(long, value_name = "FILE")]
     pub(crate) ports: Option<PathBuf>,

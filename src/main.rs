@@ -5,6 +5,8 @@
 mod compile;
 mod completions;
 mod console;
+mod datapath;
+mod diff;
 mod exit;
 mod explore;
 mod failure;
@@ -49,6 +51,8 @@ struct Cli {
 enum Command {
     /// Compile security groups into flow tables
     Compile(compile::Options),
+    /// Say exactly which packets two flow tables do not do the same to
+    Diff(diff::Options),
     /// Play random scenarios in model and tables, and make small what diverges
     Explore(explore::Options),
     /// Find what the author of a flow file may not have meant
@@ -68,6 +72,7 @@ enum Command {
 fn run(cli: &Cli, console: &Console) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Compile(options) => compile::run(options, console),
+        Command::Diff(options) => diff::run(options, console),
         Command::Explore(options) => explore::run(options, console),
         Command::Lint(options) => lint::run(options, console),
         Command::Prove(options) => prove::run(options, console),

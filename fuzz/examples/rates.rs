@@ -24,6 +24,7 @@ const TARGETS: &[(&str, Oracle)] = &[
     ("stateful", |bytes| oracles::Stateful::of(bytes).check()),
     ("symbolic", oracles::symbolic),
     ("engines", oracles::engines),
+    ("diff", oracles::diff),
     ("fast_classifier", oracles::fast_classifier),
     ("real_switch", oracles::real_switch),
 ];

@@ -188,7 +188,7 @@ fn main() -> io::Result<()> {
     ] {
         write(&root, target, cases(layout))?;
     }
-    for target in ["symbolic", "engines", "fast_classifier"] {
+    for target in ["symbolic", "engines", "fast_classifier", "diff"] {
         write(&root, target, (0..12).map(|seed| bytes(seed, 1500)).collect())?;
     }
     write(&root, "real_switch", (0..6).map(|seed| bytes(seed, BYTES)).collect())?;

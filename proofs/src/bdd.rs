@@ -11,7 +11,7 @@ use crate::{
     set::{Literal, PacketSets},
     vars::{self, Var},
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// A set of packets: the number of its diagram's root.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -223,6 +223,80 @@ impl Bdds {
             at = if bit(vars::at_level(node.level)) { node.high } else { node.low };
         }
         at == TRUE
+    }
+}
+
+impl Bdds {
+    /// The same set in this manager.
+    pub fn copy(&mut self, from: &Self, set: Bdd) -> Bdd {
+        self.copied(from, set, &mut FxHashMap::default())
+    }
+
+    /// The same, with what is copied already.
+    pub(crate) fn copied(&mut self, from: &Self, set: Bdd, done: &mut FxHashMap<Bdd, Bdd>) -> Bdd {
+        if set == FALSE || set == TRUE {
+            return set;
+        }
+        if let Some(known) = done.get(&set) {
+            return *known;
+        }
+        let node = from.node(set);
+        let (low, high) = (self.copied(from, node.low, done), self.copied(from, node.high, done));
+        let copied = self.make(node.level, low, high);
+        done.insert(set, copied);
+        copied
+    }
+
+    /// The variables that a set looks at.
+    #[must_use]
+    pub fn support(&self, set: Bdd) -> FxHashSet<Var> {
+        let (mut seen, mut ahead, mut vars) = (FxHashSet::default(), vec![set], FxHashSet::default());
+        while let Some(at) = ahead.pop() {
+            if at != FALSE && at != TRUE && seen.insert(at) {
+                let node = self.node(at);
+                vars.insert(vars::at_level(node.level));
+                ahead.extend([node.low, node.high]);
+            }
+        }
+        vars
+    }
+
+    /// How many bits the broadest cube of a set wants; `None` for the empty set.
+    #[must_use]
+    pub fn shortest(&self, set: Bdd) -> Option<u32> {
+        fn walk(sets: &Bdds, at: Bdd, done: &mut FxHashMap<Bdd, Option<u32>>) -> Option<u32> {
+            if at == FALSE || at == TRUE {
+                return (at == TRUE).then_some(0);
+            }
+            if let Some(known) = done.get(&at) {
+                return *known;
+            }
+            let node = sets.node(at);
+            let (low, high) = (walk(sets, node.low, done), walk(sets, node.high, done));
+            let shortest = low.into_iter().chain(high).min().map(|bits| bits + 1);
+            done.insert(at, shortest);
+            shortest
+        }
+        walk(self, set, &mut FxHashMap::default())
+    }
+
+    /// Disjoint cubes that together are the set, but no more than `most`; `None` where there are more.
+    #[must_use]
+    pub fn cubes(&self, set: Bdd, most: usize) -> Option<Vec<Vec<Literal>>> {
+        let (mut cubes, mut ahead) = (Vec::new(), vec![(set, Vec::new())]);
+        while let Some((at, literals)) = ahead.pop() {
+            if at == TRUE {
+                cubes.push(literals);
+            } else if at != FALSE {
+                let node = self.node(at);
+                let with = |on| literals.iter().copied().chain([(vars::at_level(node.level), on)]).collect();
+                ahead.extend([(node.high, with(true)), (node.low, with(false))]);
+            }
+            if cubes.len() > most || ahead.len() > most.saturating_mul(200) {
+                return None;
+            }
+        }
+        Some(cubes)
     }
 }
 

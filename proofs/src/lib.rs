@@ -12,6 +12,7 @@ pub mod bdd;
 mod by_diagram;
 pub mod check;
 pub mod diagram;
+pub mod difference;
 mod effects;
 pub mod familiar;
 pub mod frames;

@@ -25,7 +25,7 @@ use crate::{
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Ct, Zone},
+    flow::{Action, Ct, Flow, Zone},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
@@ -377,7 +377,10 @@ impl<S: PacketSets> Execution<'_, S> {
             let contested = self.sets.and(hit, taken);
             if !self.sets.is_empty(contested) {
                 for (other, packets) in &here {
-                    let same = self.tables.flow(*other).is_some_and(|other| other.actions == flow.actions);
+                    let same = |other: &Flow| {
+                        other.actions == flow.actions && other.opaque_match == flow.opaque_match
+                    };
+                    let same = self.tables.flow(*other).is_some_and(same);
                     if same {
                         hit = self.sets.minus(hit, *packets);
                         continue;

@@ -1,12 +1,13 @@
 //! Compiled flows into a bridge: what would change is shown, somebody says yes, all of it happens at once or nothing.
 //!
 //! Invariant: the bridge is changed by one bundle (OpenFlow 1.4, an extension of 1.3), which the switch takes whole or
-//! refuses whole; what it holds afterwards is read back and compared. Deliberately absent: what a change means for
-//! packets; it is shown flow by flow.
+//! refuses whole; what it holds afterwards is read back and compared. A change is shown flow by flow, and, of a few thousand
+//! flows at most, as what it means for packets under the kernel's datapath.
 //!
 //! Source: ovs-ofctl(8), `replace-flows` and `--bundle`.
 
 use crate::console::Console;
+use crate::diff;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::input;
@@ -42,6 +43,7 @@ pub(super) fn apply(to: Apply<'_>, text: &str, console: &Console) -> Result<Exit
         return Ok(Exit::Holds);
     }
     console.print(changes.text(to.bridge, console).as_bytes())?;
+    console.print(diff::meaning(&there.flows, &wanted.flows, console).as_bytes())?;
     if !to.yes && !agreed(to.bridge) {
         return Err(Failure::input([format!("{}: nothing was changed: nobody said yes", to.bridge)]));
     }

@@ -10,6 +10,7 @@ mod text;
 mod watch;
 
 use crate::console::Console;
+use crate::datapath::{Datapath, datapath};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
@@ -27,7 +28,6 @@ use flowproof_proofs::ports::{self, Port};
 use flowproof_proofs::properties::{Property, SENDER};
 use flowproof_proofs::report::{self, PortRow, Row, Source};
 use flowproof_proofs::tables::Tables;
-use flowproof_switch::conntrack::Profile;
 use intent::{Intent, Outcome};
 use real::Real;
 use serde::Serialize;
@@ -119,20 +119,6 @@ enum Engine {
 
 /// Ports to name in a message before it counts the others.
 const MANY: usize = 16;
-
-/// One datapath, or all of them.
-#[derive(Clone, Debug)]
-struct Datapath(Vec<Profile>);
-
-fn datapath(name: &str) -> Result<Datapath, String> {
-    if name == "all" {
-        return Ok(Datapath(Profile::ALL.to_vec()));
-    }
-    let known = Profile::ALL.into_iter().find(|profile| profile.name() == name);
-    known
-        .map(|profile| Datapath(vec![profile]))
-        .ok_or_else(|| format!("the datapaths are {} and all", list(Profile::ALL.map(Profile::name))))
-}
 
 /// What is printed, in the stable form of `--format json`.
 #[derive(Debug, Serialize)]

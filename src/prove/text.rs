@@ -210,7 +210,7 @@ fn table(out: &mut String, report: &Report, style: Style) {
         } else {
             cut(&list(ports.iter().map(ToString::to_string)), 11)
         };
-        let verdict = mark(row.verdict, &format!("{:<9}", row.verdict), style);
+        let verdict = mark(row.verdict, &format!("{:<8} ", row.verdict), style);
         let _infallible = writeln!(out, "{:<NAME_WIDTH$}{verdict}{ports:<12}{}", name(row), datapaths(row));
     }
     for outcome in &report.results {

@@ -289,7 +289,8 @@ fn track(request: &CtRequest, table: Option<u8>) -> String {
 }
 
 /// `ct_state` in the notation of ovs-fields(7), with mark and label where they are not zero.
-fn state_text(info: &CtInfo) -> String {
+#[must_use]
+pub fn state_text(info: &CtInfo) -> String {
     const NAMES: [(u32, &str); 8] = [
         (state::TRK, "trk"),
         (state::NEW, "new"),

@@ -2,6 +2,7 @@
 
 mod apply;
 mod compile;
+mod diff;
 mod general;
 mod hostile;
 mod lint;

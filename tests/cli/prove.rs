@@ -235,3 +235,16 @@ fn isolation_is_judged_by_diagrams_alone_and_the_report_says_so() {
         }
     }
 }
+
+/// Two flows of equal priority put the same frames out to a local port, with their tag and without. Frames that are tracked
+/// come there as well as frames that are not, which need no connection to replay.
+#[test]
+fn an_order_that_is_left_open_is_shown_by_a_packet_that_replays() {
+    let case = "35_explicitly_egress_direct";
+    let flows = format!("tests/fixtures/corpus/29.0.0/{case}.flows");
+    let intent = format!("tests/fixtures/intents/{case}.json");
+    let property = ["--property", "port-independence", "--intent", &intent];
+    let found = verdicts(&report(&[&[flows.as_str()], &property[..], &DIAGRAM].concat()));
+    let expected = [("proved", 3), ("refuted", 3)];
+    assert_eq!(found, expected.map(|(verdict, on)| ("port-independence".into(), verdict.into(), on)).into());
+}

@@ -34,6 +34,7 @@ const TARGETS: &[(&str, Oracle, usize)] = &[
     ("stateful", |bytes| oracles::Stateful::of(bytes).check(), 20),
     ("symbolic", oracles::symbolic, 2),
     ("engines", oracles::engines, 1),
+    ("diff", oracles::diff, 4),
     ("fast_classifier", oracles::fast_classifier, 4),
     ("real_switch", real_switch, 6),
 ];

@@ -5,25 +5,22 @@ use super::bases::{self, Base, Case};
 use super::fuzzing;
 use super::judge::{Question, Theorem, Verdicts, agreed, hygiene, isolated, lost, sent, unclean};
 use super::operators::mutations;
-use super::same::deeds;
+use super::same::unlike;
 use super::zoo::mutants;
-use flowproof_proofs::bdd::Bdds;
 use flowproof_switch::conntrack::Profile;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// Where frames come in on every base.
-const ENTRANCES: [u16; 4] = [1, 10, 13, 15];
 const PORTS: [u16; 3] = [10, 13, 15];
 /// Sections D, B and A, the quickest first.
 const SECTIONS: [fn(&Case, &Question) -> Verdicts; 3] = [agreed, isolated, sent];
 /// Conversations for each base.
 const CONVERSATIONS: usize = 1000;
-const NODES: usize = 16_000_000;
-/// How long fuzzing may look for each mutant.
-const FUZZED: Duration = Duration::from_secs(20);
+/// Seconds of a processor's time that fuzzing may take for each mutant, unless FLOWPROOF_SCOREBOARD_FUZZ says otherwise.
+const FUZZED: u64 = 60;
+/// Mutants that are judged at once.
+const AT_ONCE: usize = 2;
 
 /// What became of one mutant.
 #[derive(Debug, Default)]
@@ -37,6 +34,8 @@ struct Row {
     agreement: Option<(String, Duration)>,
     fuzzing: Option<Duration>,
     same: bool,
+    /// How the tables differ, in words.
+    unlike: String,
 }
 
 impl Row {
@@ -53,12 +52,15 @@ impl Row {
     }
 }
 
-/// Everything that a base's mutants are held against.
+/// Verdicts on tables as they were, by section and datapath.
+type Before = BTreeMap<(usize, &'static str), Verdicts>;
+
+/// Everything that a base's mutants are held against; made once.
 struct Arena {
     base: Base,
     text: String,
     question: Question,
-    before: RefCell<BTreeMap<(usize, &'static str), Verdicts>>,
+    before: Before,
     clean: BTreeMap<&'static str, usize>,
     agreement: Judge,
 }
@@ -67,22 +69,29 @@ impl Arena {
     fn new(base: Base, conversations: usize, ports: &[u16]) -> Self {
         let text = base.text();
         let question = Question { ports: ports.to_vec(), property: None, profiles: Profile::ALL.to_vec() };
-        let (before, clean) = (RefCell::default(), hygiene(&text));
+        let case = base.case(&text);
+        let mut before = Before::new();
+        for profile in Profile::ALL {
+            let question = Question { profiles: vec![profile], ..question.clone() };
+            for (number, section) in SECTIONS.iter().enumerate() {
+                before.insert((number, profile.name()), section(&case, &question));
+            }
+        }
+        let clean = hygiene(&text);
         Self { base, text, question, before, clean, agreement: Judge::new(base, conversations, 7) }
     }
 
-    /// One datapath and one section after the other, until a theorem is refuted.
-    fn proved(&self, text: &str) -> Vec<(Theorem, &'static str)> {
-        let case = self.base.case(text);
+    /// One datapath and one section after the other, until a theorem is refuted. Under a datapath where the tables do
+    /// the same as before nothing is lost.
+    fn proved(&self, case: &Case, profiles: &[Profile]) -> Vec<(Theorem, &'static str)> {
         let mut weaker = Vec::new();
         for profile in [Profile::Kernel, Profile::Userspace31, Profile::Kernel2016] {
+            if !profiles.contains(&profile) {
+                continue;
+            }
             let question = Question { profiles: vec![profile], ..self.question.clone() };
             for (number, section) in SECTIONS.iter().enumerate() {
-                let mut known = self.before.borrow_mut();
-                let before = known
-                    .entry((number, profile.name()))
-                    .or_insert_with(|| section(&self.base.case(&self.text), &question));
-                let lost = lost(before, &section(&case, &question));
+                let lost = lost(&self.before[&(number, profile.name())], &section(case, &question));
                 if lost.iter().any(|(_, verdict)| *verdict == "refuted") {
                     return lost;
                 }
@@ -95,25 +104,62 @@ impl Arena {
     /// What catches this change of the tables; what does the same is not asked about.
     fn row(
         &self,
-        sets: &mut Bdds,
         about: Row,
         change: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
     ) -> Row {
         let text = change(&self.text).unwrap();
-        let before = deeds(sets, &self.base.case(&self.text), &ENTRANCES);
-        if before.are(&deeds(sets, &self.base.case(&text), &ENTRANCES)) {
+        let case = self.base.case(&text);
+        let Some(unlike) = unlike(&self.base.case(&self.text), &case) else {
             return Row { same: true, ..about };
-        }
-        let lost = self.proved(&text);
+        };
+        let lost = self.proved(&case, &unlike.profiles);
         let of = |wanted: &str| -> BTreeSet<&'static str> {
             lost.iter().filter(|(_, verdict)| *verdict == wanted).map(|((name, ..), _)| *name).collect()
         };
         let hygiene = unclean(&self.clean, &hygiene(&text));
-        let fuzzing = fuzzing::finds(self.base, FUZZED, change.clone());
-        let started = Instant::now();
-        let agreement = self.agreement.diverges(change).map(|packet| (packet, started.elapsed()));
-        Row { proof: of("refuted"), unknown: of("unknown"), hygiene, agreement, fuzzing, ..about }
+        let fuzzing = fuzzing::finds(self.base, Duration::from_secs(fuzzed()), change.clone());
+        let began = fuzzing::spent();
+        let agreement = self.agreement.diverges(change).map(|packet| (packet, fuzzing::spent() - began));
+        let (proof, unknown) = (of("refuted"), of("unknown"));
+        Row { proof, unknown, hygiene, agreement, fuzzing, unlike: unlike.words, ..about }
     }
+}
+
+/// All of them, some at once; in their order.
+fn judged<T: Sync>(all: &[T], until: Option<Instant>, judge: impl Fn(&T) -> Row + Sync) -> Vec<Row> {
+    let late = || until.is_some_and(|until| Instant::now() > until);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = || {
+        let mut rows = Vec::new();
+        loop {
+            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(one) = all.get(at).filter(|_| !late()) else { return rows };
+            let began = Instant::now();
+            let row = judge(one);
+            eprintln!(
+                "{at} of {}: {}, {}: {:.1} s",
+                all.len(),
+                row.group,
+                row.what,
+                began.elapsed().as_secs_f64()
+            );
+            rows.push((at, row));
+        }
+    };
+    let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    rows.sort_by_key(|(at, _)| *at);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+fn fuzzed() -> u64 {
+    setting("FLOWPROOF_SCOREBOARD_FUZZ").unwrap_or(FUZZED)
 }
 
 /// Generic mutants to try of each base; all of them where nothing is said.
@@ -125,35 +171,44 @@ fn named() -> Vec<Row> {
     let (mut rows, all) = (Vec::new(), mutants());
     for base in all.iter().map(|mutant| mutant.base).collect::<BTreeSet<Base>>() {
         let arena = Arena::new(base, CONVERSATIONS, &PORTS);
-        let mut sets = Bdds::with_limit(NODES);
-        for mutant in all.iter().filter(|mutant| mutant.base == base).cloned() {
+        let these: Vec<_> = all.iter().filter(|mutant| mutant.base == base).collect();
+        rows.extend(judged(&these, None, |mutant| {
             let (what, origin) = (mutant.name.clone(), mutant.origin.clone());
             let about = Row { group: base.name(), what, origin, ..Row::default() };
-            rows.push(arena.row(&mut sets, about, move |text| mutant.planted(text).ok()));
-        }
-        eprintln!("{}: {} mutants so far", base.name(), rows.len());
+            let mutant = (*mutant).clone();
+            arena.row(about, move |text| mutant.planted(text).ok())
+        }));
     }
     rows
+}
+
+const fn coprime(a: usize, b: usize) -> bool {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a == 1
 }
 
 /// Those that are tried, and how many there are.
 fn generic() -> (Vec<Row>, usize) {
     let (mut rows, mut sum) = (Vec::new(), 0);
+    let minutes = setting("FLOWPROOF_SCOREBOARD_MINUTES");
     for base in ["mitaka small", "neutron small", "strict small"].into_iter().filter_map(bases::named) {
         let arena = Arena::new(base, CONVERSATIONS, &[13]);
         let all = mutations(&arena.text, 13, &[10]);
         sum += all.len();
-        // Evenly spread, so that a part of them is of every kind.
-        let step = all.len().div_ceil(limit().min(all.len()));
-        eprintln!("{}: {} of {} mutants", base.name(), all.len().div_ceil(step), all.len());
-        for chunk in all.iter().step_by(step).collect::<Vec<_>>().chunks(40) {
-            let mut sets = Bdds::with_limit(NODES);
-            for one in chunk.iter().copied().cloned() {
-                let group = format!("{}: {}", base.layout().name(), one.operator);
-                let about = Row { group, what: one.what.clone(), ..Row::default() };
-                rows.push(arena.row(&mut sets, about, move |text| one.of(text)));
-            }
-        }
+        // In an order of which every beginning is spread over all of them.
+        let stride = (all.len() * 618 / 1000..).find(|stride| coprime(*stride, all.len())).unwrap();
+        let spread = (0..all.len()).map(|at| &all[at * stride % all.len()]);
+        let these: Vec<_> = spread.take(limit()).collect();
+        let until = minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes) / 3);
+        rows.extend(judged(&these, until, |one| {
+            let group = format!("{}: {}", base.layout().name(), one.operator);
+            let about = Row { group, what: one.what.clone(), ..Row::default() };
+            let one = (*one).clone();
+            arena.row(about, move |text| one.of(text))
+        }));
     }
     (rows, sum)
 }
@@ -229,7 +284,7 @@ fn survivors(rows: &[Row]) -> String {
             (true, false) => format!(" (hygiene: {})", row.hygiene.join(", ")),
             (true, true) => String::new(),
         };
-        let _infallible = writeln!(out, "- {}: `{}`{more}", row.group, row.what);
+        let _infallible = writeln!(out, "- {}: `{}`{more}  \n  {}", row.group, row.what, row.unlike);
     }
     if out.is_empty() { "None.\n".to_owned() } else { out }
 }
@@ -240,15 +295,44 @@ fn median(times: impl Iterator<Item = Duration>) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// Mutants that do the same as the tables they come from.
+fn equivalent(rows: &[Row]) -> String {
+    let lines = rows.iter().filter(|row| row.same).map(|row| format!("- {}: `{}`\n", row.group, row.what));
+    let all: String = lines.collect();
+    if all.is_empty() { "None.\n".to_owned() } else { all }
+}
+
+/// A share of the rows that do something else.
+fn share(rows: &[Row], caught: fn(&Row) -> bool) -> String {
+    let others: Vec<&Row> = rows.iter().filter(|row| !row.same).collect();
+    let count = others.iter().filter(|row| caught(row)).count();
+    format!("{count} of {} ({:.1} %)", others.len(), 100.0 * count as f64 / others.len().max(1) as f64)
+}
+
+fn summary(named: &[Row], generic: &[Row]) -> String {
+    let by_proof: fn(&Row) -> bool = |row| !row.proof.is_empty();
+    let by_fuzzing: fn(&Row) -> bool = |row| row.fuzzing.is_some();
+    let by_agreement: fn(&Row) -> bool = |row| row.agreement.is_some();
+    let line = |name: &str, rows: &[Row]| {
+        let shares = [by_proof, by_agreement, by_fuzzing].map(|by| share(rows, by));
+        format!("| {name} | {} |\n", shares.join(" | "))
+    };
+    format!(
+        "| mutants that do something else | by proof | by agreement | by fuzzing |\n|---|---|---|---|\n{}{}",
+        line("with a history", named),
+        line("by operators", generic)
+    )
+}
+
 const PREFACE: &str = "# Planted defects and what catches them
 
 Written by `make scoreboard`. Each mutant is a change of compiled tables; *proof* are the properties of what a VM
 sends, of isolation and of agreement with the intent that held and are refuted, with a packet that replays (the first
 ones found: the search ends there); *hygiene* is section E;
 *agreement* is a thousand conversations between the ports of the policy, in model and interpreter. *The same* are
-mutants that do nothing else than the tables they come from: by symbolic execution, the same packets leave by the same
-ways and `ct()` does the same to the same packets, whatever connection tracking answers. *Fuzzing* are the random
-scenarios of `flowproof explore` under the base's policy, on one processor for twenty seconds at most, with the time
+mutants that do the same to every packet as the tables they come from, as `flowproof diff` says: the same packets leave
+by the same ways and connection tracking is told the same, whatever it answers. *Fuzzing* are the random
+scenarios of `flowproof explore` under the base's policy, for a bounded time of one processor, with the time
 until the first one that shows the defect (divergences that are known do not count).
 ";
 
@@ -256,13 +340,16 @@ fn document(named: &[Row], generic: &[Row], of: usize) -> String {
     let agreement = generic.iter().filter_map(|row| row.agreement.as_ref()).map(|(_, time)| *time);
     let fuzzing = generic.iter().filter_map(|row| row.fuzzing);
     format!(
-        "{PREFACE}\n## Defects with a history\n\n{}\n## Operators\n\nOn the flows of one port, and on those of all ports: {} of {of} mutants, evenly spread.\n\n{}\nMedian time until a mutant is found, of those that are: by agreement {:.3} s, by fuzzing {:.3} s.\n\n## Survivors\n\nNeither proof nor packets notice these, though they do something else.\n\n{}",
+        "{PREFACE}Here that was {} seconds.\n\n{}\n## Defects with a history\n\n{}\n## Operators\n\nOn the flows of one port, and on those of all ports: {} of {of} mutants, evenly spread.\n\n{}\nMedian time until a mutant is found, of those that are: by agreement {:.3} s, by fuzzing {:.3} s.\n\n## Survivors\n\nNeither proof nor packets notice these, though they do something else; below each what `diff` says of it.\n\n{}\n## The same\n\nThese cannot be caught: `diff` says that they do the same to every packet.\n\n{}",
+        fuzzed(),
+        summary(named, generic),
         named_table(named),
         generic.len(),
         generic_table(generic),
         median(agreement),
         median(fuzzing),
-        survivors(generic)
+        survivors(generic),
+        equivalent(generic)
     )
 }
 
@@ -270,20 +357,20 @@ fn path() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scoreboard.md")
 }
 
-/// `make scoreboard`; with FLOWPROOF_SCOREBOARD a number of generic mutants for each layout, or `all`.
+/// `make scoreboard`; with FLOWPROOF_SCOREBOARD a number of generic mutants for each layout, or `all`, and with
+/// FLOWPROOF_SCOREBOARD_MINUTES as many of them as there is time for.
 #[test]
 fn the_scoreboard_is_of_these_mutants() {
     if std::env::var_os("FLOWPROOF_SCOREBOARD").is_some() {
         let (named, (generic, of)) = (named(), generic());
         std::fs::write(path(), document(&named, &generic, of)).unwrap();
     }
-    // It takes long to make: where nobody has made it there is nothing to compare.
-    let Ok(text) = std::fs::read_to_string(path()) else { return };
+    let text = std::fs::read_to_string(path()).unwrap();
     let all = mutants();
     let missing: Vec<&str> = all
         .iter()
         .map(|mutant| mutant.name.as_str())
         .filter(|name| !text.contains(&format!("| {name} |")))
         .collect();
-    assert!(missing.is_empty(), "not on the scoreboard: {missing:#?}");
+    assert!(missing.is_empty(), "not on the scoreboard (`make scoreboard`): {missing:#?}");
 }

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod brute;
+mod difference;
 mod engines;
 mod hosts;
 mod incremental;

@@ -6,6 +6,7 @@
 mod agreement;
 mod brute;
 mod classifier;
+mod difference;
 mod engines;
 mod frame;
 mod real;
@@ -15,6 +16,7 @@ mod text;
 pub use agreement::{Agreement, Mitaka, Neutron, Stateful, Strict};
 pub use brute::{Scale, Tally, brute_force, enumerate as enumerate_packets};
 pub use classifier::fast_classifier;
+pub use difference::{Pair as DifferencePair, diff};
 pub use engines::{Held, engines, hold as hold_packets};
 pub use frame::{frame, pcap};
 pub use real::real_switch;

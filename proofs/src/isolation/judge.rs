@@ -475,13 +475,13 @@ impl<'a> Engine<'a> {
             exits.dedup();
             for way in exits {
                 let mut packets = [self.sets.none(), self.sets.none()];
-                let mut first = None;
+                let mut by_either = Vec::new();
                 for found in found.iter().filter(|found| exit(&found.event) == way) {
                     let path = flows_of(&found.event.path);
                     for (flow, set) in [a, b].into_iter().zip(&mut packets) {
                         if path.contains(flow) {
                             *set = self.sets.or(*set, found.event.packets);
-                            first.get_or_insert(found);
+                            by_either.push(found);
                         }
                     }
                 }
@@ -489,8 +489,9 @@ impl<'a> Engine<'a> {
                 let (more, less) = (self.sets.minus(by_a, by_b), self.sets.minus(by_b, by_a));
                 let either = self.sets.or(more, less);
                 let either = self.sets.and(either, contested);
-                if let Some(first) = first {
-                    self.keep(wrong, first.form, &first.event, either);
+                for found in by_either {
+                    let packets = self.sets.and(found.event.packets, either);
+                    self.keep(wrong, found.form, &found.event, packets);
                 }
             }
         }

@@ -74,7 +74,8 @@ impl<T: Tracker> Run<'_, '_, T> {
             if let Op::Track { request, table, at } = op {
                 let place =
                     plan.keys.first().map_or_else(Place::default, |key| place(level, resumed, key, &batch));
-                let visit = Visit { request: *request, before: None, place, recirculates: table.is_some() };
+                let recirculates = table.is_some();
+                let visit = Visit { request: *request, before: None, place, recirculates, depth: level };
                 batch.iter_mut().for_each(|flying| rewrite(flying, &plan, base, *at));
                 batch = self.track(level, batch, &visit);
                 base = *at;

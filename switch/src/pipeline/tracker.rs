@@ -13,6 +13,8 @@ pub struct Visit {
     pub place: Place,
     /// Whether the action has `table=…`, so that somebody looks at the answer.
     pub recirculates: bool,
+    /// How often the packet has been recirculated before.
+    pub depth: u8,
 }
 
 /// A memory of connections, or something that stands in for one.

@@ -1,0 +1,440 @@
+//! What tables do to packets, as things that can be compared: by each deed, the packets that it is done to.
+//!
+//! A deed is an output, with what became of the frame until then, or a `ct()`, with everything that connection tracking
+//! is told. Two tables that do the same deeds to the same packets cannot be told apart: what connection tracking
+//! answers depends on nothing else. Deliberately absent: how often, and in which order, one packet's deeds are done.
+
+use crate::{
+    bdd::{Bdd, Bdds},
+    frames,
+    set::PacketSets,
+    symbolic::{self, Emit, Event, Memory, Start},
+    symkey::{Bit, Form, SymKey},
+    tables::Tables,
+    vars::Var,
+};
+use flowproof_packet::{Field, PortNo, key::low_bits};
+use flowproof_switch::{
+    conntrack::Profile,
+    flow::{Action, Ct, Flow, Match, Subfield, Zone},
+    table::FlowId,
+};
+use rustc_hash::FxHashMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
+
+/// What stands before an action that symbolic execution says too little of: where the flow is, and the action in it.
+const PROBE: &str = "flowproof compares ";
+
+/// What becomes of one bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Written {
+    /// It is this.
+    Known(bool),
+    /// What this variable is.
+    From(Var),
+}
+
+/// Bits of the packet that are not what they were as it came in, by their offset in the key.
+pub type Change = Vec<(u16, Written)>;
+
+/// What a packet is told to do, and what connection tracking is asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// It leaves.
+    Leaves(Emit),
+    /// It leaves by the port whose number these bits are.
+    LeavesBy(Vec<Written>),
+    /// It goes to the controller, with these arguments.
+    Controller(String),
+    /// `ct()`
+    Tracked(Tracking),
+}
+
+/// One `ct()`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tracking {
+    /// How many answers the packet has had before.
+    pub depth: u16,
+    /// Whether it goes on with the answer.
+    pub recirculates: bool,
+    /// The zone's bits.
+    pub zone: Vec<Written>,
+    /// What is to be kept, if the connection is: mark and label as bits, whether by force, whatever else it was told.
+    pub commit: Option<(bool, Change)>,
+    /// NAT and helpers, as text.
+    pub other: Vec<String>,
+}
+
+/// A deed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deed {
+    /// What is done.
+    pub way: Way,
+    /// What the packet is by then.
+    pub change: Arc<Change>,
+    /// Whether it came in as a fragment and is whole now.
+    pub reassembled: bool,
+}
+
+/// What tables do to some packets.
+#[derive(Debug, Default)]
+pub(super) struct Deeds {
+    pub(super) by: BTreeMap<Deed, Bdd>,
+    /// By flow: the packets that hit it.
+    pub(super) reached: FxHashMap<FlowId, Bdd>,
+    /// Packets of which more is done than is known here: a match that is not modelled, the limits of a translation.
+    pub(super) unknown: Option<Bdd>,
+    /// Packets of which OpenFlow does not say what is done.
+    pub(super) open: bool,
+    pub(super) depth: u16,
+    pub(super) complete: bool,
+}
+
+/// The tables with a probe before each action that has more to it than symbolic execution says.
+pub(super) fn probed(flows: &[Flow]) -> Vec<Flow> {
+    let with_probes = |(place, flow): (usize, &Flow)| {
+        let actions = flow.actions.iter().enumerate().flat_map(|(at, action)| {
+            let telling = matches!(action, Action::Ct(_) | Action::OutputField(_) | Action::Controller(_));
+            let probe = telling.then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
+            probe.into_iter().chain([action.clone()])
+        });
+        Flow { actions: actions.collect(), ..flow.clone() }
+    };
+    flows.iter().enumerate().map(with_probes).collect()
+}
+
+fn probe<'f>(flows: &'f [Flow], text: &str) -> Option<&'f Action> {
+    let (flow, action) = text.strip_prefix(PROBE)?.split_once(' ')?;
+    flows.get(flow.parse::<usize>().ok()?)?.actions.get(action.parse::<usize>().ok()?)
+}
+
+/// The tables, with probes and without.
+pub(super) struct Subject<'t> {
+    /// As they are.
+    pub(super) flows: &'t [Flow],
+    /// With probes.
+    pub(super) probed: Tables,
+}
+
+impl<'t> Subject<'t> {
+    pub(super) fn new(tables: &'t Tables) -> Self {
+        Self { flows: tables.flows(), probed: Tables::new(probed(tables.flows())) }
+    }
+}
+
+/// What the tables do to `packets` that come in anywhere.
+pub(super) fn deeds(
+    sets: &mut Bdds,
+    subject: &Subject<'_>,
+    profile: Profile,
+    form: Form,
+    packets: Bdd,
+) -> Deeds {
+    let key = SymKey::entering_anywhere(form);
+    let start = Start { tables: &subject.probed, profile, form, key, packets, enough: usize::MAX };
+    let run = symbolic::execute_with(sets, &mut Memory::default(), start, None);
+    let mut reader =
+        Reader { flows: subject.flows, form, changes: FxHashMap::default(), deeds: Deeds::default() };
+    for event in &run.events {
+        reader.read(sets, event);
+    }
+    let mut deeds = reader.deeds;
+    deeds.by.retain(|_, packets| !sets.is_empty(*packets));
+    deeds.open = !run.rivals.is_empty();
+    (deeds.reached, deeds.complete) = (run.reached, run.complete);
+    deeds.depth = run.longest.recirculations;
+    deeds
+}
+
+struct Reader<'f> {
+    flows: &'f [Flow],
+    form: Form,
+    changes: FxHashMap<SymKey, (Arc<Change>, bool)>,
+    deeds: Deeds,
+}
+
+impl Reader<'_> {
+    fn add(&mut self, sets: &mut Bdds, way: Way, key: &SymKey, packets: Bdd) {
+        let (change, reassembled) = self.change(key);
+        let slot = self.deeds.by.entry(Deed { way, change, reassembled }).or_insert(sets.none());
+        *slot = sets.or(*slot, packets);
+    }
+
+    fn unknown(&mut self, sets: &mut Bdds, packets: Bdd) {
+        let known = self.deeds.unknown.unwrap_or(sets.none());
+        self.deeds.unknown = Some(sets.or(known, packets));
+    }
+
+    fn read(&mut self, sets: &mut Bdds, event: &Event<Bdd>) {
+        let (key, mut packets) = (&event.key, event.packets);
+        let way = match &event.emit {
+            Emit::Limit => return self.unknown(sets, packets),
+            // Probes say more of these.
+            Emit::UnknownPort | Emit::Controller => return,
+            Emit::Opaque(text) if text.starts_with(PROBE) => {
+                let Some(way) = probe(self.flows, text).and_then(|action| asked(action, event)) else {
+                    return;
+                };
+                if let Way::LeavesBy(bits) = &way {
+                    packets = leaving(sets, event, bits);
+                }
+                way
+            }
+            Emit::Opaque(text) if is_beyond(text) || self.is_opaque_match(event) => {
+                return self.unknown(sets, packets);
+            }
+            // What is not modelled may look at everything.
+            Emit::Opaque(text) => Way::Leaves(Emit::Opaque(format!("{text}{}", registers(key)))),
+            Emit::Port(port) => {
+                let own = at(Field::InPort, u128::from(*port), u128::MAX);
+                packets = without(sets, event, &own);
+                Way::Leaves(event.emit.clone())
+            }
+            Emit::Normal => {
+                packets = without(sets, event, &frames::reserved_multicast());
+                Way::Leaves(Emit::Normal)
+            }
+            Emit::InPort => back(key),
+            Emit::Flood => Way::Leaves(Emit::Flood),
+        };
+        self.add(sets, way, key, packets);
+    }
+
+    fn is_opaque_match(&self, event: &Event<Bdd>) -> bool {
+        let last = event.path.as_ref().and_then(|step| self.flows.get(step.flow.0 as usize));
+        last.is_some_and(|flow| !flow.opaque_match.is_empty())
+    }
+
+    /// What became of the packet, and whether it was put together.
+    fn change(&mut self, key: &SymKey) -> (Arc<Change>, bool) {
+        let whole = key.constant(Subfield::whole(Field::NwFrag)) == Some(0);
+        let mut of_packet = key.only(&PACKET);
+        of_packet.untrack();
+        if let Some((change, reassembled)) = self.changes.get(&of_packet) {
+            return (Arc::clone(change), *reassembled);
+        }
+        let reassembled = whole && self.form != Form::Whole;
+        let entered = SymKey::entering_anywhere(if whole { Form::Whole } else { self.form });
+        let mut change = Change::new();
+        for (word, bits) in PACKET.iter().enumerate() {
+            for bit in (0..64u16).filter(|bit| bits >> (63 - bit) & 1 == 1) {
+                let offset = word as u16 * 64 + bit;
+                let now = of_packet.bit(offset);
+                if now != entered.bit(offset) && !is_fragment(offset) {
+                    change.push((offset, written(now)));
+                }
+            }
+        }
+        let change = Arc::new(change);
+        self.changes.insert(of_packet, (Arc::clone(&change), reassembled));
+        (change, reassembled)
+    }
+}
+
+/// Whether symbolic execution does not follow packets into what is behind this.
+fn is_beyond(text: &str) -> bool {
+    text == symbolic::SECOND_TAG || text.starts_with("resubmit(")
+}
+
+/// The bits of the key that leave with a packet, or that say where a tunnel takes it.
+static PACKET: LazyLock<[u64; flowproof_packet::key::WORDS]> = LazyLock::new(|| {
+    const KEPT: &[Field] = &[
+        Field::TunId,
+        Field::TunSrc,
+        Field::TunDst,
+        Field::TunIpv6Src,
+        Field::TunIpv6Dst,
+        Field::TunGbpId,
+        Field::TunGbpFlags,
+        Field::PktMark,
+        Field::InnerVlanTci,
+        Field::NwFrag,
+    ];
+    let mut bits = [0; flowproof_packet::key::WORDS];
+    for field in Field::all().filter(|field| SymKey::is_sent(*field) || KEPT.contains(field)) {
+        for part in flowproof_packet::key::masked_words(field, 0, u128::MAX) {
+            bits.get_mut(usize::from(part.word)).into_iter().for_each(|word| *word |= part.mask);
+        }
+    }
+    bits
+});
+
+/// Whether this is a bit of `nw_frag`, which nobody writes.
+const fn is_fragment(offset: u16) -> bool {
+    let spec = Field::NwFrag.spec();
+    offset >= spec.offset && offset < spec.offset + spec.width
+}
+
+const fn written(bit: Bit) -> Written {
+    match bit {
+        Bit::Known(on) => Written::Known(on),
+        Bit::Free(var) => Written::From(var),
+    }
+}
+
+/// By the port that the packet came in by.
+fn back(key: &SymKey) -> Way {
+    let bits = bits(key, Subfield::whole(Field::InPort));
+    match number(&bits).and_then(|port| PortNo::try_from(port).ok()) {
+        Some(port) => Way::Leaves(Emit::Port(port)),
+        None => Way::LeavesBy(bits),
+    }
+}
+
+/// The packets that leave by the port whose number these bits are: not by the one they came in by, nor by numbers that
+/// no port has.
+fn leaving(sets: &mut Bdds, event: &Event<Bdd>, port: &[Written]) -> Bdd {
+    let own = bits(&event.key, Subfield::whole(Field::InPort));
+    let low = port.len().saturating_sub(own.len());
+    let mut same = event.packets;
+    let zeros = std::iter::repeat(Written::Known(false));
+    let pad = own.len().saturating_sub(port.len());
+    let padded: Vec<Written> = zeros.take(pad).chain(port.iter().copied()).collect();
+    for (a, b) in padded.iter().skip(low).zip(&own) {
+        same = agreeing(sets, same, (*a, *b));
+    }
+    let high = port
+        .iter()
+        .take(low)
+        .fold(event.packets, |packets, bit| agreeing(sets, packets, (*bit, Written::Known(false))));
+    let packets = sets.and(event.packets, high);
+    let mut packets = sets.minus(packets, same);
+    for (value, mask) in [(0u16, 0xffff), (0xff00, 0xff00)] {
+        let bits = padded.iter().skip(low).enumerate().filter(|(bit, _)| mask >> (15 - bit) & 1 == 1);
+        let these = bits.fold(packets, |these, (bit, written)| {
+            agreeing(sets, these, (*written, Written::Known(value >> (15 - bit) & 1 == 1)))
+        });
+        packets = sets.minus(packets, these);
+    }
+    packets
+}
+
+/// The packets for which two bits are the same.
+pub(super) fn agreeing(sets: &mut Bdds, packets: Bdd, (a, b): (Written, Written)) -> Bdd {
+    match (a, b) {
+        (a, b) if a == b => packets,
+        (Written::Known(_), Written::Known(_)) => sets.none(),
+        (Written::Known(on), Written::From(var)) | (Written::From(var), Written::Known(on)) => {
+            let cube = sets.cube(&[(var, on)]);
+            sets.and(packets, cube)
+        }
+        (Written::From(x), Written::From(y)) => {
+            let both = [true, false].map(|on| sets.cube(&[(x, on), (y, on)]));
+            let equal = both.into_iter().fold(sets.none(), |sum, one| sets.or(sum, one));
+            sets.and(packets, equal)
+        }
+    }
+}
+
+fn at(field: Field, value: u128, mask: u128) -> Match {
+    let mut matching = Match::default();
+    matching.set(field, value, mask);
+    matching
+}
+
+fn without(sets: &mut Bdds, event: &Event<Bdd>, matching: &Match) -> Bdd {
+    let those = frames::select(sets, event, matching);
+    sets.minus(event.packets, those)
+}
+
+/// The bits of a subfield, most significant first.
+fn bits(key: &SymKey, part: Subfield) -> Vec<Written> {
+    let spec = part.field.spec();
+    let last = spec.offset + spec.width - 1 - part.start;
+    (0..part.width).rev().map(|bit| written(key.bit(last - bit))).collect()
+}
+
+/// The number that bits are, if they are all known.
+pub(super) fn number(bits: &[Written]) -> Option<u128> {
+    bits.iter().try_fold(0, |sum, bit| match bit {
+        Written::Known(on) => Some(sum << 1 | u128::from(*on)),
+        Written::From(_) => None,
+    })
+}
+
+/// What the action behind a probe does to packets with this key.
+fn asked(action: &Action, event: &Event<Bdd>) -> Option<Way> {
+    let key = &event.key;
+    if let Action::Ct(ct) = action {
+        Some(Way::Tracked(tracking(ct, event)))
+    } else if let Action::Controller(arguments) = action {
+        Some(Way::Controller(arguments.clone()))
+    } else if let Action::OutputField(part) = action {
+        // Whatever is a constant symbolic execution follows itself.
+        key.constant(*part).is_none().then(|| Way::LeavesBy(bits(key, *part)))
+    } else {
+        None
+    }
+}
+
+fn tracking(ct: &Ct, event: &Event<Bdd>) -> Tracking {
+    let key = &event.key;
+    let zone = match ct.zone {
+        Zone::Const(zone) => (0..16).rev().map(|bit| Written::Known(zone >> bit & 1 == 1)).collect(),
+        Zone::Field(part) => bits(key, part),
+    };
+    let mut other: Vec<String> = ct.nat.iter().chain(&ct.other).cloned().collect();
+    let mut set: BTreeMap<u16, Written> = BTreeMap::new();
+    for action in &ct.exec {
+        if let Action::Set { field, value, mask, .. } = action {
+            set.extend(constant(*field, *value, *mask));
+        } else if let Action::Move { src, dst } = action {
+            let spec = dst.field.spec();
+            let first = spec.offset + spec.width - dst.start - dst.width;
+            set.extend((first..).zip(bits(key, *src)));
+        } else {
+            other.push(format!("{action:?}"));
+        }
+    }
+    Tracking {
+        depth: event.recirculations,
+        recirculates: ct.table.is_some(),
+        zone,
+        commit: ct.commit.then(|| (ct.force, set.into_iter().collect())),
+        other,
+    }
+}
+
+fn constant(field: Field, value: u128, mask: u128) -> impl Iterator<Item = (u16, Written)> {
+    let spec = field.spec();
+    let last = spec.offset + spec.width - 1;
+    let mask = mask & low_bits(spec.width);
+    let chosen = (0..spec.width).filter(move |bit| mask >> bit & 1 == 1);
+    chosen.map(move |bit| (last - bit, Written::Known(value >> bit & 1 == 1)))
+}
+
+/// What is in the registers, for those who may read them.
+fn registers(key: &SymKey) -> String {
+    const REGISTERS: [Field; 17] = [
+        Field::Reg0,
+        Field::Reg1,
+        Field::Reg2,
+        Field::Reg3,
+        Field::Reg4,
+        Field::Reg5,
+        Field::Reg6,
+        Field::Reg7,
+        Field::Reg8,
+        Field::Reg9,
+        Field::Reg10,
+        Field::Reg11,
+        Field::Reg12,
+        Field::Reg13,
+        Field::Reg14,
+        Field::Reg15,
+        Field::Metadata,
+    ];
+    let all = REGISTERS.into_iter().filter_map(|field| {
+        let bits = bits(key, Subfield::whole(field));
+        let name = field.spec().name;
+        match number(&bits) {
+            Some(0) => None,
+            Some(value) => Some(format!(" {name}={value:#x}")),
+            None => Some(format!(" {name}={bits:?}")),
+        }
+    });
+    all.collect()
+}
