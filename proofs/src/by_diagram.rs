@@ -25,6 +25,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Ports that one workshop serves, one after another.
 const BATCH: usize = 8;
 
+/// Ports of a network from which on it is cheaper to ask about their VLAN tags together.
+const MANY: usize = 3;
+
 /// A verdict, and the packets whose replays it shows.
 pub(crate) struct Judged {
     /// The verdict.
@@ -67,7 +70,10 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
     let others: Vec<(usize, usize)> =
         kin.iter().copied().enumerate().filter(|(at, first)| at != first && is_first(*at)).collect();
     let tagging = task.properties.iter().find(|property| matches!(property.judge, Judge::KeepsVlan));
-    let asked: Vec<&Port> = others.iter().filter_map(|(at, _)| task.ports.get(*at).copied()).collect();
+    let mut asked: Vec<&Port> = others.iter().filter_map(|(at, _)| task.ports.get(*at).copied()).collect();
+    let mut beside: BTreeMap<Option<u16>, usize> = BTreeMap::new();
+    asked.iter().for_each(|port| *beside.entry(port.network).or_default() += 1);
+    asked.retain(|port| beside.get(&port.network).is_some_and(|ports| *ports >= MANY));
     let certain =
         tagging.map(|property| vlans::certain(task.host, &asked, property, &task.profiles, &spared));
     let certain = certain.unwrap_or_default();

@@ -42,8 +42,16 @@ pub struct Sent {
     pub in_port: PortNo,
     /// The frame.
     pub frame: Vec<u8>,
-    /// What came of it, with a trace.
+    /// What came of it.
     pub outcome: Outcome,
+}
+
+impl Sent {
+    /// The same without its trace, which is much larger than the path that is kept of it.
+    pub(crate) fn untraced(mut self) -> Self {
+        self.outcome.trace = None;
+        self
+    }
 }
 
 /// A replay that did what was expected of it.
@@ -144,7 +152,9 @@ fn attempt(
     let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
     let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
     let datagram = whole.to_vec();
-    shown.then_some(Replay { prelude: prelude.len(), path, tie, whole: twin, events, datagram })
+    let events = events.into_iter().map(Sent::untraced).collect();
+    let whole = twin.map(Sent::untraced);
+    shown.then_some(Replay { prelude: prelude.len(), path, tie, whole, events, datagram })
 }
 
 fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], whole: &[u8]) -> Sent {

@@ -1,6 +1,6 @@
 //! Ports that may be exchanged: what is found out about one of them is found out about the other.
 //!
-//! An [`Exchange`] swaps two ports and their addresses, wherever a packet or a flow has them. If that maps the flows of a
+//! An exchange swaps two ports and their addresses, wherever a packet or a flow has them. If that maps the flows of a
 //! host onto themselves, its ports onto each other and its intent onto itself, then it maps every way of a packet through
 //! the tables onto a way of the exchanged packet, so each theorem about the one port is the same theorem about the
 //! other. Nothing is guessed: every flow that names either port is exchanged and looked up.

@@ -115,6 +115,7 @@ fn attempt(
     let says = shows(case, choice.form, sent, &deliveries)?;
     let telling = sent.iter().rev().find(|sent| crate::replay::left(&sent.outcome)).or(sent.last())?;
     let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
+    let events = events.into_iter().map(Sent::untraced).collect();
     let replay =
         Replay { prelude: prelude.len(), path, tie, whole: None, datagram: datagram.to_vec(), events };
     Some(Shown { replay, says })

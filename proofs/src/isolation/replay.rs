@@ -89,6 +89,7 @@ pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Replay> {
             let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
             let path = path(telling);
             let datagram = datagram.clone();
+            let events = events.into_iter().map(Sent::untraced).collect();
             Some(Replay { prelude: prelude.len(), path, tie, whole: None, datagram, events })
         })
     })
