@@ -408,26 +408,9 @@ fn constant(field: Field, value: u128, mask: u128) -> impl Iterator<Item = (u16,
 
 /// What is in the registers, for those who may read them.
 fn registers(key: &SymKey) -> String {
-    const REGISTERS: [Field; 17] = [
-        Field::Reg0,
-        Field::Reg1,
-        Field::Reg2,
-        Field::Reg3,
-        Field::Reg4,
-        Field::Reg5,
-        Field::Reg6,
-        Field::Reg7,
-        Field::Reg8,
-        Field::Reg9,
-        Field::Reg10,
-        Field::Reg11,
-        Field::Reg12,
-        Field::Reg13,
-        Field::Reg14,
-        Field::Reg15,
-        Field::Metadata,
-    ];
-    let all = REGISTERS.into_iter().filter_map(|field| {
+    let is_register =
+        |field: &Field| (Field::Reg0..=Field::Reg15).contains(field) || *field == Field::Metadata;
+    let all = Field::all().filter(is_register).filter_map(|field| {
         let bits = bits(key, Subfield::whole(field));
         let name = field.spec().name;
         match number(&bits) {
