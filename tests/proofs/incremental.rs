@@ -49,17 +49,25 @@ fn agree(flows: &[Flow], kept: Option<Kept>, edit: &str) -> (usize, usize, Kept)
     (proved.len(), host.ports.len(), kept)
 }
 
-/// One random edit: a flow is gone, is there under another priority, does what another one does, or stands elsewhere.
+/// One random edit: a flow is gone, is there under another priority, does what another one does, or stands elsewhere; or
+/// some port may send what it must not.
 fn edit(rng: &mut Rng, flows: &mut Vec<Flow>) -> String {
     let at = rng.below(flows.len());
     let old = flows[at].to_string();
-    match rng.below(5) {
+    match rng.below(8) {
         0 => drop(flows.remove(at)),
         1 => flows[at].priority = *rng.pick(&[1, 40, 60, 75, 100, 200]),
         2 => flows[at].actions = rng.pick(flows).actions.clone(),
         3 => {
             let flow = flows.remove(at);
             flows.insert(rng.below(flows.len()), flow);
+        }
+        4..7 => {
+            let ports = ports::derive(flows);
+            let (port, what) = (rng.pick(&ports).ofport, *rng.pick(&["arp", "udp,tp_src=67", "ip", "icmp6"]));
+            let hole = format!("table=71,priority=200,in_port={port},{what} actions=NORMAL\n");
+            flows.extend(hosts::flows(&hole));
+            return hole;
         }
         _ => {
             let mut flow = flows[at].clone();
