@@ -147,6 +147,13 @@ impl Field {
         &FIELDS[self as usize]
     }
 
+    /// Whether two fields share bits of the key.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        let (a, b) = (self.spec(), other.spec());
+        a.offset < b.offset + b.width && b.offset < a.offset + a.width
+    }
+
     /// All fields, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
         FIELDS.iter().map(|spec| spec.field)

@@ -340,6 +340,25 @@ impl PacketSets for Bdds {
         self.project(set, drop, &mut FxHashMap::default())
     }
 
+    /// Only for variables that come first in the order, as [`crate::vars::level`] has it.
+    fn agreed(&self, set: Bdd, vars: &[Var]) -> Option<(Vec<Literal>, Bdd)> {
+        let (mut literals, mut at) = (Vec::with_capacity(vars.len()), set);
+        for var in vars {
+            let node = self.node(at);
+            let on = match (node.low, node.high) {
+                (FALSE, _) => true,
+                (_, FALSE) => false,
+                _ => return None,
+            };
+            if node.level != vars::level(*var) {
+                return None;
+            }
+            literals.push((*var, on));
+            at = if on { node.high } else { node.low };
+        }
+        Some((literals, at))
+    }
+
     fn member(&self, set: Bdd) -> Option<Vec<Literal>> {
         let mut literals = Vec::new();
         let mut at = set;

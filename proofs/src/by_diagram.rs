@@ -53,15 +53,16 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
     let kin = kin(&task.ports);
     let symmetry = Symmetry::new(task.host, None);
     let same = symmetry.firsts(&task.ports);
-    let spared = symmetry.spared(task.host, &task.ports);
+    let spared = symmetry.spared(task.host, &task.ports, |_| 1);
     let mut first: Vec<usize> = kin.clone();
     first.sort_unstable();
     first.dedup();
+    let certain = tags_kept(task, &same, &spared);
     let leaders: BTreeMap<usize, Verdicts> = first
         .par_iter()
         .with_max_len(1)
         .filter_map(|at| {
-            let verdicts = lead(task, task.ports.get(*at)?, &spared);
+            let verdicts = lead(task, task.ports.get(*at)?, &spared, &certain);
             task.watch.done(total);
             Some((*at, verdicts))
         })
@@ -69,14 +70,6 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
     let is_first = |at: usize| same.get(at) == Some(&at);
     let others: Vec<(usize, usize)> =
         kin.iter().copied().enumerate().filter(|(at, first)| at != first && is_first(*at)).collect();
-    let tagging = task.properties.iter().find(|property| matches!(property.judge, Judge::KeepsVlan));
-    let mut asked: Vec<&Port> = others.iter().filter_map(|(at, _)| task.ports.get(*at).copied()).collect();
-    let mut beside: BTreeMap<Option<u16>, usize> = BTreeMap::new();
-    asked.iter().for_each(|port| *beside.entry(port.network).or_default() += 1);
-    asked.retain(|port| beside.get(&port.network).is_some_and(|ports| *ports >= MANY));
-    let certain =
-        tagging.map(|property| vlans::certain(task.host, &asked, property, &task.profiles, &spared));
-    let certain = certain.unwrap_or_default();
     let followed: Vec<(usize, Verdicts)> = others
         .par_chunks(BATCH)
         .flat_map_iter(|batch| {
@@ -112,6 +105,27 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
         .collect()
 }
 
+/// Ports and datapaths.
+type Certain = BTreeSet<(PortNo, Profile)>;
+
+/// Those that surely keep VLAN tags, of the ports that are the `same` as no earlier one.
+fn tags_kept(task: &Task<'_>, same: &[usize], spared: &Predicate) -> Certain {
+    let Some(property) = task.properties.iter().find(|property| matches!(property.judge, Judge::KeepsVlan))
+    else {
+        return Certain::new();
+    };
+    let firsts = task.ports.iter().enumerate().filter(|(at, _)| same.get(*at) == Some(at));
+    let mut asked: Vec<&Port> = firsts.map(|(_, port)| *port).collect();
+    let mut beside: BTreeMap<Option<u16>, usize> = BTreeMap::new();
+    asked.iter().for_each(|port| *beside.entry(port.network).or_default() += 1);
+    asked.retain(|port| beside.get(&port.network).is_some_and(|ports| *ports >= MANY));
+    vlans::certain(task.host, &asked, property, &task.profiles, spared)
+}
+
+fn is_certain(certain: &Certain, case: &Case<'_>) -> bool {
+    matches!(case.property.judge, Judge::KeepsVlan) && certain.contains(&(case.port.ofport, case.profile))
+}
+
 /// Every question to one port, by its place in the task.
 fn cases<'a>(
     task: &'a Task<'_>,
@@ -126,7 +140,7 @@ fn cases<'a>(
     })
 }
 
-fn lead(task: &Task<'_>, port: &Port, spared: &Predicate) -> Verdicts {
+fn lead(task: &Task<'_>, port: &Port, spared: &Predicate, certain: &Certain) -> Verdicts {
     let stage = Stage::new(task.host, port);
     let workshop = Workshop::sparing(spared.clone());
     let mut engine = Diagram::within(workshop, task.host, port, &task.profiles).explored();
@@ -134,7 +148,8 @@ fn lead(task: &Task<'_>, port: &Port, spared: &Predicate) -> Verdicts {
         let judged = match &mut engine {
             _ if task.watch.stop() => unknown(INTERRUPTED),
             Err(why) => unknown(&why.to_string()),
-            Ok(engine) => judge(engine, &case).unwrap_or_else(|why| unknown(&why.to_string())),
+            Ok(engine) => judge(engine, &case, is_certain(certain, &case))
+                .unwrap_or_else(|why| unknown(&why.to_string())),
         };
         (slot, judged)
     };
@@ -150,7 +165,7 @@ fn follow(
     engine: &mut Diagram<'_>,
     (port, leader): (&Port, &Port),
     known: &Verdicts,
-    certain: &BTreeSet<(PortNo, Profile)>,
+    certain: &Certain,
 ) -> Verdicts {
     let stage = Stage::new(task.host, port);
     let surely = |property: &Property, profile: Profile| {
@@ -169,8 +184,9 @@ fn follow(
         };
         let judged = match known.get(&slot) {
             _ if task.watch.stop() => Ok(unknown(INTERRUPTED)),
-            Some(example) => alike(&case, leader, example, holds).map_or_else(|| judge(engine, &case), Ok),
-            None => judge(engine, &case),
+            Some(example) => alike(&case, leader, example, holds)
+                .map_or_else(|| judge(engine, &case, is_certain(certain, &case)), Ok),
+            None => judge(engine, &case, is_certain(certain, &case)),
         };
         (slot, judged.unwrap_or_else(|why| unknown(&why.to_string())))
     };
@@ -190,7 +206,7 @@ fn repeat(task: &Task<'_>, (port, leader): (&Port, &Port), known: &Verdicts) -> 
                     let engine = engine.get_or_insert_with(|| {
                         Diagram::within(Workshop::default(), task.host, port, &task.profiles)
                     });
-                    judge(engine, &case).unwrap_or_else(|why| unknown(&why.to_string()))
+                    judge(engine, &case, false).unwrap_or_else(|why| unknown(&why.to_string()))
                 })
             }
         };
@@ -227,10 +243,11 @@ fn alike(case: &Case<'_>, leader: &Port, known: &Judged, holds: impl Fn() -> boo
     Some(Judged { judgement, shown })
 }
 
-/// The verdict of one engine on one case: what may be wrong on the way to familiar destinations first, then anywhere.
-fn judge(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judged, Exhausted> {
+/// The verdict of one engine on one case: what may be wrong on the way to familiar destinations first, then anywhere, unless it
+/// is certain that there nothing is.
+fn judge(engine: &mut Diagram<'_>, case: &Case<'_>, certain: bool) -> Result<Judged, Exhausted> {
     let mut doubts = Vec::new();
-    for far in [false, true] {
+    for far in [false, true].into_iter().take(if certain { 1 } else { 2 }) {
         let found = match far {
             false => engine.near(case.property, case.profile)?,
             true => engine.far(case.property, case.profile)?,

@@ -34,7 +34,7 @@ const NODE_LIMIT: usize = 16_000_000;
 const ATTEMPTS: usize = 48;
 
 /// Nodes after which a workshop is better made anew than cleared: about 80 MiB.
-const WORN: usize = 2_000_000;
+pub(crate) const WORN: usize = 2_000_000;
 
 /// A host: its tables and its filtered ports.
 #[derive(Debug)]

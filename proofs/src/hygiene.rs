@@ -10,8 +10,8 @@ use crate::{
     live::Live,
     predicate::Predicate,
     set::PacketSets,
-    sweep::{Guide, Sweep},
-    symbolic::{self, Emit, Longest, Memory, Start},
+    sweep::{Guide, Scope, Sweep},
+    symbolic::{self, Emit, Longest, Memory, Start, Yield, loosely},
     symkey::{Form, SymKey},
     tables::Tables,
 };
@@ -59,8 +59,41 @@ pub struct Hygiene {
 #[must_use]
 pub fn examine(tables: &Tables) -> Hygiene {
     let live = Live::new(tables);
+    match examine_together(tables, &live) {
+        Some(explored) => conclude(tables, vec![explored]),
+        None => examine_each(tables, &live),
+    }
+}
+
+/// Whole frames on one datapath, and then everything else at once: where that finds nothing more, it needs not be told apart.
+fn examine_together(tables: &Tables, live: &Live) -> Option<Explored> {
+    if !loosely::is_plain(tables) {
+        return None;
+    }
+    let (mut sets, mut memory) = (Bdds::with_limit(NODE_LIMIT), Memory::default());
+    let mut sweep = Sweep::new(Rc::new(live.clone()));
+    let mut explore = |scope: Scope| {
+        sweep.scope = scope;
+        let packets = match scope {
+            Scope::One | Scope::First => loosely::wholes(&mut sets),
+            Scope::Every => loosely::every(&mut sets),
+        };
+        let (profile, form, key) = (Profile::Userspace31, Form::Whole, loosely::key());
+        let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+        let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
+        explored(run, &sets)
+    };
+    let (exact, all) = (explore(Scope::First), explore(Scope::Every));
+    let nothing_new = all.hit.is_subset(&exact.hit) && all.rivals.is_subset(&exact.rivals);
+    let ends = all.complete && exact.complete && !all.exceeds_limits && !exact.exceeds_limits;
+    let longest = longer(exact.longest, all.longest);
+    (nothing_new && ends).then_some(Explored { longest, ..exact })
+}
+
+/// Every form of frame on every datapath, one after the other.
+fn examine_each(tables: &Tables, live: &Live) -> Hygiene {
     let wide: Vec<Wide> =
-        combinations().par_iter().with_max_len(1).map(|at| explore_widely(tables, &live, *at)).collect();
+        combinations().par_iter().with_max_len(1).map(|at| explore_widely(tables, live, *at)).collect();
     let mut reached: FxHashSet<FlowId> = FxHashSet::default();
     let mut rivals: BTreeSet<(FlowId, FlowId)> = BTreeSet::new();
     let mut explored = Vec::new();
@@ -96,6 +129,19 @@ pub fn examine_slowly(tables: &Tables) -> Hygiene {
 /// that is too much work.
 pub(crate) fn hit_by(tables: &Tables, wanted: &Predicate) -> Option<FxHashSet<FlowId>> {
     let live = Live::new(tables);
+    let mut sets = Bdds::with_limit(NODE_LIMIT);
+    let of_any = wanted.to_set(&mut sets);
+    if loosely::is_plain(tables) && !sets.support(of_any).into_iter().any(loosely::hides) {
+        let mut sweep = Sweep::widely(Rc::new(live));
+        sweep.scope = Scope::Every;
+        let (all, wanted) = (loosely::every(&mut sets), of_any);
+        let (packets, key) = (sets.and(all, wanted), loosely::key());
+        let (profile, form) = (Profile::Userspace31, Form::Whole);
+        let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+        let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, Some(&mut sweep));
+        let found = explored(run, &sets);
+        return (found.complete && !found.exceeds_limits).then(|| found.hit.into_iter().collect());
+    }
     let hit = |at: &(Form, Profile)| {
         let sweep = Sweep::widely(Rc::new(live.clone()));
         let found = explore(tables, *at, wanted, Some(sweep)).0;
@@ -142,14 +188,17 @@ fn explore(
     let key = SymKey::entering_anywhere(form);
     let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
     let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, sweep.as_mut());
-    let explored = Explored {
-        hit: run.reached.keys().copied().collect(),
-        rivals: run.rivals,
+    (explored(run, &sets), sweep)
+}
+
+fn explored(run: Yield<Bdd>, sets: &Bdds) -> Explored {
+    Explored {
+        hit: run.hit.into_iter().collect(),
+        rivals: run.rivals.into_keys().collect(),
         longest: run.longest,
         exceeds_limits: run.events.iter().any(|event| event.emit == Emit::Limit),
         complete: run.complete && !sets.overflown(),
-    };
-    (explored, sweep)
+    }
 }
 
 fn conclude(tables: &Tables, explored: Vec<Explored>) -> Hygiene {

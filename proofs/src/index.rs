@@ -36,6 +36,7 @@ struct Kind {
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     kinds: Vec<Kind>,
+    wide: bool,
 }
 
 impl Index {
@@ -66,7 +67,15 @@ impl Index {
                 }
             }
         }
-        Self { kinds: kinds.into_iter().map(|(mask, groups)| Kind { mask, groups }).collect() }
+        let kinds: Vec<Kind> = kinds.into_iter().map(|(mask, groups)| Kind { mask, groups }).collect();
+        let wide = kinds.iter().flat_map(|kind| kind.groups.values()).any(|group| group.flows.len() > FEW);
+        Self { kinds, wide }
+    }
+
+    /// Whether there are groups too large to be asked one by one.
+    #[must_use]
+    pub const fn is_wide(&self) -> bool {
+        self.wide
     }
 
     /// The groups that a packet with this key may match.

@@ -10,6 +10,7 @@
 use crate::{
     live::{Bits, Live},
     set::PacketSets,
+    symbolic::Rivals,
     symkey::{Bit, SymKey},
     vars::{self, Var},
 };
@@ -62,11 +63,24 @@ pub(crate) struct Unit<Set> {
     next: BTreeSet<usize>,
 }
 
+/// Which frames a sweep is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those of one form, on one datapath.
+    #[default]
+    One,
+    /// Whole ones on one datapath, with room in the key for every other.
+    First,
+    /// All, as [`crate::symbolic::loosely`] has them.
+    Every,
+}
+
 /// Everywhere that packets came to.
 #[derive(Debug)]
 pub struct Sweep<Set> {
     live: Rc<Live>,
     pub(crate) widely: bool,
+    pub(crate) scope: Scope,
     places: FxHashMap<Place, usize>,
     units: Vec<Unit<Set>>,
     under_way: Option<usize>,
@@ -93,6 +107,7 @@ impl<Set: Copy> Sweep<Set> {
         Self {
             live,
             widely: false,
+            scope: Scope::One,
             places: FxHashMap::default(),
             units: Vec::new(),
             under_way: None,
@@ -167,14 +182,14 @@ impl<Set: Copy> Sweep<Set> {
     }
 
     /// Packets hit a flow.
-    pub(crate) fn hit(&mut self, flow: FlowId, rivals: &BTreeSet<(FlowId, FlowId)>) {
+    pub(crate) fn hit(&mut self, flow: FlowId, rivals: &Rivals<Set>) {
         if let Some(unit) = self.under_way.and_then(|at| self.units.get_mut(at)) {
             unit.hits.push(flow);
         }
         if let Some(guide) = &mut self.guide {
             guide.unreached.remove(&flow);
             if !guide.open.is_empty() {
-                guide.open.retain(|pair| !rivals.contains(pair));
+                guide.open.retain(|pair| !rivals.contains_key(pair));
             }
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! One pass follows every path that some packet of the starting set takes and yields an [`Event`] wherever a
 //! packet leaves the tables. Registers, zones and VLAN rewrites are constants along a path ([`SymKey`]); only the
-//! packet set narrows.
+//! packet set narrows. Packets that hit flows of one table which do the same go on together, so that a sender's rules and a
+//! receiver's do not multiply. Where all of them are for one destination its bits are taken for known and no longer carried
+//! in the set ([`Execution::pinned`]): what is found out for one receiver is then found out for those with the same rules.
 //!
 //! Nondeterminism is followed, not resolved: of overlapping flows of equal priority with different actions each
 //! may win, and so may each of several satisfied conjunctions.
@@ -11,16 +13,18 @@
 //! its outputs, here its earlier events stand and an [`Emit::Limit`] is added; both make refutations that do not
 //! replay, never proofs that do not hold.
 
+pub(crate) mod loosely;
 mod sweeping;
 
 pub use crate::effects::legal_answers;
 pub(crate) use crate::effects::{SECOND_TAG, emitted, icmpv6, may_be_overdue, retag};
 use crate::{
-    index::Halves,
+    index::{Halves, Index},
     set::PacketSets,
-    sweep::Sweep,
+    sweep::{Scope, Sweep},
     symkey::{Bit, Form, SymKey},
     tables::{self, Level, Tables},
+    vars::{self, Var},
 };
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
@@ -28,11 +32,8 @@ use flowproof_switch::{
     flow::{Action, Ct, Flow, Zone},
     table::FlowId,
 };
-use rustc_hash::FxHashMap;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{collections::BTreeMap, rc::Rc, sync::LazyLock};
 
 /// Depth of calls to the same or an earlier table at which Open vSwitch gives up (experiment).
 const MAX_DEPTH: u32 = 64;
@@ -40,6 +41,39 @@ const MAX_DEPTH: u32 = 64;
 const MAX_CALLS: u32 = 4096;
 /// Lookups in one execution after which it stops and says so.
 const MAX_LOOKUPS: usize = 200_000;
+
+/// The field that is taken for known where all packets agree in it: the first in the order of variables, because it tells
+/// receivers apart.
+const PINNED: Field = Field::DlDst;
+static PINNED_BITS: LazyLock<Vec<Var>> = LazyLock::new(|| vars::sent(PINNED).collect());
+
+/// Whether an action reads or writes it as a value.
+fn touches_pinned(action: &Action) -> bool {
+    touched(action).into_iter().flatten().any(|field| field.overlaps(PINNED))
+}
+
+/// The fields that an action reads or writes as values.
+fn touched(action: &Action) -> [Option<Field>; 2] {
+    match action {
+        Action::Set { field, .. } => [Some(*field), None],
+        Action::Move { src, dst } => [Some(src.field), Some(dst.field)],
+        Action::OutputField(part) => [Some(part.field), None],
+        Action::Ct(ct) => [if let Zone::Field(part) = ct.zone { Some(part.field) } else { None }, None],
+        Action::Output(_)
+        | Action::Controller(_)
+        | Action::Resubmit { .. }
+        | Action::GotoTable(_)
+        | Action::ModVlanVid(_)
+        | Action::ModVlanPcp(_)
+        | Action::StripVlan
+        | Action::PushVlan(_)
+        | Action::DecTtl(_)
+        | Action::CtClear
+        | Action::Conjunction(_)
+        | Action::Note(_)
+        | Action::Opaque(_) => [None, None],
+    }
+}
 
 /// How a packet leaves the tables.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,10 +104,10 @@ impl Emit {
     }
 }
 
-/// A step of a path: the flow that was hit in a table.
+/// A step of a path: which flow of a table was hit.
 #[derive(Debug)]
 pub struct Step {
-    /// The flow.
+    /// The flow, or one that is [like](Tables::like) it and that some of the packets hit.
     pub flow: FlowId,
     before: Path,
 }
@@ -113,6 +147,8 @@ pub struct Event<Set> {
 struct State<Set> {
     key: SymKey,
     packets: Set,
+    /// The packets for the one destination that the key takes for known; `packets` leaves it open then.
+    pin: Option<Set>,
     path: Path,
     recirculations: u16,
     calls: u32,
@@ -124,6 +160,7 @@ struct State<Set> {
 struct Found<Set> {
     hits: Vec<(FlowId, Set)>,
     missed: Set,
+    pin: Option<Set>,
 }
 
 /// What executions over the same tables may share as long as they share a manager of sets.
@@ -131,6 +168,7 @@ struct Found<Set> {
 pub struct Memory<Set> {
     halves: Halves<Set>,
     legal: FxHashMap<(Profile, Form, u16), Set>,
+    anywhere: FxHashMap<u16, Set>,
     /// Keys that differ in the values of registers only, numbered.
     views: FxHashMap<SymKey, u32>,
     /// What a flow takes under a view, if its registers fit.
@@ -139,8 +177,9 @@ pub struct Memory<Set> {
 
 impl<Set> Default for Memory<Set> {
     fn default() -> Self {
-        let (halves, legal) = (Halves::default(), FxHashMap::default());
-        Self { halves, legal, views: FxHashMap::default(), cubes: FxHashMap::default() }
+        let (legal, anywhere) = (FxHashMap::default(), FxHashMap::default());
+        let (views, cubes) = (FxHashMap::default(), FxHashMap::default());
+        Self { halves: Halves::default(), legal, anywhere, views, cubes }
     }
 }
 
@@ -152,8 +191,8 @@ pub struct Execution<'a, S: PacketSets> {
     sets: &'a mut S,
     memory: &'a mut Memory<S::Set>,
     events: Vec<Event<S::Set>>,
-    reached: FxHashMap<FlowId, S::Set>,
-    rivals: BTreeSet<(FlowId, FlowId)>,
+    hit: FxHashSet<FlowId>,
+    rivals: Rivals<S::Set>,
     longest: Longest,
     lookups: usize,
     most: usize,
@@ -174,16 +213,19 @@ pub struct Longest {
     pub recirculations: u16,
 }
 
+/// Flows of equal priority and different actions, and the packets that match both; for conjunctions, those that are satisfied
+/// together, by the flows they lead to.
+pub type Rivals<Set> = BTreeMap<(FlowId, FlowId), Set>;
+
 /// What one execution yields.
 #[derive(Debug)]
 pub struct Yield<Set> {
     /// Every way out of the tables.
     pub events: Vec<Event<Set>>,
-    /// By flow: the packets that hit it; nothing where there are none.
-    pub reached: FxHashMap<FlowId, Set>,
-    /// Flows of equal priority and different actions that some packet matches both of; for conjunctions, those that
-    /// are satisfied together, by the flows they lead to.
-    pub rivals: BTreeSet<(FlowId, FlowId)>,
+    /// The flows that some packet hits.
+    pub hit: FxHashSet<FlowId>,
+    /// Flows of which some packet may hit either.
+    pub rivals: Rivals<Set>,
     /// The longest ways.
     pub longest: Longest,
     /// Whether the execution ran to its end; if not, nothing may be concluded from what is missing.
@@ -241,8 +283,9 @@ pub fn execute_with<S: PacketSets>(
     sweep: Option<&mut Sweep<S::Set>>,
 ) -> Yield<S::Set> {
     let Start { tables, profile, form, key, packets, enough } = start;
-    let start = State { key, packets, path: None, recirculations: 0, calls: 0, depth: 0, table: 0 };
-    let (events, reached, rivals) = (Vec::new(), FxHashMap::default(), BTreeSet::new());
+    let start =
+        State { key, packets, pin: None, path: None, recirculations: 0, calls: 0, depth: 0, table: 0 };
+    let (events, hit, rivals) = (Vec::new(), FxHashSet::default(), Rivals::new());
     let (longest, lookups) = (Longest::default(), 0);
     // A sweep comes to each flow a few times only.
     let most = if sweep.is_some() { MAX_LOOKUPS.max(20 * tables.flows().len()) } else { MAX_LOOKUPS };
@@ -253,7 +296,7 @@ pub fn execute_with<S: PacketSets>(
         sets,
         memory,
         events,
-        reached,
+        hit,
         rivals,
         longest,
         lookups,
@@ -264,8 +307,8 @@ pub fn execute_with<S: PacketSets>(
     };
     execution.enter(0, None, start, true);
     let complete = !execution.stopped();
-    let Execution { events, reached, rivals, longest, .. } = execution;
-    Yield { events, reached, rivals, longest, complete }
+    let Execution { events, hit, rivals, longest, .. } = execution;
+    Yield { events, hit, rivals, longest, complete }
 }
 
 impl<S: PacketSets> Execution<'_, S> {
@@ -288,18 +331,16 @@ impl<S: PacketSets> Execution<'_, S> {
             return Vec::new();
         }
         let tables = self.tables;
-        let (mut missed, mut after) = (state.packets, Vec::new());
+        let mut found = Found { hits: Vec::new(), missed: state.packets, pin: state.pin };
         for level in tables.levels(table) {
-            if self.sets.is_empty(missed) || self.stopped() {
+            if self.sets.is_empty(found.missed) {
                 break;
             }
-            let mut found = Found { hits: Vec::new(), missed };
             self.level(table, &key, level, &mut found);
-            missed = found.missed;
-            after.extend(self.follow(found.hits, table, &state, last));
         }
-        if !last && !self.sets.is_empty(missed) {
-            after.push(State { packets: missed, ..state });
+        let mut after = self.follow(found.hits, table, &state, last);
+        if !last && !self.sets.is_empty(found.missed) {
+            after.push(State { packets: found.missed, ..state });
         }
         after
     }
@@ -315,7 +356,7 @@ impl<S: PacketSets> Execution<'_, S> {
         self.lookups >= self.most || self.events.len() >= self.enough
     }
 
-    /// Runs the flows that were hit.
+    /// Runs the flows that were hit, those that do the same once for all their packets.
     fn follow(
         &mut self,
         hits: Vec<(FlowId, S::Set)>,
@@ -324,14 +365,12 @@ impl<S: PacketSets> Execution<'_, S> {
         last: bool,
     ) -> Vec<State<S::Set>> {
         let mut after = Vec::new();
-        for (flow, packets) in hits {
-            let path = Some(Rc::new(Step { flow, before: state.path.clone() }));
-            let known = self.reached.entry(flow).or_insert(packets);
-            *known = self.sets.or(*known, packets);
-            if let Some(sweep) = self.sweep.as_mut() {
-                sweep.hit(flow, &self.rivals);
+        for (flow, packets) in self.together(hits) {
+            if self.stopped() {
+                break;
             }
-            let hit = State { packets, path, table, ..state.clone() };
+            let path = Some(Rc::new(Step { flow, before: state.path.clone() }));
+            let hit = self.pinned(State { packets, path, table, ..state.clone() });
             let Some(flow) = self.tables.flow(flow) else { continue };
             if flow.opaque_match.is_empty() {
                 after.extend(self.run(&flow.actions, hit, last));
@@ -340,6 +379,74 @@ impl<S: PacketSets> Execution<'_, S> {
             }
         }
         after
+    }
+
+    /// Notes the flows that were hit; and of those that are alike one, with the packets of all.
+    fn together(&mut self, hits: Vec<(FlowId, S::Set)>) -> Vec<(FlowId, S::Set)> {
+        let mut ways: Vec<(FlowId, S::Set)> = Vec::new();
+        let mut places: FxHashMap<FlowId, usize> = FxHashMap::default();
+        for (flow, packets) in hits {
+            self.hit.insert(flow);
+            if let Some(sweep) = self.sweep.as_mut() {
+                sweep.hit(flow, &self.rivals);
+            }
+            let place = *places.entry(self.tables.like(flow)).or_insert(ways.len());
+            match ways.get_mut(place) {
+                Some((_, others)) => *others = self.sets.or(*others, packets),
+                None => ways.push((flow, packets)),
+            }
+        }
+        ways
+    }
+
+    /// The same state, where its packets are all for one destination with that taken for known.
+    fn pinned(&mut self, mut state: State<S::Set>) -> State<S::Set> {
+        if self.sweep.is_some() || state.pin.is_some() || !state.key.is_only_as_sent(PINNED) {
+            return state;
+        }
+        if let Some((literals, packets)) = self.sets.agreed(state.packets, &PINNED_BITS) {
+            let value = literals.iter().fold(0, |value, (_, on)| value << 1 | u128::from(*on));
+            state.key.assume(PINNED, value);
+            state.pin = Some(self.sets.cube(&literals));
+            state.packets = packets;
+        }
+        state
+    }
+
+    /// The same state with nothing taken for known.
+    fn unpinned(&mut self, mut state: State<S::Set>) -> State<S::Set> {
+        if let Some(pin) = state.pin.take() {
+            state.packets = self.sets.and(state.packets, pin);
+            state.key.forget(PINNED);
+        }
+        state
+    }
+
+    fn with_pin(&mut self, packets: S::Set, pin: Option<S::Set>) -> S::Set {
+        pin.map_or(packets, |pin| self.sets.and(packets, pin))
+    }
+
+    /// The flows of an index that packets with this key may match.
+    fn candidates(
+        &mut self,
+        index: &Index,
+        key: &SymKey,
+        packets: S::Set,
+        pin: Option<S::Set>,
+    ) -> Vec<FlowId> {
+        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
+        let Some(pin) = pin.filter(|_| index.is_wide()) else {
+            return index.candidates(switch, self.sets, halves, key, packets);
+        };
+        let (mut key, packets) = (key.clone(), self.sets.and(packets, pin));
+        key.forget(PINNED);
+        index.candidates(switch, self.sets, halves, &key, packets)
+    }
+
+    fn contest(&mut self, a: FlowId, b: FlowId, packets: S::Set, pin: Option<S::Set>) {
+        let packets = self.with_pin(packets, pin);
+        let known = self.rivals.entry((a, b)).or_insert(packets);
+        *known = self.sets.or(*known, packets);
     }
 
     fn reached_so_far(&mut self, calls: u32, depth: u32) {
@@ -369,8 +476,7 @@ impl<S: PacketSets> Execution<'_, S> {
     fn hard(&mut self, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
         let mut here: Vec<(FlowId, S::Set)> = Vec::new();
         let (mut taken, view) = (self.sets.none(), self.view(key));
-        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
-        for id in level.index.hard.candidates(switch, self.sets, halves, key, found.missed) {
+        for id in self.candidates(&level.index.hard, key, found.missed, found.pin) {
             let Some(flow) = self.tables.flow(id) else { continue };
             let Some(cube) = self.cube(id, key, view) else { continue };
             let mut hit = self.sets.and(found.missed, cube);
@@ -387,7 +493,7 @@ impl<S: PacketSets> Execution<'_, S> {
                     }
                     let both = self.sets.and(hit, *packets);
                     if !self.sets.is_empty(both) {
-                        self.rivals.insert((*other, id));
+                        self.contest(*other, id, both, found.pin);
                     }
                 }
             }
@@ -405,7 +511,7 @@ impl<S: PacketSets> Execution<'_, S> {
     /// here, at the next lower priority.
     fn soft(&mut self, table: u8, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
         let mut taken = self.sets.none();
-        for ((id, wanted), clauses) in self.clauses(key, level, found.missed) {
+        for ((id, wanted), clauses) in self.clauses(key, level, found) {
             if clauses.len() != usize::from(wanted) {
                 continue;
             }
@@ -416,14 +522,14 @@ impl<S: PacketSets> Execution<'_, S> {
             }
             let mut again = key.clone();
             again.set(Field::ConjId, u128::from(id), u128::MAX);
-            let mut second = Found { hits: Vec::new(), missed: satisfied };
+            let mut second = Found { hits: Vec::new(), missed: satisfied, pin: found.pin };
             for level in self.tables.levels(table) {
                 self.hard(&again, level, &mut second);
             }
             let hit = self.sets.minus(satisfied, second.missed);
             let contested = self.sets.and(hit, taken);
             if !self.sets.is_empty(contested) {
-                self.contested(&found.hits, &second.hits);
+                self.contested(&found.hits, &second);
             }
             taken = self.sets.or(taken, hit);
             found.hits.extend(second.hits);
@@ -431,17 +537,17 @@ impl<S: PacketSets> Execution<'_, S> {
         found.missed = self.sets.minus(found.missed, taken);
     }
 
-    /// What each clause of each conjunction of one priority takes of `packets`; by id and number of clauses.
+    /// What each clause of each conjunction of one priority takes of the packets that nothing has taken yet; by id and number of
+    /// clauses.
     fn clauses(
         &mut self,
         key: &SymKey,
         level: &Level,
-        packets: S::Set,
+        found: &Found<S::Set>,
     ) -> BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> {
         let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> = BTreeMap::new();
         let view = self.view(key);
-        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
-        for id in level.index.soft.candidates(switch, self.sets, halves, key, packets) {
+        for id in self.candidates(&level.index.soft, key, found.missed, found.pin) {
             let Some(flow) = self.tables.flow(id) else { continue };
             let Some(cube) = self.cube(id, key, view) else { continue };
             for clause in tables::clauses(flow) {
@@ -455,13 +561,13 @@ impl<S: PacketSets> Execution<'_, S> {
     }
 
     /// Notes those of `earlier` and `later` that some packet may hit both of and that differ in what they do.
-    fn contested(&mut self, earlier: &[(FlowId, S::Set)], later: &[(FlowId, S::Set)]) {
+    fn contested(&mut self, earlier: &[(FlowId, S::Set)], later: &Found<S::Set>) {
         for (a, packets) in earlier {
-            for (b, others) in later {
+            for (b, others) in &later.hits {
                 let actions = |id: &FlowId| self.tables.flow(*id).map(|flow| &flow.actions);
                 let both = self.sets.and(*packets, *others);
                 if actions(a) != actions(b) && !self.sets.is_empty(both) {
-                    self.rivals.insert((*a, *b));
+                    self.contest(*a, *b, both, later.pin);
                 }
             }
         }
@@ -469,13 +575,8 @@ impl<S: PacketSets> Execution<'_, S> {
 
     fn emit(&mut self, emit: Emit, state: &State<S::Set>) {
         if !self.sets.is_empty(state.packets) {
-            self.events.push(Event {
-                packets: state.packets,
-                emit,
-                key: state.key.clone(),
-                path: state.path.clone(),
-                recirculations: state.recirculations,
-            });
+            let State { packets, key, path, recirculations, .. } = self.unpinned(state.clone());
+            self.events.push(Event { packets, emit, key, path, recirculations });
         }
     }
 
@@ -488,6 +589,9 @@ impl<S: PacketSets> Execution<'_, S> {
 
     /// One action: what it does to the packet, and the states in which the next action begins.
     fn act(&mut self, action: &Action, mut state: State<S::Set>, last: bool) -> Vec<State<S::Set>> {
+        if touches_pinned(action) {
+            state = self.unpinned(state);
+        }
         match action {
             Action::Output(_)
             | Action::OutputField(_)
@@ -541,16 +645,15 @@ impl<S: PacketSets> Execution<'_, S> {
         if ct.nat.is_some() || !ct.other.is_empty() {
             self.emit(Emit::Opaque("ct() with nat or alg".to_owned()), &state);
         }
-        if let Some(table) =
-            ct.table.filter(|_| state.recirculations < u16::from(self.profile.recirculations()))
-        {
+        if let Some(table) = ct.table.filter(|_| state.recirculations < self.recirculations()) {
             let mut copy = state.clone();
             let depth = copy.recirculations;
             let zone = match ct.zone {
                 Zone::Const(zone) => Some(u128::from(zone)),
                 Zone::Field(part) => copy.key.constant(part),
             };
-            copy.key.track(depth, may_be_overdue(self.profile, self.form));
+            let roomy = self.scope() != Scope::One;
+            copy.key.track(depth, roomy || may_be_overdue(self.profile, self.form));
             match zone {
                 Some(zone) => copy.key.set(Field::CtZone, zone, u128::MAX),
                 None => self.emit(Emit::Opaque("ct() in a zone taken from the packet".to_owned()), &copy),
@@ -561,7 +664,13 @@ impl<S: PacketSets> Execution<'_, S> {
             copy.recirculations += 1;
             self.longest.recirculations = self.longest.recirculations.max(copy.recirculations);
             (copy.depth, copy.calls) = (0, 0);
-            let legal = self.legal(depth);
+            if self.scope() == Scope::Every {
+                copy.packets = self.put_together(copy.packets);
+            }
+            let legal = match self.scope() {
+                Scope::One | Scope::First => self.legal(depth),
+                Scope::Every => self.legal_anywhere(depth),
+            };
             copy.packets = self.sets.and(copy.packets, legal);
             copy = self.without_second_tag(copy);
             if !self.sets.is_empty(copy.packets) {

@@ -86,11 +86,11 @@ const SENT: &[Field] = &[
 ];
 
 /// `nw_frag` of a first fragment, and of a later one (ovs-fields(7)).
-const FIRST: u128 = 1;
-const LATER: u128 = 3;
+pub(crate) const FIRST: u128 = 1;
+pub(crate) const LATER: u128 = 3;
 
 /// What a later fragment does not show.
-const LAYER4: &[Field] = &[
+pub(crate) const LAYER4: &[Field] = &[
     Field::TcpSrc,
     Field::TcpDst,
     Field::TcpFlags,
@@ -187,15 +187,34 @@ impl SymKey {
         key
     }
 
-    /// The key without the values of its constant bits: what a flow takes of packets under it depends on no more, once
-    /// [`SymKey::may_match`] says that the constants fit.
+    /// The key without the values of its known bits: what a flow takes of packets under it depends on no more, once
+    /// [`SymKey::may_match`] says that these fit.
     #[must_use]
     pub fn view(&self) -> Self {
-        let mut view = self.clone();
-        for (value, constant) in view.value.iter_mut().zip(Self::constant_bits()) {
-            *value &= !constant;
-        }
-        view
+        Self { value: [0; WORDS], ..self.clone() }
+    }
+
+    /// Takes a field that is as it was sent for known.
+    pub fn assume(&mut self, field: Field, value: u128) {
+        self.set(field, value, u128::MAX);
+    }
+
+    /// Takes back what [`SymKey::assume`] did.
+    pub fn forget(&mut self, field: Field) {
+        self.release(field);
+    }
+
+    /// Whether all of a field is as it was sent, and shown nowhere else.
+    #[must_use]
+    pub fn is_only_as_sent(&self, field: Field) -> bool {
+        let spec = field.spec();
+        let sent = spec.offset..spec.offset + spec.width;
+        let shows = |run: &Renamed| {
+            run.first.0 < sent.end && sent.start < run.first.0 + run.width
+                || run.start < sent.end && sent.start < run.start + run.width
+        };
+        masked_words(field, 0, u128::MAX).all(|part| self.word(part.word).0 & part.mask == 0)
+            && !self.renamed.iter().any(shows)
     }
 
     /// Whether the known bits are as the match wants them.

@@ -80,24 +80,30 @@ impl Symmetry {
         ports.iter().enumerate().map(place).collect()
     }
 
-    /// The first `count` ports of each class, those of `ports` before others.
+    /// The first ports of each class, as many as `count` says of it, those of `ports` before others.
     #[must_use]
-    pub fn samples<'a>(&self, host: &'a Host, ports: &[&'a Port], count: usize) -> Vec<&'a Port> {
+    pub fn samples<'a>(
+        &self,
+        host: &'a Host,
+        ports: &[&'a Port],
+        count: impl Fn(PortNo) -> usize,
+    ) -> Vec<&'a Port> {
         let mut samples: BTreeMap<PortNo, Vec<&Port>> = BTreeMap::new();
         for port in ports.iter().copied().chain(&host.ports) {
-            let class = samples.entry(self.class(port.ofport)).or_default();
-            if class.len() < count && class.iter().all(|other| other.ofport != port.ofport) {
+            let name = self.class(port.ofport);
+            let class = samples.entry(name).or_default();
+            if class.len() < count(name) && class.iter().all(|other| other.ofport != port.ofport) {
                 class.push(port);
             }
         }
         samples.into_values().flatten().collect()
     }
 
-    /// Frames that nobody needs to look into who asks about `ports`: those for ports that stand behind three others of their
-    /// class. Of these one is neither sender nor receiver, and can be exchanged with the frame's.
+    /// Frames that nobody needs to look into who asks about `ports`: those for ports that stand behind so many others of their
+    /// class as have a part of their own, and so can be exchanged with one that has none.
     #[must_use]
-    pub fn spared(&self, host: &Host, ports: &[&Port]) -> Predicate {
-        let samples = self.samples(host, ports, 3);
+    pub fn spared(&self, host: &Host, ports: &[&Port], parts: impl Fn(PortNo) -> usize) -> Predicate {
+        let samples = self.samples(host, ports, |class| parts(class) + 1);
         let macs = |port: &Port| port.macs.iter().map(|mac| mac.to_bits()).collect::<Vec<_>>();
         let looked_into: BTreeSet<u64> = samples.iter().flat_map(|port| macs(port)).collect();
         let all: BTreeSet<u64> = host.ports.iter().flat_map(macs).collect();

@@ -1,13 +1,15 @@
 //! The flows of a host, arranged as both engines walk them: by table, by falling priority, in file order.
 //!
-//! Invariant: the flows of one [`Level`] have one priority; ordinary and conjunctive flows are kept apart.
+//! Invariants: the flows of one [`Level`] have one priority; ordinary and conjunctive flows are kept apart; flows that are
+//! [alike](Tables::like) do the same to every packet that hits them.
 
 use crate::index::Index;
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
-    flow::{Action, Conjunction, Flow},
+    flow::{Action, Conjunction, Flow, Match},
     table::{self, FlowId},
 };
+use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -40,6 +42,7 @@ pub struct Tables {
     levels: BTreeMap<u8, Vec<Level>>,
     ports: Vec<PortNo>,
     vlans: BTreeSet<u16>,
+    like: Vec<FlowId>,
 }
 
 impl Tables {
@@ -50,7 +53,15 @@ impl Tables {
         let levels = switch.numbers().map(|table| (table, levels(&switch, table))).collect();
         let ports: BTreeSet<PortNo> = switch.flows().iter().flat_map(named_ports).collect();
         let vlans = switch.flows().iter().filter_map(vlan).collect();
-        Self { switch: Arc::new(switch), levels, ports: ports.into_iter().collect(), vlans }
+        let like = like(switch.flows());
+        Self { switch: Arc::new(switch), levels, ports: ports.into_iter().collect(), vlans, like }
+    }
+
+    /// The first flow that is like this one: of its table, with its actions, for the same port register, and a table's miss
+    /// entry if this is one. Who knows that one of them was hit knows what becomes of the packet, and whose rule it was.
+    #[must_use]
+    pub fn like(&self, id: FlowId) -> FlowId {
+        self.like.get(id.0 as usize).copied().unwrap_or(id)
     }
 
     /// The ports that flows match on or output to, ascending; reserved numbers are none.
@@ -108,6 +119,22 @@ fn levels(switch: &table::Tables, table: u8) -> Vec<Level> {
         level.index = Indices { hard: Index::new(switch, &level.hard), soft: Index::new(switch, &soft) };
     }
     levels.into_values().rev().collect()
+}
+
+fn like(flows: &[Flow]) -> Vec<FlowId> {
+    let mut first = FxHashMap::default();
+    let mut like = Vec::with_capacity(flows.len());
+    for (at, flow) in flows.iter().enumerate() {
+        let does = (flow.table, flow.actions.as_slice(), flow.opaque_match.as_slice());
+        let of = (flow.matching.get(Field::Reg5), is_miss(flow));
+        like.push(*first.entry((does, of)).or_insert(FlowId(at as u32)));
+    }
+    like
+}
+
+/// Whether a flow is its table's miss entry: of priority 0, for everything (OpenFlow 1.3, 5.4).
+pub(crate) fn is_miss(flow: &Flow) -> bool {
+    flow.priority == 0 && flow.matching == Match::default()
 }
 
 fn named_ports(flow: &Flow) -> impl Iterator<Item = PortNo> {

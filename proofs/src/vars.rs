@@ -101,6 +101,7 @@ static VARIABLE_ORDER: LazyLock<Order> = LazyLock::new(|| {
         .chain(sent(Field::InPort))
         .chain(sent(Field::DlType))
         .chain(beside(sent(Field::NwProto), fragment_proto()))
+        .chain(sent(Field::NwFrag))
         .chain(states)
         .chain(marks)
         .chain(sent(Field::VlanTci))

@@ -12,8 +12,8 @@ use crate::{
     predicate::Predicate,
     properties::{Judge, Property, violation},
     set::PacketSets,
-    sweep::Sweep,
-    symbolic::{self, Memory, Start},
+    sweep::{Scope, Sweep},
+    symbolic::{self, Memory, Start, loosely},
     symkey::{Form, SymKey},
 };
 use flowproof_packet::{Field, PortNo};
@@ -41,40 +41,68 @@ pub fn certain(
         groups.entry((port.network, host.is_access(port.ofport))).or_default().push(port);
     }
     let wanted = matches!(property.judge, Judge::KeepsVlan);
-    let questions: Vec<(&Vec<&Port>, Profile)> =
-        groups.values().flat_map(|group| profiles.iter().map(move |profile| (group, *profile))).collect();
-    questions
-        .par_iter()
-        .with_max_len(1)
-        .filter(|(group, profile)| wanted && keeps(host, group, property, *profile, spared))
-        .flat_map_iter(|(group, profile)| group.iter().map(|port| (port.ofport, *profile)))
-        .collect()
+    let live = &Live::new(&host.tables);
+    let asked: Vec<Asked<'_>> = groups
+        .values()
+        .filter(|_| wanted)
+        .filter_map(|group| {
+            let senders = Predicate::one_of(Field::InPort, group.iter().map(|port| port.ofport));
+            let first = *group.first()?;
+            let frames = senders.and(spared.clone().negate()).and(violation(property, first));
+            Some(Asked { host, group, first, frames })
+        })
+        .collect();
+    let together = loosely::is_plain(&host.tables);
+    let sure = asked.par_iter().with_max_len(1).flat_map_iter(|asked| {
+        let everywhere = together && asked.keeps(live, &EVERYTHING);
+        let on = move |profile: &&Profile| {
+            everywhere || asked.keeps(live, &Form::ALL.map(|form| (Scope::One, **profile, form)))
+        };
+        profiles.iter().filter(on).flat_map(|profile| asked.group.iter().map(|port| (port.ofport, *profile)))
+    });
+    sure.collect()
 }
 
-/// Whether no frame that any of the `group` sends, all of one network, loses its tag.
-fn keeps(host: &Host, group: &[&Port], property: &Property, profile: Profile, spared: &Predicate) -> bool {
-    let Some(first) = group.first() else { return true };
-    let (mut sets, mut memory) = (Bdds::with_limit(NODE_LIMIT), Memory::default());
-    let mut sweep = Sweep::widely(Rc::new(Live::new(&host.tables)));
-    let members = host.members();
-    let access = host.is_access(first.ofport);
-    let senders = Predicate::one_of(Field::InPort, group.iter().map(|port| port.ofport));
-    let mut safe = true;
-    for form in Form::ALL {
-        let asked = senders.clone().and(spared.clone().negate());
-        let tagged = violation(property, first).and(asked).to_set(&mut sets);
-        let sendable = frames::sendable(&mut sets, form);
-        let packets = sets.and(sendable, tagged);
-        let key = SymKey::entering_anywhere(form);
-        let start = Start { tables: &host.tables, profile, form, key, packets, enough: usize::MAX };
-        let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
-        safe &= run.complete;
-        for mut event in run.events {
-            event.packets = frames::escaping(&mut sets, &event, access);
-            let inside = frames::inside(&mut sets, &event, first.network, &members);
-            let lost = sets.minus(event.packets, inside);
-            safe &= sets.is_empty(lost);
+/// All forms on all datapaths.
+const EVERYTHING: [(Scope, Profile, Form); 1] = [(Scope::Every, Profile::Userspace31, Form::Whole)];
+
+/// What ports of one network send with a tag.
+struct Asked<'a> {
+    host: &'a Host,
+    group: &'a [&'a Port],
+    first: &'a Port,
+    frames: Predicate,
+}
+
+impl Asked<'_> {
+    /// Whether none of them loses its tag.
+    fn keeps(&self, live: &Live, frames: &[(Scope, Profile, Form)]) -> bool {
+        let Self { host, first, .. } = *self;
+        let (mut sets, mut memory) = (Bdds::with_limit(NODE_LIMIT), Memory::default());
+        let mut sweep = Sweep::widely(Rc::new(live.clone()));
+        let members = host.members();
+        let access = host.is_access(first.ofport);
+        let tagged = self.frames.to_set(&mut sets);
+        let mut safe = true;
+        for (scope, profile, form) in frames.iter().copied() {
+            let (sendable, key) = match scope {
+                Scope::One | Scope::First => {
+                    (frames::sendable(&mut sets, form), SymKey::entering_anywhere(form))
+                }
+                Scope::Every => (loosely::every(&mut sets), loosely::key()),
+            };
+            sweep.scope = scope;
+            let packets = sets.and(sendable, tagged);
+            let start = Start { tables: &host.tables, profile, form, key, packets, enough: usize::MAX };
+            let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
+            safe &= run.complete;
+            for mut event in run.events {
+                event.packets = frames::escaping(&mut sets, &event, access);
+                let inside = frames::inside(&mut sets, &event, first.network, &members);
+                let lost = sets.minus(event.packets, inside);
+                safe &= sets.is_empty(lost);
+            }
         }
+        safe && !sets.overflown()
     }
-    safe && !sets.overflown()
 }

@@ -347,7 +347,8 @@ fn symbolic_execution_means_the_same_over_diagrams_and_over_explicit_sets() {
         let mut twin = Enumeration::new(vars.clone());
         let all = twin.all();
         let theirs = symbolic::execute(&mut Twin(&mut twin), &tables, profile, Form::Whole, 1, all);
-        let exits = |emit: &Emit, path: Vec<FlowId>, bits: u32| (emit.clone(), path, bits);
+        let alike = |path: Vec<FlowId>| path.into_iter().map(|flow| tables.like(flow)).collect::<Vec<_>>();
+        let exits = |emit: &Emit, path: Vec<FlowId>, bits: u32| (emit.clone(), alike(path), bits);
         let fixed_bits = |var: Var| {
             let value = |field: Field, value: u128| {
                 vars::sent(field).rev().position(|v| v == var).map(|at| value >> at & 1 == 1)

@@ -86,17 +86,6 @@ pub(super) struct Took {
 }
 
 impl Case<'_> {
-    /// The first flow of the table that does the same at the same priority.
-    fn same(&self, id: FlowId) -> FlowId {
-        let Some(flow) = self.tables.flow(id) else { return id };
-        let same = |other: &&FlowId| {
-            self.tables
-                .flow(**other)
-                .is_some_and(|other| other.priority == flow.priority && other.actions == flow.actions)
-        };
-        self.tables.switch().in_table(flow.table).iter().filter(same).min().copied().unwrap_or(id)
-    }
-
     fn send(&self, frame: &Frame, answers: &[CtInfo], tie: TieBreak) -> flowproof_switch::pipeline::Outcome {
         let config = SwitchConfig { ports: self.ports.to_vec(), profile: self.profile, tie };
         let tracker = Oracle { answers, frame, reassembles: self.profile.reassembles() };
@@ -156,7 +145,7 @@ impl Case<'_> {
             sum << 1 | u128::from(on)
         });
         let flows: Vec<FlowId> =
-            symbolic::flows_of(&event.path).into_iter().map(|flow| self.same(flow)).collect();
+            symbolic::flows_of(&event.path).into_iter().map(|flow| self.tables.like(flow)).collect();
         let in_port = event.key.constant(Subfield::whole(Field::InPort)).unwrap_or_default() as PortNo;
         let all = || self.ports.iter().map(|port| port.ofport).chain([port::LOCAL]);
         let ways: Vec<Option<Way>> = match &event.emit {
@@ -253,7 +242,7 @@ impl Reader<'_> {
         while let Some(step) = self.events.next_if(|step| !carried_out(&step.event)) {
             match &step.event {
                 trace::Event::Lookup { found, .. } => {
-                    path.extend(found.flow.map(|flow| self.case.same(flow)))
+                    path.extend(found.flow.map(|flow| self.case.tables.like(flow)))
                 }
                 trace::Event::Output(port) => decisions.push(Decision::Out(Way::Port(*port), path.clone())),
                 trace::Event::Controller => decisions.push(Decision::Out(Way::Controller, path.clone())),

@@ -83,8 +83,6 @@ pub struct Deed {
 #[derive(Debug, Default)]
 pub(super) struct Deeds {
     pub(super) by: BTreeMap<Deed, Bdd>,
-    /// By flow: the packets that hit it.
-    pub(super) reached: FxHashMap<FlowId, Bdd>,
     /// Packets of which more is done than is known here: a match that is not modelled, the limits of a translation.
     pub(super) unknown: Option<Bdd>,
     /// Packets of which OpenFlow does not say what is done.
@@ -93,9 +91,10 @@ pub(super) struct Deeds {
     pub(super) complete: bool,
 }
 
-/// The tables with a probe before each action that has more to it than symbolic execution says.
-pub(super) fn probed(flows: &[Flow]) -> Vec<Flow> {
+/// The tables with a probe before each action that has more to it than symbolic execution says. Flows that are alike stay so.
+pub(super) fn probed(tables: &Tables) -> Vec<Flow> {
     let with_probes = |(place, flow): (usize, &Flow)| {
+        let place = tables.like(FlowId(place as u32)).0;
         let actions = flow.actions.iter().enumerate().flat_map(|(at, action)| {
             let telling = matches!(action, Action::Ct(_) | Action::OutputField(_) | Action::Controller(_));
             let probe = telling.then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
@@ -103,7 +102,7 @@ pub(super) fn probed(flows: &[Flow]) -> Vec<Flow> {
         });
         Flow { actions: actions.collect(), ..flow.clone() }
     };
-    flows.iter().enumerate().map(with_probes).collect()
+    tables.flows().iter().enumerate().map(with_probes).collect()
 }
 
 fn probe<'f>(flows: &'f [Flow], text: &str) -> Option<&'f Action> {
@@ -121,7 +120,7 @@ pub(super) struct Subject<'t> {
 
 impl<'t> Subject<'t> {
     pub(super) fn new(tables: &'t Tables) -> Self {
-        Self { flows: tables.flows(), probed: Tables::new(probed(tables.flows())) }
+        Self { flows: tables.flows(), probed: Tables::new(probed(tables)) }
     }
 }
 
@@ -144,7 +143,7 @@ pub(super) fn deeds(
     let mut deeds = reader.deeds;
     deeds.by.retain(|_, packets| !sets.is_empty(*packets));
     deeds.open = !run.rivals.is_empty();
-    (deeds.reached, deeds.complete) = (run.reached, run.complete);
+    deeds.complete = run.complete;
     deeds.depth = run.longest.recirculations;
     deeds
 }

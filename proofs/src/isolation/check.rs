@@ -1,12 +1,13 @@
 //! From the engine's answers to verdicts on section B.
 //!
 //! Senders are asked in a fixed order, in batches: what a batch refutes the next one is not asked again. What a proof says
-//! is that no sender of any class violates the row at the port. Of ports that may be exchanged one is asked about, with
-//! two of them as senders; the others repeat what was found ([`crate::symmetry`]).
+//! is that no sender of any class violates the row at the port. Of ports that may be exchanged one is asked about, and it is the
+//! only sender of them: what it sends to a second one is, exchanged, what that sends to it. The others repeat what was found
+//! ([`crate::symmetry`]).
 
 use super::{
     Question, ROWS, Row,
-    judge::Engine,
+    judge::{Bench, Engine},
     replay::{self, Aim, Case},
     scene::Scene,
     world::{Kind, Sender, World},
@@ -26,7 +27,10 @@ use crate::{
 use flowproof_packet::{PortNo, summary::summary};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
 
 /// Senders that are asked at once; what is reported does not depend on how many threads there are.
 const BATCH: usize = 16;
@@ -125,7 +129,16 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
     })
 }
 
-/// Asks everybody who can send, two of each class of filtered ports, until nothing is open.
+/// What serves all senders.
+struct Round<'a> {
+    ask: &'a Ask<'a>,
+    scene: Scene<'a>,
+    rows: &'a [&'static Row],
+    symmetry: &'a Symmetry,
+    benches: Mutex<Vec<Bench>>,
+}
+
+/// Asks everybody who can send, one of each class of filtered ports, until nothing is open.
 fn ask_senders(
     ask: &Ask<'_>,
     scene: Scene<'_>,
@@ -134,11 +147,11 @@ fn ask_senders(
     known: &mut BTreeMap<Slot, Known>,
 ) {
     let samples: BTreeSet<PortNo> =
-        symmetry.samples(ask.host, &ask.ports, 2).iter().map(|port| port.ofport).collect();
+        symmetry.samples(ask.host, &ask.ports, |_| 1).iter().map(|port| port.ofport).collect();
     let is_asked =
         |sender: &&Sender| !matches!(sender.kind, Kind::Filtered(_)) || samples.contains(&sender.ofport);
     let senders: Vec<&Sender> = scene.world.senders.iter().filter(is_asked).collect();
-    let spared = symmetry.spared(ask.host, &ask.ports);
+    let round = Round { ask, scene, rows, symmetry, benches: Mutex::default() };
     for batch in senders.chunks(BATCH) {
         let open: Vec<(Slot, bool)> = known
             .iter()
@@ -149,13 +162,13 @@ fn ask_senders(
             .par_iter()
             .with_max_len(1)
             .map(|sender| {
-                let said = ask_sender(ask, scene, rows, (*sender, &spared), &open);
+                let said = round.sender(sender, &open);
                 ask.watch.done(senders.len());
                 said
             })
             .collect();
-        for (sender, said) in batch.iter().zip(said) {
-            said.into_iter().for_each(|(slot, said)| note(known, slot, sender, said));
+        for (slot, sender, said) in said.into_iter().flatten() {
+            note(known, slot, sender, said);
         }
     }
 }
@@ -186,36 +199,102 @@ const fn matters(depends: Depends) -> u8 {
     }
 }
 
-fn ask_sender(
-    ask: &Ask<'_>,
-    scene: Scene<'_>,
-    rows: &[&'static Row],
-    (sender, spared): (&Sender, &Predicate),
-    open: &[(Slot, bool)],
-) -> Vec<(Slot, Said)> {
-    let doubtful = |text: &str| Said::Doubtful(Depends::Precision, text.to_owned());
-    if ask.watch.stop() {
-        return open.iter().map(|(slot, _)| (*slot, doubtful(INTERRUPTED))).collect();
+impl<'a> Round<'a> {
+    /// What a sender, and through it others of its class, add to the slots that are open.
+    fn sender(&self, sender: &'a Sender, open: &[(Slot, bool)]) -> Vec<(Slot, &'a Sender, Said)> {
+        let class = self.symmetry.class(sender.ofport);
+        let filtered = matches!(sender.kind, Kind::Filtered(_));
+        // It and a second one of its class, or the receiver, have parts of their own.
+        let parts = |of: PortNo| if filtered && of == class { 2 } else { 1 };
+        let spared = self.symmetry.spared(self.ask.host, &self.ask.ports, parts);
+        let twins = self.symmetry.samples(self.ask.host, &self.ask.ports, parts);
+        let twin = twins.into_iter().find(|port| {
+            filtered && port.ofport != sender.ofport && self.symmetry.class(port.ofport) == class
+        });
+        self.asked(sender, twin, &spared, open)
     }
-    let mut engine = match Engine::new(scene, sender, &ask.profiles, spared) {
-        Ok(engine) => engine,
-        Err(Exhausted(why)) => return open.iter().map(|(slot, _)| (*slot, doubtful(why))).collect(),
-    };
-    let mut said = Vec::new();
-    for (slot, has_witness) in open {
-        let (row, port, profile) = *slot;
-        let (Some(row), Some(receiver), Some(profile)) =
-            (rows.get(row), ask.ports.get(port), ask.profiles.get(profile))
-        else {
-            continue;
+
+    fn asked(
+        &self,
+        sender: &'a Sender,
+        twin: Option<&'a Port>,
+        spared: &Predicate,
+        open: &[(Slot, bool)],
+    ) -> Vec<(Slot, &'a Sender, Said)> {
+        let doubtful = |text: &str| Said::Doubtful(Depends::Precision, text.to_owned());
+        if self.ask.watch.stop() {
+            return open.iter().map(|(slot, _)| (*slot, sender, doubtful(INTERRUPTED))).collect();
+        }
+        let free = || self.benches.lock().unwrap_or_else(PoisonError::into_inner);
+        let bench = free().pop().unwrap_or_default();
+        let mut engine = match Engine::new(bench, (self.scene, sender), &self.ask.profiles, spared) {
+            Ok(engine) => engine,
+            Err(Exhausted(why)) => {
+                return open.iter().map(|(slot, _)| (*slot, sender, doubtful(why))).collect();
+            }
         };
-        let (property, question) = (&row.property, row.question);
-        let case =
-            Case { scene, sender, receiver, property, question, profile: *profile, aim: Aim::Violates };
-        let answer = judge(&mut engine, &case, *has_witness).unwrap_or_else(|Exhausted(why)| doubtful(why));
-        said.push((*slot, answer));
+        let mut said = Vec::new();
+        for (slot, has_witness) in open {
+            let Some(case) = self.case(*slot, sender) else { continue };
+            let answer =
+                judge(&mut engine, &case, *has_witness).unwrap_or_else(|Exhausted(why)| doubtful(why));
+            said.push((*slot, sender, answer));
+            let twin = twin.filter(|_| case.receiver.ofport == sender.ofport);
+            said.extend(twin.and_then(|twin| self.of_twin(&mut engine, &case, twin, (*slot, *has_witness))));
+        }
+        free().push(engine.into_bench());
+        said
     }
-    said
+
+    fn case(&self, (row, port, profile): Slot, sender: &'a Sender) -> Option<Case<'a>> {
+        let (row, receiver) = (*self.rows.get(row)?, *self.ask.ports.get(port)?);
+        let (property, question) = (&row.property, row.question);
+        let (profile, aim) = (*self.ask.profiles.get(profile)?, Aim::Violates);
+        Some(Case { scene: self.scene, sender, receiver, property, question, profile, aim })
+    }
+
+    /// What the twin of a port sends to it: what it sends to its twin, exchanged. Should packets not show that, the twin is asked
+    /// like anybody.
+    fn of_twin(
+        &self,
+        engine: &mut Engine<'_>,
+        case: &Case<'a>,
+        twin: &'a Port,
+        (slot, has_witness): (Slot, bool),
+    ) -> Option<(Slot, &'a Sender, Said)> {
+        let sender = sender(self.scene, twin.ofport)?;
+        let there = Case { receiver: twin, ..*case };
+        let here = Case { sender, ..*case };
+        let exchanged = |choice: &Choice| renamed(choice, case.receiver, twin);
+        let show = |choice: &Choice| replay::replay(&here, &exchanged(choice)).map(Box::new);
+        let said = match judge(engine, &there, has_witness) {
+            Err(Exhausted(why)) => Some(Said::Doubtful(Depends::Precision, why.to_owned())),
+            Ok(Said::Doubtful(depends, text)) => Some(Said::Doubtful(depends, text)),
+            Ok(Said::Keeps(None)) => Some(Said::Keeps(None)),
+            Ok(Said::Violates(choice, _)) => {
+                show(&choice).map(|replay| Said::Violates(Box::new(exchanged(&choice)), replay))
+            }
+            Ok(Said::Keeps(Some(shown))) => {
+                let packets: Vec<Choice> = shown.packets.iter().map(exchanged).collect();
+                shown_again(&here, &shown.witness, &packets)
+                    .map(|witness| Said::Keeps(Some(Shown { packets, witness })))
+            }
+        };
+        let alone = || self.asked(sender, None, &Predicate::never(), &[(slot, has_witness)]).pop();
+        said.map(|said| (slot, sender, said)).or_else(alone)
+    }
+}
+
+/// A witness of the same kind with these packets, if they show it.
+fn shown_again(case: &Case<'_>, witness: &Witness, packets: &[Choice]) -> Option<Witness> {
+    let show = |aim: Aim, choice: &Choice| replay::replay(&Case { aim, ..*case }, choice).map(Box::new);
+    match (witness, packets) {
+        (Witness::Escapes(_), [choice]) => show(Aim::Arrives, choice).map(Witness::Escapes),
+        (Witness::Twins { .. }, [stopped, twin]) => {
+            Some(Witness::Twins { stopped: show(Aim::Stays, stopped)?, twin: show(Aim::Arrives, twin)? })
+        }
+        _ => None,
+    }
 }
 
 fn judge(engine: &mut Engine<'_>, case: &Case<'_>, has_witness: bool) -> Result<Said, Exhausted> {
@@ -327,38 +406,26 @@ fn repeat(
     let (row, number, profile) = slot;
     let (first, receiver) = (*ask.ports.get(first)?, *ask.ports.get(number)?);
     let (row, profile) = (*rows.get(row)?, *ask.profiles.get(profile)?);
-    let (from, packets, shown) = match known {
-        Known { refuted: Some((from, choice, _)), .. } => (*from, vec![choice], None),
-        Known { doubt: None, witness: Some((from, shown)), .. } => {
-            (*from, shown.packets.iter().collect(), Some(&shown.witness))
+    let from = match known {
+        Known { refuted: Some((from, ..)), .. } | Known { doubt: None, witness: Some((from, _)), .. } => {
+            *from
         }
         Known { .. } => return conclude(ask, scene, rows, slot, known),
     };
     let of = Exchange::of(first, receiver)?;
     let sender = sender(scene, of.port(from))?;
-    let case = Case {
-        scene,
-        sender,
-        receiver,
-        property: &row.property,
-        question: row.question,
-        profile,
-        aim: Aim::Violates,
-    };
-    let show = |aim: Aim, choice: &Choice| {
-        replay::replay(&Case { aim, ..case }, &renamed(choice, first, receiver)).map(Box::new)
-    };
-    let judgement = match (shown, packets.as_slice()) {
-        (None, [choice]) => show(Aim::Violates, choice).map(Judgement::Refuted),
-        (Some(Witness::Escapes(_)), [choice]) => {
-            show(Aim::Arrives, choice).map(|replay| Judgement::Proved(Witness::Escapes(replay)))
+    let (property, question, aim) = (&row.property, row.question, Aim::Violates);
+    let case = Case { scene, sender, receiver, property, question, profile, aim };
+    let exchanged = |choice: &Choice| renamed(choice, first, receiver);
+    let judgement = match known {
+        Known { refuted: Some((_, choice, _)), .. } => {
+            replay::replay(&case, &exchanged(choice)).map(Box::new).map(Judgement::Refuted)
         }
-        (Some(Witness::Twins { .. }), [stopped, twin]) => {
-            let stopped = show(Aim::Stays, stopped);
-            let twins = stopped.zip(show(Aim::Arrives, twin));
-            twins.map(|(stopped, twin)| Judgement::Proved(Witness::Twins { stopped, twin }))
+        Known { witness: Some((_, shown)), .. } => {
+            let packets: Vec<Choice> = shown.packets.iter().map(exchanged).collect();
+            shown_again(&case, &shown.witness, &packets).map(Judgement::Proved)
         }
-        _ => None,
+        Known { .. } => None,
     };
     match judgement {
         Some(judgement) => finding(ask, rows, slot, judgement, sender.name()),

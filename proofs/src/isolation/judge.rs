@@ -6,12 +6,12 @@
 
 use super::{
     Question, admit,
-    scene::{Scene, registered},
+    scene::{Scene, registers},
     world::{self, Kind, Sender},
 };
 use crate::{
     bdd::{Bdd, Bdds},
-    diagram::{Exhausted, Found},
+    diagram::{Exhausted, Found, WORN},
     familiar, frames,
     intent::{
         encode::{Standing, Words},
@@ -21,8 +21,8 @@ use crate::{
     ports::Port,
     predicate::Predicate,
     set::{Literal, PacketSets},
-    symbolic::{self, Emit, Event, Yield, flows_of},
-    symkey::{Bit, Form},
+    symbolic::{self, Emit, Event, Memory, Rivals, Start, Yield, flows_of},
+    symkey::{Bit, Form, SymKey},
     vars,
 };
 use flowproof_model::{policy::Direction, switches::GroupAddressed};
@@ -32,7 +32,6 @@ use flowproof_switch::{
     flow::{Action, Match, Zone},
     table::FlowId,
 };
-use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 const NODE_LIMIT: usize = 16_000_000;
@@ -43,10 +42,9 @@ pub(super) struct Run {
     form: Form,
     /// Every way out, with the packets that really leave.
     events: Vec<Event<Bdd>>,
-    /// What `ct()` is asked with, and the zone, if it is a constant.
+    /// What `ct()` is asked with, or a register written with, and the network that this names, if it is a constant.
     probes: Vec<(Option<u16>, Event<Bdd>)>,
-    reached: FxHashMap<FlowId, Bdd>,
-    rivals: Vec<(FlowId, FlowId)>,
+    rivals: Rivals<Bdd>,
     pub(super) limited: bool,
     /// Outputs by number.
     direct: BTreeMap<PortNo, Vec<usize>>,
@@ -54,11 +52,24 @@ pub(super) struct Run {
     wide: Vec<usize>,
 }
 
+/// Diagrams, and what has been found out with them about the tables of one scene: for one sender after another.
+pub struct Bench {
+    sets: Bdds,
+    memory: Memory<Bdd>,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self { sets: Bdds::with_limit(NODE_LIMIT), memory: Memory::default() }
+    }
+}
+
 /// All frames of one class of senders through the tables.
 pub struct Engine<'a> {
     pub(super) scene: Scene<'a>,
     pub(super) sender: &'a Sender,
     pub(super) sets: Bdds,
+    memory: Memory<Bdd>,
     pub(super) runs: Vec<Run>,
 }
 
@@ -68,26 +79,37 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// When the limits on memory or work are reached.
     pub fn new(
-        scene: Scene<'a>,
-        sender: &'a Sender,
+        bench: Bench,
+        (scene, sender): (Scene<'a>, &'a Sender),
         profiles: &[Profile],
         spared: &Predicate,
     ) -> Result<Self, Exhausted> {
-        let mut engine = Self { scene, sender, sets: Bdds::with_limit(NODE_LIMIT), runs: Vec::new() };
+        let Bench { sets, memory } = bench;
+        let mut engine = Self { scene, sender, sets, memory, runs: Vec::new() };
         for form in Form::ALL {
             let (all, spared) = (frames::sendable(&mut engine.sets, form), spared.to_set(&mut engine.sets));
             let start = engine.sets.minus(all, spared);
             for profile in profiles {
-                let (sets, tables) = (&mut engine.sets, &scene.world.tables);
-                let run = symbolic::execute(sets, tables, *profile, form, sender.ofport, start);
+                let Self { sets, memory, .. } = &mut engine;
+                let (key, packets) = (SymKey::entering(sender.ofport, form), start);
+                let (tables, profile) = (&scene.world.tables, *profile);
+                let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+                let run = symbolic::execute_with(sets, memory, start, None);
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));
                 }
-                let run = engine.arranged(*profile, form, run);
+                let run = engine.arranged(profile, form, run);
                 engine.runs.push(run);
             }
         }
         engine.bounded().map(|()| engine)
+    }
+
+    /// The bench, for the next sender; a new one where this holds much that nobody will ask for again.
+    #[must_use]
+    pub fn into_bench(self) -> Bench {
+        let Self { sets, memory, .. } = self;
+        if sets.size() > WORN { Bench::default() } else { Bench { sets, memory } }
     }
 
     fn bounded(&self) -> Result<(), Exhausted> {
@@ -104,8 +126,7 @@ impl<'a> Engine<'a> {
             form,
             events: Vec::new(),
             probes: Vec::new(),
-            reached: run.reached,
-            rivals: run.rivals.into_iter().collect(),
+            rivals: run.rivals,
             limited: run.events.iter().any(|event| event.emit == Emit::Limit),
             direct: BTreeMap::new(),
             wide: Vec::new(),
@@ -114,8 +135,8 @@ impl<'a> Engine<'a> {
             if let Emit::Opaque(text) = &event.emit
                 && let Some(at) = world::probe(text)
             {
-                let zone = self.zone(at, &event);
-                arranged.probes.push((zone, event));
+                let named = self.named(at, &event);
+                arranged.probes.push((named, event));
                 continue;
             }
             let packets = frames::escaping(&mut self.sets, &event, self.sender.access.is_some());
@@ -139,10 +160,10 @@ impl<'a> Engine<'a> {
         arranged
     }
 
-    /// The zone of the `ct()` that a probe stands before.
-    fn zone(&self, (flow, action): (usize, usize), event: &Event<Bdd>) -> Option<u16> {
-        let flow = self.scene.host.tables.flows().get(flow)?;
-        let Action::Ct(ct) = flow.actions.get(action)? else { return None };
+    /// The network that the action names which a probe stands before.
+    fn named(&self, (flow, action): (usize, usize), event: &Event<Bdd>) -> Option<u16> {
+        let action = self.scene.host.tables.flows().get(flow)?.actions.get(action)?;
+        let Action::Ct(ct) = action else { return registers(self.scene.host, action)? };
         match ct.zone {
             Zone::Const(zone) => Some(zone),
             Zone::Field(part) => event.key.constant(part).and_then(|zone| u16::try_from(zone).ok()),
@@ -230,26 +251,12 @@ impl<'a> Engine<'a> {
             let packets = self.sets.minus(found.event.packets, own);
             self.keep(wrong, found.form, &found.event, packets);
         }
-        for (zone, event) in &run.probes {
-            if self.concerns(receiver, zone.unwrap_or(network)) {
-                let right = self.of(*zone);
+        for (named, event) in &run.probes {
+            if self.concerns(receiver, named.unwrap_or(network)) {
+                let right = self.of(*named);
                 let packets = self.sets.minus(event.packets, right);
                 let event = Event { emit: Emit::Controller, ..event.clone() };
                 self.keep(wrong, run.form, &event, packets);
-            }
-        }
-        let mut reached: Vec<(FlowId, Bdd)> =
-            run.reached.iter().map(|(id, packets)| (*id, *packets)).collect();
-        reached.sort_unstable();
-        for (id, packets) in reached {
-            let Some(flow) = self.scene.host.tables.flow(id) else { continue };
-            for named in registered(self.scene.host, flow) {
-                if self.concerns(receiver, named.unwrap_or(network)) {
-                    let right = self.of(named);
-                    let packets = self.sets.minus(packets, right);
-                    let event = self.hit(run, id, packets);
-                    self.keep(wrong, run.form, &event, packets);
-                }
             }
         }
     }
@@ -265,15 +272,6 @@ impl<'a> Engine<'a> {
     fn of(&mut self, network: Option<u16>) -> Bdd {
         let frames = network.map_or(Predicate::never(), |network| self.sender.frames_of(network));
         frames.to_set(&mut self.sets)
-    }
-
-    /// Packets that hit a flow, as if they left there.
-    fn hit(&self, run: &Run, flow: FlowId, packets: Bdd) -> Event<Bdd> {
-        let key = crate::symkey::SymKey::entering(self.sender.ofport, run.form);
-        let deepest = run.events.iter().chain(run.probes.iter().map(|(_, event)| event));
-        let on = |event: &&Event<Bdd>| flows_of(&event.path).contains(&flow);
-        let recirculations = deepest.filter(on).map(|event| event.recirculations).min().unwrap_or_default();
-        Event { packets, emit: Emit::Controller, key, path: None, recirculations }
     }
 
     /// What comes without a rule, by a table miss, or from nowhere.
@@ -467,19 +465,18 @@ impl<'a> Engine<'a> {
 
     /// Packets that match two flows of equal priority and leave otherwise by one than by the other.
     fn undefined(&mut self, wrong: &mut Vec<Found>, run: &Run, found: &[Found]) {
-        for (a, b) in &run.rivals {
-            let reached = |id: &FlowId| run.reached.get(id).copied();
-            let (Some(by_a), Some(by_b)) = (reached(a), reached(b)) else { continue };
-            let contested = self.sets.and(by_a, by_b);
+        let tables = &self.scene.world.tables;
+        for ((a, b), contested) in &run.rivals {
             let mut exits: Vec<Exit> = found.iter().map(|found| exit(&found.event)).collect();
             exits.dedup();
             for way in exits {
                 let mut packets = [self.sets.none(), self.sets.none()];
                 let mut by_either = Vec::new();
                 for found in found.iter().filter(|found| exit(&found.event) == way) {
-                    let path = flows_of(&found.event.path);
+                    let path: Vec<FlowId> =
+                        flows_of(&found.event.path).into_iter().map(|step| tables.like(step)).collect();
                     for (flow, set) in [a, b].into_iter().zip(&mut packets) {
-                        if path.contains(flow) {
+                        if path.contains(&tables.like(*flow)) {
                             *set = self.sets.or(*set, found.event.packets);
                             by_either.push(found);
                         }
@@ -488,7 +485,7 @@ impl<'a> Engine<'a> {
                 let [by_a, by_b] = packets;
                 let (more, less) = (self.sets.minus(by_a, by_b), self.sets.minus(by_b, by_a));
                 let either = self.sets.or(more, less);
-                let either = self.sets.and(either, contested);
+                let either = self.sets.and(either, *contested);
                 for found in by_either {
                     let packets = self.sets.and(found.event.packets, either);
                     self.keep(wrong, found.form, &found.event, packets);

@@ -7,7 +7,7 @@
 
 use super::{
     Question, admit,
-    scene::{Scene, registered},
+    scene::{Scene, registers},
     world::{Kind, Sender},
 };
 use crate::{
@@ -23,6 +23,7 @@ use flowproof_model::{policy::Direction, switches::GroupAddressed};
 use flowproof_packet::{Field, FlowKey, PortNo, wire};
 use flowproof_switch::{
     conntrack::{Profile, state},
+    flow::Action,
     pipeline::{Effect, PortConfig, Switch, SwitchConfig},
     table::{FlowId, TieBreak},
     trace::Event,
@@ -198,7 +199,8 @@ fn foreign(case: &Case<'_>, play: &Play<'_>, sent: &[Sent], arrived: bool) -> bo
     let zone = |event: &Event| matches!(event, Event::Track { request, .. } if Some(request.zone) != network);
     let booked = |(_, id): (u8, FlowId)| {
         let flow = case.scene.host.tables.flow(id);
-        flow.is_some_and(|flow| registered(case.scene.host, flow).into_iter().any(|named| named != network))
+        let named = |action: &Action| registers(case.scene.host, action);
+        flow.is_some_and(|flow| flow.actions.iter().filter_map(named).any(|named| named != network))
     };
     arrived && network != case.receiver.network
         || sent.iter().any(|sent| steps(sent).any(zone) || path(sent).into_iter().any(booked))

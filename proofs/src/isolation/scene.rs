@@ -6,11 +6,12 @@ use crate::{
     diagram::Host,
     intent::site::Site,
     symbolic::{Emit, Event, flows_of},
+    tables,
 };
 use flowproof_model::policy::Direction;
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
-    flow::{Action, Flow, Match, Subfield},
+    flow::{Action, Subfield},
     table::FlowId,
 };
 
@@ -25,22 +26,19 @@ pub struct Scene<'a> {
     pub site: Option<&'a Site>,
 }
 
-/// The networks that a flow's writes into the network register and the port register stand for: nothing for what is no
-/// constant; registers that stay, and ports of no known network, are not listed.
-pub(super) fn registered(host: &Host, flow: &Flow) -> Vec<Option<u16>> {
-    let named = |action: &Action| {
-        if let Action::Set { field: Field::Reg6, value, .. } = action {
-            Some(u16::try_from(*value).ok())
-        } else if let Action::Set { field: Field::Reg5, value, .. } = action {
-            let port = host.ports.iter().find(|port| u128::from(port.ofport) == *value)?;
-            port.network.map(Some)
-        } else if let Action::Move { dst, .. } = action {
-            matches!(dst.field, Field::Reg5 | Field::Reg6).then_some(None)
-        } else {
-            None
-        }
-    };
-    flow.actions.iter().filter_map(named).collect()
+/// The network that a write into the network register or the port register stands for: nothing known for what is no constant;
+/// `None` for any other action, and for ports of no known network.
+pub(super) fn registers(host: &Host, action: &Action) -> Option<Option<u16>> {
+    if let Action::Set { field: Field::Reg6, value, .. } = action {
+        Some(u16::try_from(*value).ok())
+    } else if let Action::Set { field: Field::Reg5, value, .. } = action {
+        let port = host.ports.iter().find(|port| u128::from(port.ofport) == *value)?;
+        port.network.map(Some)
+    } else if let Action::Move { dst, .. } = action {
+        matches!(dst.field, Field::Reg5 | Field::Reg6).then_some(None)
+    } else {
+        None
+    }
 }
 
 impl Scene<'_> {
@@ -62,8 +60,7 @@ impl Scene<'_> {
     /// Whether a flow is a table's miss entry.
     #[must_use]
     pub fn is_miss_flow(&self, id: FlowId) -> bool {
-        let flow = self.host.tables.flow(id);
-        flow.is_some_and(|flow| flow.priority == 0 && flow.matching == Match::default())
+        self.host.tables.flow(id).is_some_and(tables::is_miss)
     }
 
     /// Whether a rule of a port that is not among `ends` decides on the way: see [`Scene::thirds`].

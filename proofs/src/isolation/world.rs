@@ -8,10 +8,14 @@
 //! Invariant: all port numbers that neither flows nor what is known of the ports name are treated alike by the tables,
 //! so one of them stands for all.
 
+use super::scene::registers;
 use crate::{diagram::Host, intent::site::Site, predicate::Predicate, tables::Tables};
 use flowproof_model::policy::Segment;
 use flowproof_packet::{Field, PortNo, port};
-use flowproof_switch::flow::{Action, Flow};
+use flowproof_switch::{
+    flow::{Action, Flow},
+    table::FlowId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tables that classify what comes in.
@@ -55,8 +59,8 @@ pub struct Sender {
 pub struct World {
     /// In the order in which they are asked: known ports, unknown ones, filtered ones.
     pub senders: Vec<Sender>,
-    /// The tables of the host, where each `ct()` is preceded by a probe: a construct that nobody models, at which
-    /// symbolic execution tells what packets come with which key.
+    /// The tables of the host, where each `ct()` and each write into the registers of port and network is preceded by a probe: a
+    /// construct that nobody models, at which symbolic execution tells what packets come with which key.
     pub tables: Tables,
 }
 
@@ -130,27 +134,30 @@ impl World {
             let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
             senders.push(Sender { ofport, kind, access, one: Some(port.network), tags: Tags::new() });
         }
-        Self { senders, tables: Tables::new(probed(flows)) }
+        Self { senders, tables: Tables::new(probed(host)) }
     }
 }
 
-/// The `ct()` that a probe stands before: the place of its flow, and of the action in it.
+/// The action that a probe stands before: the place of a flow that has it, and its own in that.
 #[must_use]
 pub fn probe(text: &str) -> Option<(usize, usize)> {
     let (flow, action) = text.strip_prefix(PROBE)?.split_once(' ')?;
     Some((flow.parse().ok()?, action.parse().ok()?))
 }
 
-fn probed(flows: &[Flow]) -> Vec<Flow> {
+/// Flows that are alike stay so.
+fn probed(host: &Host) -> Vec<Flow> {
+    let tables = &host.tables;
+    let names = |action: &Action| matches!(action, Action::Ct(_)) || registers(host, action).is_some();
     let with_probes = |(place, flow): (usize, &Flow)| {
+        let place = tables.like(FlowId(place as u32)).0;
         let actions = flow.actions.iter().enumerate().flat_map(|(at, action)| {
-            let probe =
-                matches!(action, Action::Ct(_)).then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
+            let probe = names(action).then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
             probe.into_iter().chain([action.clone()])
         });
         Flow { actions: actions.collect(), ..flow.clone() }
     };
-    flows.iter().enumerate().map(with_probes).collect()
+    tables.flows().iter().enumerate().map(with_probes).collect()
 }
 
 /// The ports that flows match on or send to.

@@ -41,7 +41,7 @@ impl<S: PacketSets> Execution<'_, S> {
                 missed = self.sets.minus(missed, taken);
                 work.push((level, Part::Unit(Box::new(at), here)));
             } else {
-                let mut found = Found { hits: Vec::new(), missed };
+                let mut found = Found { hits: Vec::new(), missed, pin: None };
                 self.level(table, key, level, &mut found);
                 missed = found.missed;
                 work.push((level, Part::Hits(found.hits)));
@@ -105,7 +105,7 @@ impl<S: PacketSets> Execution<'_, S> {
                 unit.active += 1;
             }
         }
-        let mut found = Found { hits: Vec::new(), missed: new };
+        let mut found = Found { hits: Vec::new(), missed: new, pin: None };
         self.hard(key, level, &mut found);
         self.follow(found.hits, at.table, state, true);
         let (calls, depth) = self.reach;
@@ -134,8 +134,7 @@ impl<S: PacketSets> Execution<'_, S> {
     /// What the ordinary flows of a priority take of any packets with this key.
     fn takes(&mut self, key: &SymKey, level: &Level) -> S::Set {
         let (all, mut taken, view) = (self.sets.all(), self.sets.none(), self.view(key));
-        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
-        for id in level.index.hard.candidates(switch, self.sets, halves, key, all) {
+        for id in self.candidates(&level.index.hard, key, all, None) {
             if let Some(cube) = self.cube(id, key, view) {
                 taken = self.sets.or(taken, cube);
             }
