@@ -226,7 +226,7 @@ impl<'a> Diagram<'a> {
         let Workshop { sets, memory, .. } = &mut self.workshop;
         let key = SymKey::entering(self.port.ofport, form);
         let tables = &self.host.tables;
-        let start = Start { tables, profile, form, key, packets, enough };
+        let start = Start { tables, profile, form, key, packets, enough, each_flow: false };
         let run = symbolic::execute_with(sets, memory, start, None);
         if !run.complete && run.events.len() < enough {
             return Err(Exhausted("too many lookups in one execution"));

@@ -79,7 +79,7 @@ fn examine_together(tables: &Tables, live: &Live) -> Option<Explored> {
             Scope::Every => loosely::every(&mut sets),
         };
         let (profile, form, key) = (Profile::Userspace31, Form::Whole, loosely::key());
-        let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+        let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
         let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
         explored(run, &sets)
     };
@@ -137,7 +137,7 @@ pub(crate) fn hit_by(tables: &Tables, wanted: &Predicate) -> Option<FxHashSet<Fl
         let (all, wanted) = (loosely::every(&mut sets), of_any);
         let (packets, key) = (sets.and(all, wanted), loosely::key());
         let (profile, form) = (Profile::Userspace31, Form::Whole);
-        let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+        let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
         let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, Some(&mut sweep));
         let found = explored(run, &sets);
         return (found.complete && !found.exceeds_limits).then(|| found.hit.into_iter().collect());
@@ -186,7 +186,7 @@ fn explore(
     let (all, wanted) = (frames::sendable(&mut sets, form), wanted.to_set(&mut sets));
     let packets = sets.and(all, wanted);
     let key = SymKey::entering_anywhere(form);
-    let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+    let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
     let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, sweep.as_mut());
     (explored(run, &sets), sweep)
 }
@@ -256,30 +256,43 @@ fn hit_conjunctions(tables: &Tables, hit: &[bool]) -> BTreeSet<u32> {
     flows.filter_map(|(flow, _)| id(flow)).filter_map(|id| u32::try_from(id).ok()).collect()
 }
 
-/// The flows of the same table that together take every packet that `flow` matches, if they do.
+/// The flow of the same table that takes every packet that `flow` matches, or else those that do so together, if they do.
 fn shadows(sets: &mut Bdds, tables: &Tables, id: FlowId, flow: &Flow) -> Option<Vec<FlowId>> {
+    let all = tables.levels(flow.table).iter().flat_map(|level| &level.hard);
+    let earlier: Vec<(FlowId, &Flow)> = all
+        .filter_map(|other| Some((*other, tables.flow(*other)?)))
+        .filter(|(other, candidate)| {
+            candidate.priority > flow.priority || candidate.priority == flow.priority && *other < id
+        })
+        .filter(|(_, candidate)| candidate.matching.overlaps(&flow.matching))
+        .collect();
+    if let Some((whole, _)) = earlier.iter().find(|(_, candidate)| covers(candidate, flow)) {
+        return Some(vec![*whole]);
+    }
     let mut rest = cube(sets, flow);
     let mut by = Vec::new();
-    for level in tables.levels(flow.table) {
-        for other in &level.hard {
-            let Some(candidate) = tables.flow(*other) else { continue };
-            let earlier =
-                candidate.priority > flow.priority || (candidate.priority == flow.priority && *other < id);
-            if !earlier || !candidate.matching.overlaps(&flow.matching) {
-                continue;
-            }
-            let taken = cube(sets, candidate);
-            let left = sets.minus(rest, taken);
-            if left != rest {
-                by.push(*other);
-                rest = left;
-            }
-            if sets.is_empty(rest) {
-                return Some(by);
-            }
+    for (other, candidate) in earlier {
+        let taken = cube(sets, candidate);
+        let left = sets.minus(rest, taken);
+        if left != rest {
+            by.push(other);
+            rest = left;
+        }
+        if sets.is_empty(rest) {
+            return Some(by);
         }
     }
     None
+}
+
+/// Whether a flow asks nothing of a packet that the other does not.
+fn covers(flow: &Flow, other: &Flow) -> bool {
+    let mut parts = flow.matching.words().iter();
+    parts.all(|part| {
+        other.matching.words().iter().any(|of| {
+            of.word == part.word && of.mask & part.mask == part.mask && of.value & part.mask == part.value
+        })
+    })
 }
 
 /// What a flow matches, every bit of the key taken for a variable of its own.

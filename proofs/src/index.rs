@@ -1,7 +1,7 @@
 //! Which flows of one priority a symbolic key may match, without asking them all.
 //!
 //! The flows of a host speak of one port each: in `in_port`, in `reg5`, or in `dl_dst`. Registers are constants along a
-//! path, so a hash of what a flow wants of them finds the few that can match ([`Index::candidates`]). `dl_dst` is the
+//! path, so a hash of what a flow wants of them finds the few that can match ([`candidates`]). `dl_dst` is the
 //! packet's own, so the flows that differ in it are halved again and again, with a diagram of what each half takes
 //! together ([`Halves`]).
 //!
@@ -10,17 +10,46 @@
 use crate::{set::PacketSets, symkey::SymKey};
 use flowproof_switch::table::{FlowId, Tables};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// Groups that are no larger than this are asked one by one.
-const FEW: usize = 16;
+pub(crate) const FEW: usize = 16;
 
 /// Flows that want the same of the constant bits.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     flows: Vec<FlowId>,
+    /// The constant bits that they look at, by word.
+    wants: Vec<(u8, u64)>,
     /// The other bits that any of them looks at, by word.
     looks_at: Vec<(u8, u64)>,
+}
+
+impl Group {
+    /// Its flows, in file order.
+    #[must_use]
+    pub fn flows(&self) -> &[FlowId] {
+        &self.flows
+    }
+
+    /// The flow that names it: none is in two groups.
+    #[must_use]
+    pub fn first(&self) -> Option<FlowId> {
+        self.flows.first().copied()
+    }
+
+    /// Whether it is too large to be asked one by one.
+    #[must_use]
+    pub const fn is_wide(&self) -> bool {
+        self.flows.len() > FEW
+    }
+
+    /// What the key has in the bits that any of its flows looks at, where it is known.
+    pub(crate) fn values(&self, key: &SymKey) -> SmallVec<[u64; 6]> {
+        let bits = self.wants.iter().chain(&self.looks_at);
+        bits.map(|(word, mask)| key.value(*word, *mask)).collect()
+    }
 }
 
 type Groups = FxHashMap<Vec<u64>, Group>;
@@ -36,7 +65,6 @@ struct Kind {
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     kinds: Vec<Kind>,
-    wide: bool,
 }
 
 impl Index {
@@ -58,7 +86,8 @@ impl Index {
                     rest.push((part.word, part.mask & !constant));
                 }
             }
-            let group = kinds.entry(mask).or_default().entry(value).or_default();
+            let group = kinds.entry(mask.clone()).or_default().entry(value).or_default();
+            group.wants = mask;
             group.flows.push(*id);
             for (word, mask) in rest {
                 match group.looks_at.iter_mut().find(|seen| seen.0 == word) {
@@ -67,19 +96,11 @@ impl Index {
                 }
             }
         }
-        let kinds: Vec<Kind> = kinds.into_iter().map(|(mask, groups)| Kind { mask, groups }).collect();
-        let wide = kinds.iter().flat_map(|kind| kind.groups.values()).any(|group| group.flows.len() > FEW);
-        Self { kinds, wide }
-    }
-
-    /// Whether there are groups too large to be asked one by one.
-    #[must_use]
-    pub const fn is_wide(&self) -> bool {
-        self.wide
+        Self { kinds: kinds.into_iter().map(|(mask, groups)| Kind { mask, groups }).collect() }
     }
 
     /// The groups that a packet with this key may match.
-    fn groups(&self, key: &SymKey) -> impl Iterator<Item = &Group> {
+    pub fn groups(&self, key: &SymKey) -> impl Iterator<Item = &Group> {
         self.kinds.iter().flat_map(move |kind| {
             let known: Option<Vec<u64>> =
                 kind.mask.iter().map(|(word, mask)| key.known(*word, *mask)).collect();
@@ -90,28 +111,28 @@ impl Index {
             one.into_iter().chain(all.into_iter().flatten())
         })
     }
+}
 
-    /// The flows that a packet of `packets` with this key may match, in file order.
-    pub fn candidates<S: PacketSets>(
-        &self,
-        tables: &Tables,
-        sets: &mut S,
-        halves: &mut Halves<S::Set>,
-        key: &SymKey,
-        packets: S::Set,
-    ) -> Vec<FlowId> {
-        let mut found = Vec::new();
-        for group in self.groups(key) {
-            let plain = || group.looks_at.iter().all(|(word, mask)| key.is_as_sent(*word, *mask));
-            if group.flows.len() > FEW && plain() {
-                halves.narrow(tables, sets, &group.flows, packets, &mut found);
-            } else {
-                found.extend(&group.flows);
-            }
+/// The flows of these groups that a packet of `packets` with this key may match, in file order.
+pub fn candidates<S: PacketSets>(
+    groups: &[&Group],
+    tables: &Tables,
+    sets: &mut S,
+    halves: &mut Halves<S::Set>,
+    key: &SymKey,
+    packets: S::Set,
+) -> Vec<FlowId> {
+    let mut found = Vec::new();
+    for group in groups {
+        let plain = || group.looks_at.iter().all(|(word, mask)| key.is_as_sent(*word, *mask));
+        if group.is_wide() && plain() {
+            halves.narrow(tables, sets, &group.flows, packets, &mut found);
+        } else {
+            found.extend(&group.flows);
         }
-        found.sort_unstable();
-        found
     }
+    found.sort_unstable();
+    found
 }
 
 /// For each run of flows that was ever halved: the packets that any of it takes, as sent.

@@ -13,27 +13,28 @@
 //! its outputs, here its earlier events stand and an [`Emit::Limit`] is added; both make refutations that do not
 //! replay, never proofs that do not hold.
 
+mod lookup;
 pub(crate) mod loosely;
+mod pinned;
 mod sweeping;
 
 pub use crate::effects::legal_answers;
 pub(crate) use crate::effects::{SECOND_TAG, emitted, icmpv6, may_be_overdue, retag};
 use crate::{
-    index::{Halves, Index},
+    index::Halves,
     set::PacketSets,
     sweep::{Scope, Sweep},
     symkey::{Bit, Form, SymKey},
-    tables::{self, Level, Tables},
-    vars::{self, Var},
+    tables::{Level, Tables},
 };
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Ct, Flow, Zone},
+    flow::{Action, Ct, Zone},
     table::FlowId,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::{collections::BTreeMap, rc::Rc, sync::LazyLock};
+use std::{collections::BTreeMap, rc::Rc};
 
 /// Depth of calls to the same or an earlier table at which Open vSwitch gives up (experiment).
 const MAX_DEPTH: u32 = 64;
@@ -41,16 +42,6 @@ const MAX_DEPTH: u32 = 64;
 const MAX_CALLS: u32 = 4096;
 /// Lookups in one execution after which it stops and says so.
 const MAX_LOOKUPS: usize = 200_000;
-
-/// The field that is taken for known where all packets agree in it: the first in the order of variables, because it tells
-/// receivers apart.
-const PINNED: Field = Field::DlDst;
-static PINNED_BITS: LazyLock<Vec<Var>> = LazyLock::new(|| vars::sent(PINNED).collect());
-
-/// Whether an action reads or writes it as a value.
-fn touches_pinned(action: &Action) -> bool {
-    touched(action).into_iter().flatten().any(|field| field.overlaps(PINNED))
-}
 
 /// The fields that an action reads or writes as values.
 fn touched(action: &Action) -> [Option<Field>; 2] {
@@ -173,13 +164,15 @@ pub struct Memory<Set> {
     views: FxHashMap<SymKey, u32>,
     /// What a flow takes under a view, if its registers fit.
     cubes: FxHashMap<(FlowId, u32), Set>,
+    ways: lookup::Ways<Set>,
 }
 
 impl<Set> Default for Memory<Set> {
     fn default() -> Self {
         let (legal, anywhere) = (FxHashMap::default(), FxHashMap::default());
         let (views, cubes) = (FxHashMap::default(), FxHashMap::default());
-        Self { halves: Halves::default(), legal, anywhere, views, cubes }
+        let (halves, ways) = (Halves::default(), lookup::Ways::default());
+        Self { halves, legal, anywhere, views, cubes, ways }
     }
 }
 
@@ -197,6 +190,7 @@ pub struct Execution<'a, S: PacketSets> {
     lookups: usize,
     most: usize,
     enough: usize,
+    each_flow: bool,
     sweep: Option<&'a mut Sweep<S::Set>>,
     /// The most calls, and the deepest, in the translation under way.
     reach: (u32, u32),
@@ -222,7 +216,7 @@ pub type Rivals<Set> = BTreeMap<(FlowId, FlowId), Set>;
 pub struct Yield<Set> {
     /// Every way out of the tables.
     pub events: Vec<Event<Set>>,
-    /// The flows that some packet hits.
+    /// The flows that some packet hits, as far as they are named.
     pub hit: FxHashSet<FlowId>,
     /// Flows of which some packet may hit either.
     pub rivals: Rivals<Set>,
@@ -253,7 +247,7 @@ pub fn execute_from<S: PacketSets>(
     key: SymKey,
     packets: S::Set,
 ) -> Yield<S::Set> {
-    let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+    let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
     execute_with(sets, &mut Memory::default(), start, None)
 }
 
@@ -272,6 +266,8 @@ pub struct Start<'a, Set> {
     pub packets: Set,
     /// Ways out of the tables after which to stop; the execution is then not complete.
     pub enough: usize,
+    /// Whether each flow that is hit is to be named; if not, one of those that are alike stands for all.
+    pub each_flow: bool,
 }
 
 /// The same, with what earlier executions over the same tables in the same manager found out. Where a `sweep` is given,
@@ -282,7 +278,7 @@ pub fn execute_with<S: PacketSets>(
     start: Start<'_, S::Set>,
     sweep: Option<&mut Sweep<S::Set>>,
 ) -> Yield<S::Set> {
-    let Start { tables, profile, form, key, packets, enough } = start;
+    let Start { tables, profile, form, key, packets, enough, each_flow } = start;
     let start =
         State { key, packets, pin: None, path: None, recirculations: 0, calls: 0, depth: 0, table: 0 };
     let (events, hit, rivals) = (Vec::new(), FxHashSet::default(), Rivals::new());
@@ -302,6 +298,7 @@ pub fn execute_with<S: PacketSets>(
         lookups,
         most,
         enough,
+        each_flow: each_flow || sweep.is_some(),
         sweep,
         reach: (0, 0),
     };
@@ -343,13 +340,6 @@ impl<S: PacketSets> Execution<'_, S> {
             after.push(State { packets: found.missed, ..state });
         }
         after
-    }
-
-    fn level(&mut self, table: u8, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
-        self.hard(key, level, found);
-        if !level.soft.is_empty() {
-            self.soft(table, key, level, found);
-        }
     }
 
     fn stopped(&self) -> bool {
@@ -399,178 +389,10 @@ impl<S: PacketSets> Execution<'_, S> {
         ways
     }
 
-    /// The same state, where its packets are all for one destination with that taken for known.
-    fn pinned(&mut self, mut state: State<S::Set>) -> State<S::Set> {
-        if self.sweep.is_some() || state.pin.is_some() || !state.key.is_only_as_sent(PINNED) {
-            return state;
-        }
-        if let Some((literals, packets)) = self.sets.agreed(state.packets, &PINNED_BITS) {
-            let value = literals.iter().fold(0, |value, (_, on)| value << 1 | u128::from(*on));
-            state.key.assume(PINNED, value);
-            state.pin = Some(self.sets.cube(&literals));
-            state.packets = packets;
-        }
-        state
-    }
-
-    /// The same state with nothing taken for known.
-    fn unpinned(&mut self, mut state: State<S::Set>) -> State<S::Set> {
-        if let Some(pin) = state.pin.take() {
-            state.packets = self.sets.and(state.packets, pin);
-            state.key.forget(PINNED);
-        }
-        state
-    }
-
-    fn with_pin(&mut self, packets: S::Set, pin: Option<S::Set>) -> S::Set {
-        pin.map_or(packets, |pin| self.sets.and(packets, pin))
-    }
-
-    /// The flows of an index that packets with this key may match.
-    fn candidates(
-        &mut self,
-        index: &Index,
-        key: &SymKey,
-        packets: S::Set,
-        pin: Option<S::Set>,
-    ) -> Vec<FlowId> {
-        let (switch, halves) = (self.tables.switch(), &mut self.memory.halves);
-        let Some(pin) = pin.filter(|_| index.is_wide()) else {
-            return index.candidates(switch, self.sets, halves, key, packets);
-        };
-        let (mut key, packets) = (key.clone(), self.sets.and(packets, pin));
-        key.forget(PINNED);
-        index.candidates(switch, self.sets, halves, &key, packets)
-    }
-
-    fn contest(&mut self, a: FlowId, b: FlowId, packets: S::Set, pin: Option<S::Set>) {
-        let packets = self.with_pin(packets, pin);
-        let known = self.rivals.entry((a, b)).or_insert(packets);
-        *known = self.sets.or(*known, packets);
-    }
-
     fn reached_so_far(&mut self, calls: u32, depth: u32) {
         self.reach = (self.reach.0.max(calls), self.reach.1.max(depth));
         self.longest.calls = self.longest.calls.max(calls);
         self.longest.depth = self.longest.depth.max(depth);
-    }
-
-    /// What a flow takes of packets with this key.
-    fn cube(&mut self, id: FlowId, key: &SymKey, view: u32) -> Option<S::Set> {
-        let flow = self.tables.flow(id)?;
-        if let Some(known) = self.memory.cubes.get(&(id, view)) {
-            return key.may_match(&flow.matching).then_some(*known);
-        }
-        let literals = key.wanted(&flow.matching)?;
-        let cube = self.sets.cube(&literals);
-        self.memory.cubes.insert((id, view), cube);
-        Some(cube)
-    }
-
-    fn view(&mut self, key: &SymKey) -> u32 {
-        let next = self.memory.views.len() as u32;
-        *self.memory.views.entry(key.view()).or_insert(next)
-    }
-
-    /// The ordinary flows of one priority: where several match and differ in what they do, each may win.
-    fn hard(&mut self, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
-        let mut here: Vec<(FlowId, S::Set)> = Vec::new();
-        let (mut taken, view) = (self.sets.none(), self.view(key));
-        for id in self.candidates(&level.index.hard, key, found.missed, found.pin) {
-            let Some(flow) = self.tables.flow(id) else { continue };
-            let Some(cube) = self.cube(id, key, view) else { continue };
-            let mut hit = self.sets.and(found.missed, cube);
-            let contested = self.sets.and(hit, taken);
-            if !self.sets.is_empty(contested) {
-                for (other, packets) in &here {
-                    let same = |other: &Flow| {
-                        other.actions == flow.actions && other.opaque_match == flow.opaque_match
-                    };
-                    let same = self.tables.flow(*other).is_some_and(same);
-                    if same {
-                        hit = self.sets.minus(hit, *packets);
-                        continue;
-                    }
-                    let both = self.sets.and(hit, *packets);
-                    if !self.sets.is_empty(both) {
-                        self.contest(*other, id, both, found.pin);
-                    }
-                }
-            }
-            if !self.sets.is_empty(hit) {
-                taken = self.sets.or(taken, hit);
-                here.push((id, hit));
-            }
-        }
-        found.missed = self.sets.minus(found.missed, taken);
-        found.hits.extend(here);
-    }
-
-    /// The conjunctive flows of one priority. A packet that satisfies all clauses of an id is looked up once more
-    /// with that `conj_id`, in the whole table and among ordinary flows only; if that finds nothing it goes on
-    /// here, at the next lower priority.
-    fn soft(&mut self, table: u8, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
-        let mut taken = self.sets.none();
-        for ((id, wanted), clauses) in self.clauses(key, level, found) {
-            if clauses.len() != usize::from(wanted) {
-                continue;
-            }
-            let satisfied =
-                clauses.into_values().fold(found.missed, |packets, clause| self.sets.and(packets, clause));
-            if self.sets.is_empty(satisfied) {
-                continue;
-            }
-            let mut again = key.clone();
-            again.set(Field::ConjId, u128::from(id), u128::MAX);
-            let mut second = Found { hits: Vec::new(), missed: satisfied, pin: found.pin };
-            for level in self.tables.levels(table) {
-                self.hard(&again, level, &mut second);
-            }
-            let hit = self.sets.minus(satisfied, second.missed);
-            let contested = self.sets.and(hit, taken);
-            if !self.sets.is_empty(contested) {
-                self.contested(&found.hits, &second);
-            }
-            taken = self.sets.or(taken, hit);
-            found.hits.extend(second.hits);
-        }
-        found.missed = self.sets.minus(found.missed, taken);
-    }
-
-    /// What each clause of each conjunction of one priority takes of the packets that nothing has taken yet; by id and number of
-    /// clauses.
-    fn clauses(
-        &mut self,
-        key: &SymKey,
-        level: &Level,
-        found: &Found<S::Set>,
-    ) -> BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> {
-        let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> = BTreeMap::new();
-        let view = self.view(key);
-        for id in self.candidates(&level.index.soft, key, found.missed, found.pin) {
-            let Some(flow) = self.tables.flow(id) else { continue };
-            let Some(cube) = self.cube(id, key, view) else { continue };
-            for clause in tables::clauses(flow) {
-                let none = self.sets.none();
-                let of = clauses.entry((clause.id, clause.clauses)).or_default();
-                let slot = of.entry(clause.clause).or_insert(none);
-                *slot = self.sets.or(*slot, cube);
-            }
-        }
-        clauses
-    }
-
-    /// Notes those of `earlier` and `later` that some packet may hit both of and that differ in what they do.
-    fn contested(&mut self, earlier: &[(FlowId, S::Set)], later: &Found<S::Set>) {
-        for (a, packets) in earlier {
-            for (b, others) in &later.hits {
-                let actions = |id: &FlowId| self.tables.flow(*id).map(|flow| &flow.actions);
-                let both = self.sets.and(*packets, *others);
-                if actions(a) != actions(b) && !self.sets.is_empty(both) {
-                    self.contest(*a, *b, both, later.pin);
-                }
-            }
-        }
     }
 
     fn emit(&mut self, emit: Emit, state: &State<S::Set>) {
@@ -589,7 +411,7 @@ impl<S: PacketSets> Execution<'_, S> {
 
     /// One action: what it does to the packet, and the states in which the next action begins.
     fn act(&mut self, action: &Action, mut state: State<S::Set>, last: bool) -> Vec<State<S::Set>> {
-        if touches_pinned(action) {
+        if pinned::touches(action) {
             state = self.unpinned(state);
         }
         match action {

@@ -164,6 +164,12 @@ impl SymKey {
         (mask & !known == 0).then_some(value & mask)
     }
 
+    /// The known ones among the bits `mask` of a word, the others zero.
+    #[must_use]
+    pub fn value(&self, word: u8, mask: u64) -> u64 {
+        self.word(word).1 & mask
+    }
+
     /// Whether the bits `mask` of a word are unknown, and as they were sent.
     #[must_use]
     pub fn is_as_sent(&self, word: u8, mask: u64) -> bool {

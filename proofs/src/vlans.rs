@@ -93,7 +93,15 @@ impl Asked<'_> {
             };
             sweep.scope = scope;
             let packets = sets.and(sendable, tagged);
-            let start = Start { tables: &host.tables, profile, form, key, packets, enough: usize::MAX };
+            let start = Start {
+                tables: &host.tables,
+                profile,
+                form,
+                key,
+                packets,
+                enough: usize::MAX,
+                each_flow: false,
+            };
             let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
             safe &= run.complete;
             for mut event in run.events {

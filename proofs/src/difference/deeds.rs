@@ -133,7 +133,8 @@ pub(super) fn deeds(
     packets: Bdd,
 ) -> Deeds {
     let key = SymKey::entering_anywhere(form);
-    let start = Start { tables: &subject.probed, profile, form, key, packets, enough: usize::MAX };
+    let start =
+        Start { tables: &subject.probed, profile, form, key, packets, enough: usize::MAX, each_flow: false };
     let run = symbolic::execute_with(sets, &mut Memory::default(), start, None);
     let mut reader =
         Reader { flows: subject.flows, form, changes: FxHashMap::default(), deeds: Deeds::default() };

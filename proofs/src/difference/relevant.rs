@@ -95,7 +95,7 @@ impl Marked {
         let mut relevant = sets.none();
         for tables in &self.tables {
             let key = SymKey::entering_anywhere(form);
-            let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+            let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: false };
             let run = symbolic::execute_with(sets, &mut Memory::default(), start, None);
             if !run.complete {
                 return all;

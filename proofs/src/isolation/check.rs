@@ -32,8 +32,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Senders that are asked at once; what is reported does not depend on how many threads there are.
+/// Senders that are asked at once; what is reported does not depend on how many threads there are. The first few find most of
+/// the witnesses.
 const BATCH: usize = 16;
+const FIRST_BATCH: usize = 2;
 /// Frames to try for a witness.
 const CANDIDATES: usize = 6;
 
@@ -152,7 +154,8 @@ fn ask_senders(
         |sender: &&Sender| !matches!(sender.kind, Kind::Filtered(_)) || samples.contains(&sender.ofport);
     let senders: Vec<&Sender> = scene.world.senders.iter().filter(is_asked).collect();
     let round = Round { ask, scene, rows, symmetry, benches: Mutex::default() };
-    for batch in senders.chunks(BATCH) {
+    let (some, others) = senders.split_at(senders.len().min(FIRST_BATCH));
+    for batch in [some].into_iter().chain(others.chunks(BATCH)) {
         let open: Vec<(Slot, bool)> = known
             .iter()
             .filter(|(_, known)| known.refuted.is_none())
@@ -234,10 +237,16 @@ impl<'a> Round<'a> {
             }
         };
         let mut said = Vec::new();
+        let mut shown: BTreeMap<(usize, usize), Shown> = BTreeMap::new();
         for (slot, has_witness) in open {
             let Some(case) = self.case(*slot, sender) else { continue };
-            let answer =
-                judge(&mut engine, &case, *has_witness).unwrap_or_else(|Exhausted(why)| doubtful(why));
+            let of = (slot.0, slot.1);
+            let known = shown.get(&of).filter(|_| !has_witness);
+            let answer = judge(&mut engine, &case, *has_witness, known);
+            let answer = answer.unwrap_or_else(|Exhausted(why)| doubtful(why));
+            if let Said::Keeps(Some(witness)) = &answer {
+                shown.insert(of, witness.clone());
+            }
             said.push((*slot, sender, answer));
             let twin = twin.filter(|_| case.receiver.ofport == sender.ofport);
             said.extend(twin.and_then(|twin| self.of_twin(&mut engine, &case, twin, (*slot, *has_witness))));
@@ -267,7 +276,7 @@ impl<'a> Round<'a> {
         let here = Case { sender, ..*case };
         let exchanged = |choice: &Choice| renamed(choice, case.receiver, twin);
         let show = |choice: &Choice| replay::replay(&here, &exchanged(choice)).map(Box::new);
-        let said = match judge(engine, &there, has_witness) {
+        let said = match judge(engine, &there, has_witness, None) {
             Err(Exhausted(why)) => Some(Said::Doubtful(Depends::Precision, why.to_owned())),
             Ok(Said::Doubtful(depends, text)) => Some(Said::Doubtful(depends, text)),
             Ok(Said::Keeps(None)) => Some(Said::Keeps(None)),
@@ -297,10 +306,23 @@ fn shown_again(case: &Case<'_>, witness: &Witness, packets: &[Choice]) -> Option
     }
 }
 
-fn judge(engine: &mut Engine<'_>, case: &Case<'_>, has_witness: bool) -> Result<Said, Exhausted> {
+/// What an engine says of a case; a witness that is known from another datapath is tried before one is looked for.
+fn judge(
+    engine: &mut Engine<'_>,
+    case: &Case<'_>,
+    has_witness: bool,
+    known: Option<&Shown>,
+) -> Result<Said, Exhausted> {
     let found = engine.violations(case.question, case.profile, case.receiver)?;
     if found.is_empty() {
-        return Ok(Said::Keeps(if has_witness { None } else { witness(engine, case)? }));
+        if has_witness {
+            return Ok(Said::Keeps(None));
+        }
+        let again = known.and_then(|Shown { packets, witness }| {
+            let witness = shown_again(case, witness, packets)?;
+            Some(Shown { packets: packets.clone(), witness })
+        });
+        return Ok(Said::Keeps(if again.is_some() { again } else { witness(engine, case)? }));
     }
     let mut doubt: Option<(Depends, Choice)> = None;
     for (found, depends) in engine.candidates(found) {

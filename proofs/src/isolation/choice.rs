@@ -3,7 +3,7 @@
 use super::{Question, admit, judge::Engine, world::Kind};
 use crate::{
     diagram::{Depends, Found},
-    familiar::{self, Choice},
+    familiar::{self, Choice, Wishes},
     intent::check::{query, stranger},
     ports::Port,
     predicate::Predicate,
@@ -44,9 +44,18 @@ impl Engine<'_> {
 
     /// The most familiar packet of what was found.
     pub fn choose(&mut self, question: Question, receiver: &Port, found: &Found) -> Option<Choice> {
-        let wishes = self.wishes(question, receiver);
+        let of = (question, receiver.ofport);
+        let mut wishes = match self.wishes.take().filter(|(known, _)| *known == of) {
+            Some((_, wishes)) => wishes,
+            None => {
+                let wishes = self.wishes(question, receiver);
+                Wishes::new(&mut self.sets, &wishes)
+            }
+        };
         let event = &found.event;
-        familiar::choose(&mut self.sets, event.packets, found.form, &wishes, event.recirculations)
+        let choice = wishes.choose(&mut self.sets, event.packets, found.form, event.recirculations);
+        self.wishes = Some((of, wishes));
+        choice
     }
 
     fn depends(&self, found: &Found) -> Depends {

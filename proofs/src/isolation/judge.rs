@@ -12,7 +12,8 @@ use super::{
 use crate::{
     bdd::{Bdd, Bdds},
     diagram::{Exhausted, Found, WORN},
-    familiar, frames,
+    familiar::{self, Wishes},
+    frames,
     intent::{
         encode::{Standing, Words},
         judge::{STANDINGS, answered},
@@ -71,6 +72,8 @@ pub struct Engine<'a> {
     pub(super) sets: Bdds,
     memory: Memory<Bdd>,
     pub(super) runs: Vec<Run>,
+    /// What was wished last, and of what.
+    pub(super) wishes: Option<((Question, PortNo), Wishes<Bdd>)>,
 }
 
 impl<'a> Engine<'a> {
@@ -85,7 +88,7 @@ impl<'a> Engine<'a> {
         spared: &Predicate,
     ) -> Result<Self, Exhausted> {
         let Bench { sets, memory } = bench;
-        let mut engine = Self { scene, sender, sets, memory, runs: Vec::new() };
+        let mut engine = Self { scene, sender, sets, memory, runs: Vec::new(), wishes: None };
         for form in Form::ALL {
             let (all, spared) = (frames::sendable(&mut engine.sets, form), spared.to_set(&mut engine.sets));
             let start = engine.sets.minus(all, spared);
@@ -93,7 +96,8 @@ impl<'a> Engine<'a> {
                 let Self { sets, memory, .. } = &mut engine;
                 let (key, packets) = (SymKey::entering(sender.ofport, form), start);
                 let (tables, profile) = (&scene.world.tables, *profile);
-                let start = Start { tables, profile, form, key, packets, enough: usize::MAX };
+                let start =
+                    Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: false };
                 let run = symbolic::execute_with(sets, memory, start, None);
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));

@@ -2,6 +2,7 @@
 
 use super::{Emit, Execution, Found, MAX_CALLS, MAX_DEPTH, State};
 use crate::{
+    index::Group,
     set::PacketSets,
     sweep::{Place, Unit, forget},
     symkey::SymKey,
@@ -134,7 +135,8 @@ impl<S: PacketSets> Execution<'_, S> {
     /// What the ordinary flows of a priority take of any packets with this key.
     fn takes(&mut self, key: &SymKey, level: &Level) -> S::Set {
         let (all, mut taken, view) = (self.sets.all(), self.sets.none(), self.view(key));
-        for id in self.candidates(&level.index.hard, key, all, None) {
+        let groups: Vec<&Group> = level.index.hard.groups(key).collect();
+        for id in self.candidates(&groups, key, all, None) {
             if let Some(cube) = self.cube(id, key, view) {
                 taken = self.sets.or(taken, cube);
             }
