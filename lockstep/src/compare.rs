@@ -169,8 +169,10 @@ fn arrived(lockstep: &Lockstep, seen: &Observation) -> BTreeMap<Target, Arrived>
     };
     for effect in seen.outcomes.iter().flat_map(|outcome| &outcome.effects) {
         match effect {
-            Effect::Output { port, frame } => add(&(*port, frame.clone()), false),
-            Effect::Normal { delivered, .. } => delivered.iter().for_each(|one| add(one, true)),
+            Effect::Output { port, frame } => add(&(*port, frame.to_vec()), false),
+            Effect::Normal { delivered, .. } => {
+                delivered.iter().for_each(|(port, frame)| add(&(*port, frame.to_vec()), true));
+            }
             Effect::Controller { .. } | Effect::Opaque { .. } => {}
         }
     }

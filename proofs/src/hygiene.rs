@@ -269,6 +269,9 @@ fn shadows(sets: &mut Bdds, tables: &Tables, id: FlowId, flow: &Flow) -> Option<
     if let Some((whole, _)) = earlier.iter().find(|(_, candidate)| covers(candidate, flow)) {
         return Some(vec![*whole]);
     }
+    if passes(flow, &earlier) {
+        return None;
+    }
     let mut rest = cube(sets, flow);
     let mut by = Vec::new();
     for (other, candidate) in earlier {
@@ -283,6 +286,23 @@ fn shadows(sets: &mut Bdds, tables: &Tables, id: FlowId, flow: &Flow) -> Option<
         }
     }
     None
+}
+
+/// What is tried in the bits that a flow leaves open.
+const PATTERNS: [u64; 4] = [0, u64::MAX, 0x9e37_79b9_7f4a_7c15, 0x61c8_8646_80b5_83ea];
+
+/// Whether a packet that is easily made up matches a flow and none of the earlier ones.
+fn passes(flow: &Flow, earlier: &[(FlowId, &Flow)]) -> bool {
+    PATTERNS.into_iter().any(|pattern| {
+        let bits = |word: u8| {
+            let part = flow.matching.words().iter().find(|part| part.word == word);
+            part.map_or(pattern, |part| part.value | pattern & !part.mask)
+        };
+        let hits = |(_, of): &(FlowId, &Flow)| {
+            of.matching.words().iter().all(|part| bits(part.word) & part.mask == part.value)
+        };
+        !earlier.iter().any(hits)
+    })
 }
 
 /// Whether a flow asks nothing of a packet that the other does not.

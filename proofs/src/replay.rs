@@ -198,7 +198,7 @@ fn exits(outcome: &Outcome) -> BTreeSet<(PortNo, u128)> {
     let punted = outcome.effects.iter().filter_map(|effect| {
         if let Effect::Controller { frame } = effect { Some((port::CONTROLLER, vlan(frame))) } else { None }
     });
-    outcome.delivered().iter().map(|(port, frame)| (*port, vlan(frame))).chain(punted).collect()
+    outcome.deliveries().map(|(port, frame)| (port, vlan(frame))).chain(punted).collect()
 }
 
 fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
@@ -207,15 +207,15 @@ fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
         return true;
     }
     let members = case.host.members();
-    let inside = |port: &PortNo, frame: &[u8]| {
+    let inside = |port: PortNo, frame: &[u8]| {
         let tci = wire::extract(frame, 0).get(Field::VlanTci);
         let vid = tci & 0x0fff;
-        match members.get(port) {
+        match members.get(&port) {
             Some(network) => *network == case.port.network && vid != 0,
             None => case.port.network.is_some_and(|network| vid == u128::from(network)),
         }
     };
-    outcome.delivered().iter().any(|(port, frame)| !inside(port, frame))
+    outcome.deliveries().any(|(port, frame)| !inside(port, frame))
 }
 
 /// Where the packets of one sender are tried: switches with every port that the host's flows name, on which nothing has

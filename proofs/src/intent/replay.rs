@@ -174,7 +174,7 @@ fn arrives(case: &Case<'_>, sent: &Sent) -> bool {
         Some((_, binding)) => port == binding.ofport,
         None => case.site.at(port).is_none(),
     };
-    sent.outcome.delivered().iter().any(|(port, _)| at_target(*port))
+    sent.outcome.deliveries().any(|(port, _)| at_target(port))
 }
 
 /// Ways to bring about the connection a choice assumes: none for a new one; else the packet itself and its answer, or a

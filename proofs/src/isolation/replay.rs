@@ -166,8 +166,8 @@ fn shows(case: &Case<'_>, play: &Play<'_>, sent: &[Sent]) -> bool {
 /// Whether the port receives it; what is not modelled may go anywhere.
 fn reaches(case: &Case<'_>, sent: &[Sent]) -> bool {
     sent.iter().any(|sent| {
-        let to = |(port, _): &(PortNo, Vec<u8>)| *port == case.receiver.ofport;
-        sent.outcome.is_opaque() || sent.outcome.delivered().iter().any(to)
+        let to = |(port, _): (PortNo, &[u8])| port == case.receiver.ofport;
+        sent.outcome.is_opaque() || sent.outcome.deliveries().any(to)
     })
 }
 
@@ -296,7 +296,7 @@ fn third_rules(case: &Case<'_>, sent: &[Sent]) -> Vec<FlowId> {
     let mut all = Vec::new();
     for sent in sent {
         let path: Vec<FlowId> = path(sent).into_iter().map(|(_, id)| id).collect();
-        for (port, _) in sent.outcome.delivered() {
+        for (port, _) in sent.outcome.deliveries() {
             let ends = [case.sender.ofport, case.receiver.ofport, port];
             all.extend(case.scene.thirds(&path, &Emit::Port(port), &ends));
             all.extend(case.scene.thirds(&path, &Emit::Normal, &ends));

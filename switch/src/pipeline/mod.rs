@@ -186,6 +186,9 @@ impl fmt::Display for DropReason {
     }
 }
 
+/// A frame that leaves, perhaps by many ports.
+pub type Shared = Arc<[u8]>;
+
 /// One thing that a packet caused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -194,21 +197,21 @@ pub enum Effect {
         /// The port.
         port: PortNo,
         /// What leaves by it.
-        frame: Vec<u8>,
+        frame: Shared,
     },
     /// `NORMAL` executed.
     Normal {
         /// The packet as `NORMAL` met it.
-        frame: Vec<u8>,
+        frame: Shared,
         /// The VLAN it travelled in; 0 for none.
         vlan: u16,
         /// What left by which port.
-        delivered: Vec<(PortNo, Vec<u8>)>,
+        delivered: Vec<(PortNo, Shared)>,
     },
     /// A copy for the controller.
     Controller {
         /// The packet.
-        frame: Vec<u8>,
+        frame: Shared,
     },
     /// Something that is not modelled: what else happens to the packet is unknown.
     Opaque {
@@ -234,15 +237,19 @@ impl Outcome {
     /// Everything that left the switch, in order.
     #[must_use]
     pub fn delivered(&self) -> Vec<(PortNo, Vec<u8>)> {
-        let mut all = Vec::new();
-        for effect in &self.effects {
-            match effect {
-                Effect::Output { port, frame } => all.push((*port, frame.clone())),
-                Effect::Normal { delivered, .. } => all.extend_from_slice(delivered),
-                Effect::Controller { .. } | Effect::Opaque { .. } => {}
-            }
-        }
-        all
+        self.deliveries().map(|(port, frame)| (port, frame.to_vec())).collect()
+    }
+
+    /// The same without copying frames.
+    pub fn deliveries(&self) -> impl Iterator<Item = (PortNo, &[u8])> {
+        self.effects.iter().flat_map(|effect| {
+            let (one, many): (Option<(PortNo, &[u8])>, &[(PortNo, Shared)]) = match effect {
+                Effect::Output { port, frame } => (Some((*port, frame)), &[]),
+                Effect::Normal { delivered, .. } => (None, delivered),
+                Effect::Controller { .. } | Effect::Opaque { .. } => (None, &[]),
+            };
+            one.into_iter().chain(many.iter().map(|(port, frame)| (*port, &**frame)))
+        })
     }
 
     /// Whether something that is not modelled had a part in it.

@@ -7,7 +7,7 @@
 //! Source: ovs-actions(7), "ct"; experiments with Open vSwitch 3.1.
 
 use super::{
-    DropReason, Effect, Limits, Tracker, Visit, World,
+    DropReason, Effect, Limits, Shared, Tracker, Visit, World,
     fields::{SURVIVORS, clear_tracked, survive},
     pass::{Op, Pass, Plan},
 };
@@ -23,6 +23,7 @@ use smallvec::{SmallVec, smallvec};
 use std::{
     borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::LazyLock,
 };
 
 /// What survives recirculation, but does not tell one pass from another.
@@ -132,7 +133,7 @@ impl<T: Tracker> Run<'_, '_, T> {
     }
 
     fn deliver(&mut self, op: &Op, plan: &Plan, base: usize, flying: &Flying<'_>) {
-        let frame = |at: usize| commit(flying, plan, base, at).into_owned();
+        let frame = |at: usize| shared(&commit(flying, plan, base, at));
         self.effects.push(match op {
             Op::Output { port, at } => Effect::Output { port: *port, frame: frame(*at) },
             Op::Normal { vlan, at, ports } => {
@@ -145,16 +146,26 @@ impl<T: Tracker> Run<'_, '_, T> {
     }
 }
 
-/// A frame for each port; where the next port's key is the same, so is the frame.
-fn copies(ports: &[(PortNo, usize)], frame: impl Fn(usize) -> Vec<u8>) -> Vec<(PortNo, Vec<u8>)> {
-    let mut copies: Vec<(PortNo, Vec<u8>)> = Vec::with_capacity(ports.len());
-    let mut before = None;
-    for (port, at) in ports {
-        let same = copies.last().filter(|_| before == Some(*at)).map(|(_, frame)| frame.clone());
-        copies.push((*port, same.unwrap_or_else(|| frame(*at))));
-        before = Some(*at);
-    }
-    copies
+/// A frame for each port, the same where the key is.
+fn copies(ports: &[(PortNo, usize)], frame: impl Fn(usize) -> Shared) -> Vec<(PortNo, Shared)> {
+    let mut made: SmallVec<[(usize, Shared); 2]> = SmallVec::new();
+    let copy = |(port, at): &(PortNo, usize)| {
+        let known = made.iter().find(|(of, _)| of == at).map(|(_, frame)| Shared::clone(frame));
+        let copy = known.unwrap_or_else(|| {
+            let new = frame(*at);
+            made.push((*at, Shared::clone(&new)));
+            new
+        });
+        (*port, copy)
+    };
+    ports.iter().map(copy).collect()
+}
+
+/// A packet that has no frame needs no memory either.
+static NOTHING: LazyLock<Shared> = LazyLock::new(|| Shared::from([]));
+
+fn shared(frame: &[u8]) -> Shared {
+    if frame.is_empty() { Shared::clone(&NOTHING) } else { Shared::from(frame) }
 }
 
 /// The frame with the header changes between two of the plan's keys.
