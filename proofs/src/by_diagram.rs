@@ -57,12 +57,12 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
     let mut first: Vec<usize> = kin.clone();
     first.sort_unstable();
     first.dedup();
-    let certain = tags_kept(task, &same, &spared);
+    let (certain, stage) = (tags_kept(task, &same, &spared), Stage::default());
     let leaders: BTreeMap<usize, Verdicts> = first
         .par_iter()
         .with_max_len(1)
         .filter_map(|at| {
-            let verdicts = lead(task, task.ports.get(*at)?, &spared, &certain);
+            let verdicts = lead(task, &stage, task.ports.get(*at)?, (&spared, &certain));
             task.watch.done(total);
             Some((*at, verdicts))
         })
@@ -77,7 +77,8 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
             let judged = batch.iter().filter_map(|(at, first)| {
                 let (port, leader) = (task.ports.get(*at)?, task.ports.get(*first)?);
                 let mut engine = Diagram::within(workshop.take()?, task.host, port, &task.profiles);
-                let verdicts = follow(task, &mut engine, (port, leader), leaders.get(first)?, &certain);
+                let verdicts =
+                    follow((task, &stage), &mut engine, (port, leader), leaders.get(first)?, &certain);
                 workshop = Some(engine.into_workshop().renewed());
                 task.watch.done(total);
                 Some((*at, verdicts))
@@ -92,7 +93,7 @@ pub(crate) fn check(task: &Task<'_>, total: usize) -> Vec<BTreeMap<Slot, Judgeme
         .par_iter()
         .filter_map(|(at, first)| {
             let (port, leader) = (task.ports.get(*at)?, task.ports.get(*first)?);
-            let verdicts = repeat(task, (port, leader), all.get(first)?);
+            let verdicts = repeat(task, &stage, (port, leader), all.get(first)?);
             task.watch.done(total);
             Some((*at, verdicts))
         })
@@ -127,11 +128,7 @@ fn is_certain(certain: &Certain, case: &Case<'_>) -> bool {
 }
 
 /// Every question to one port, by its place in the task.
-fn cases<'a>(
-    task: &'a Task<'_>,
-    stage: &'a Stage<'a>,
-    port: &'a Port,
-) -> impl Iterator<Item = (Slot, Case<'a>)> {
+fn cases<'a>(task: &'a Task<'_>, stage: &'a Stage, port: &'a Port) -> impl Iterator<Item = (Slot, Case<'a>)> {
     task.properties.iter().enumerate().flat_map(move |(p, property)| {
         task.profiles.iter().enumerate().map(move |(d, profile)| {
             let (host, profile, aim) = (task.host, *profile, Aim::Violates);
@@ -140,8 +137,7 @@ fn cases<'a>(
     })
 }
 
-fn lead(task: &Task<'_>, port: &Port, spared: &Predicate, certain: &Certain) -> Verdicts {
-    let stage = Stage::new(task.host, port);
+fn lead(task: &Task<'_>, stage: &Stage, port: &Port, (spared, certain): (&Predicate, &Certain)) -> Verdicts {
     let workshop = Workshop::sparing(spared.clone());
     let mut engine = Diagram::within(workshop, task.host, port, &task.profiles).explored();
     let judge = |(slot, case): (Slot, Case<'_>)| {
@@ -153,7 +149,7 @@ fn lead(task: &Task<'_>, port: &Port, spared: &Predicate, certain: &Certain) -> 
         };
         (slot, judged)
     };
-    cases(task, &stage, port).map(judge).collect()
+    cases(task, stage, port).map(judge).collect()
 }
 
 fn unknown(why: &str) -> Judged {
@@ -161,13 +157,12 @@ fn unknown(why: &str) -> Judged {
 }
 
 fn follow(
-    task: &Task<'_>,
+    (task, stage): (&Task<'_>, &Stage),
     engine: &mut Diagram<'_>,
     (port, leader): (&Port, &Port),
     known: &Verdicts,
     certain: &Certain,
 ) -> Verdicts {
-    let stage = Stage::new(task.host, port);
     let surely = |property: &Property, profile: Profile| {
         matches!(property.judge, Judge::KeepsVlan) && certain.contains(&(port.ofport, profile))
     };
@@ -190,12 +185,11 @@ fn follow(
         };
         (slot, judged.unwrap_or_else(|why| unknown(&why.to_string())))
     };
-    cases(task, &stage, port).map(judge).collect()
+    cases(task, stage, port).map(judge).collect()
 }
 
 /// The verdicts on a port that may be exchanged with another one: those on the other, each shown with packets of its own.
-fn repeat(task: &Task<'_>, (port, leader): (&Port, &Port), known: &Verdicts) -> Verdicts {
-    let stage = Stage::new(task.host, port);
+fn repeat(task: &Task<'_>, stage: &Stage, (port, leader): (&Port, &Port), known: &Verdicts) -> Verdicts {
     let mut engine = None;
     let judge = |(slot, case): (Slot, Case<'_>)| {
         let judged = match known.get(&slot) {
@@ -212,7 +206,7 @@ fn repeat(task: &Task<'_>, (port, leader): (&Port, &Port), known: &Verdicts) -> 
         };
         (slot, judged)
     };
-    cases(task, &stage, port).map(judge).collect()
+    cases(task, stage, port).map(judge).collect()
 }
 
 /// The properties that the leader keeps on some datapath.

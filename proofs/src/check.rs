@@ -258,7 +258,7 @@ static TURN: Mutex<()> = Mutex::new(());
 fn by_z3(task: &Task<'_>, port: &Port, slot: usize, profile: Profile) -> (Answers, Vec<Query>) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut engine = Z3Port::new(task.host, port, profile, task.keep_queries);
-    let stage = Stage::new(task.host, port);
+    let stage = Stage::default();
     let mut judged = BTreeMap::new();
     let mut diagram = None;
     for (p, property) in task.properties.iter().enumerate() {

@@ -22,8 +22,8 @@ use flowproof_switch::{
     table::{FlowId, TieBreak},
 };
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
 };
 
 /// Bytes of payload in a datagram that is to be fragmented, and in its first fragment: more than the 1200 bytes
@@ -107,7 +107,7 @@ pub struct Case<'a> {
     /// What is to be shown.
     pub aim: Aim,
     /// Where it is tried.
-    pub stage: &'a Stage<'a>,
+    pub stage: &'a Stage,
 }
 
 /// Sends `choice` through a fresh switch, in every way that might bring about the connection it assumes, until it
@@ -129,7 +129,7 @@ fn attempt(
     frames: &[Vec<u8>],
     whole: &[u8],
 ) -> Option<Replay> {
-    let mut switch = case.stage.switch(case.profile, tie);
+    let mut switch = case.stage.switch(case.host, case.port, None, (case.profile, tie));
     let mut events = Vec::new();
     for (in_port, frame) in prelude {
         let outcome = switch.receive_traced(*in_port, frame);
@@ -158,7 +158,7 @@ fn attempt(
 }
 
 fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], whole: &[u8]) -> Sent {
-    let mut switch = case.stage.switch(case.profile, tie);
+    let mut switch = case.stage.switch(case.host, case.port, None, (case.profile, tie));
     for (in_port, frame) in prelude {
         switch.receive(*in_port, frame);
     }
@@ -218,38 +218,57 @@ fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
     outcome.deliveries().any(|(port, frame)| !inside(port, frame))
 }
 
-/// Where the packets of one sender are tried: switches with every port that the host's flows name, on which nothing has
-/// happened. Filtered ports are access ports of their network.
-pub struct Stage<'a> {
-    host: &'a Host,
-    sender: &'a Port,
-    switches: RefCell<Vec<(Profile, TieBreak, Switch)>>,
+/// Where packets are tried: switches with every port that the host's flows name, on which nothing has happened. Filtered ports
+/// are access ports of their network. A switch is set up once for all senders that may share it.
+#[derive(Default)]
+pub struct Stage {
+    switches: Mutex<Vec<(Setting, Switch)>>,
 }
 
-impl<'a> Stage<'a> {
-    /// A stage for what `sender` sends on `host`.
-    #[must_use]
-    pub const fn new(host: &'a Host, sender: &'a Port) -> Self {
-        Self { host, sender, switches: RefCell::new(Vec::new()) }
-    }
+/// What switches for one host differ in: a port that stands for the rest of a network, one that is known to the sender only,
+/// datapath, order of equal flows.
+type Setting = (Option<u16>, Option<PortNo>, Profile, TieBreak);
 
-    fn switch(&self, profile: Profile, tie: TieBreak) -> Switch {
-        let mut switches = self.switches.borrow_mut();
-        if let Some((.., switch)) = switches.iter().find(|(p, t, _)| *p == profile && *t == tie) {
+impl Stage {
+    /// A switch for what is about `port`; with `beside` as a trunk, if nothing else is known of it.
+    pub(crate) fn switch(
+        &self,
+        host: &Host,
+        port: &Port,
+        beside: Option<PortNo>,
+        (profile, tie): (Profile, TieBreak),
+    ) -> Switch {
+        let beside = beside.filter(|beside| !is_known(host, *beside));
+        let setting = (lonely(host, port), beside, profile, tie);
+        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, switch)) = switches.iter().find(|(known, _)| *known == setting) {
             return switch.fresh();
         }
-        let config = SwitchConfig { ports: ports(self.host, self.sender), profile, tie };
-        let switch = Switch::new(self.host.tables.switch().clone(), config);
+        let mut ports = ports(host, port);
+        ports.extend(beside.map(PortConfig::trunk));
+        let switch = Switch::new(host.tables.switch().clone(), SwitchConfig { ports, profile, tie });
         let fresh = switch.fresh();
-        switches.push((profile, tie, switch));
+        switches.push((setting, switch));
         fresh
     }
 }
 
-impl std::fmt::Debug for Stage<'_> {
+impl std::fmt::Debug for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "stage of port {}", self.sender.ofport)
+        f.write_str("stage")
     }
+}
+
+fn is_known(host: &Host, ofport: PortNo) -> bool {
+    host.tables.named_ports().binary_search(&ofport).is_ok()
+        || host.tags.contains_key(&ofport)
+        || host.ports.iter().any(|port| port.ofport == ofport)
+}
+
+/// The network of a port that is the only filtered one of it.
+fn lonely(host: &Host, port: &Port) -> Option<u16> {
+    let others = host.ports.iter().filter(|other| other.network == port.network).take(2);
+    port.network.filter(|_| others.count() < 2)
 }
 
 /// The ports of the switch on which `sender` is tried.
@@ -262,9 +281,7 @@ pub fn ports(host: &Host, sender: &Port) -> Vec<PortConfig> {
             port.network.map_or(PortConfig::trunk(port.ofport), |vid| PortConfig::access(port.ofport, vid));
         ports.insert(port.ofport, config);
     }
-    if let Some(vid) = sender.network
-        && host.ports.iter().filter(|port| port.network == sender.network).count() < 2
-    {
+    if let Some(vid) = lonely(host, sender) {
         ports.insert(BYSTANDER, PortConfig::access(BYSTANDER, vid));
     }
     for (port, tag) in &host.tags {

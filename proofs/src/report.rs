@@ -15,6 +15,7 @@ use flowproof_switch::{
     pipeline::Effect,
     table::{FlowId, TieBreak},
 };
+use rayon::prelude::*;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -235,7 +236,7 @@ pub fn rows(task: &Task<'_>, findings: &Findings) -> Vec<Row> {
             None => groups.push(vec![finding]),
         }
     }
-    groups.iter().filter_map(|group| row(task, group)).collect()
+    groups.par_iter().filter_map(|group| row(task, group)).collect()
 }
 
 fn row(task: &Task<'_>, group: &[&Finding]) -> Option<Row> {

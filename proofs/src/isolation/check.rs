@@ -21,7 +21,7 @@ use crate::{
     ports::Port,
     predicate::Predicate,
     properties::Property,
-    replay::{Replay, whole},
+    replay::{Replay, Stage, whole},
     symmetry::{Exchange, Symmetry},
 };
 use flowproof_packet::{PortNo, summary::summary};
@@ -105,7 +105,8 @@ pub fn check_slowly(ask: &Ask<'_>) -> Vec<IsolationFinding> {
 
 fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
     let world = World::new(ask.host, ask.site);
-    let scene = Scene { host: ask.host, world: &world, site: ask.site };
+    let stage = Stage::default();
+    let scene = Scene { host: ask.host, world: &world, site: ask.site, stage: &stage };
     let rows: Vec<&'static Row> =
         ROWS.iter().filter(|row| ask.properties.iter().any(|p| p.name == row.property.name)).collect();
     let firsts = symmetry.firsts(&ask.ports);

@@ -82,7 +82,7 @@ pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Replay> {
         preludes.iter().find_map(|prelude| {
             let key = wire::extract(&datagram, case.sender.ofport);
             let play = Play { tie, prelude, frames: &frames, datagram: key, choice };
-            let events = run(case, case.scene.host.tables.switch(), &play);
+            let events = run(case, None, &play);
             let sent = events.get(prelude.len()..)?;
             if !shows(case, &play, sent) {
                 return None;
@@ -123,22 +123,29 @@ fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Vec<(PortN
     let port = port_of(case);
     let Case { scene, property, profile, .. } = *case;
     let aim = replay::Aim::Leaves;
-    let stage = replay::Stage::new(scene.host, &port);
     replay::preludes(
-        &replay::Case { host: scene.host, port: &port, property, profile, aim, stage: &stage },
+        &replay::Case { host: scene.host, port: &port, property, profile, aim, stage: scene.stage },
         choice,
         datagram,
     )
 }
 
-fn run(case: &Case<'_>, tables: &Arc<flowproof_switch::table::Tables>, play: &Play<'_>) -> Vec<Sent> {
-    let mut ports = replay::ports(case.scene.host, case.receiver);
-    if !ports.iter().any(|port| port.ofport == case.sender.ofport) {
-        ports.push(PortConfig::trunk(case.sender.ofport));
-    }
-    let config = SwitchConfig { ports, profile: case.profile, tie: play.tie };
-    let mut switch = Switch::new(tables.clone(), config);
-    let own = play.frames.iter().map(|frame| (case.sender.ofport, frame));
+/// Plays on the host's tables, or on others.
+fn run(case: &Case<'_>, other: Option<&Tables>, play: &Play<'_>) -> Vec<Sent> {
+    let (sender, kind) = (case.sender.ofport, (case.profile, play.tie));
+    let Scene { host, stage, .. } = case.scene;
+    let mut switch = match other {
+        None => stage.switch(host, case.receiver, Some(sender), kind),
+        Some(tables) => {
+            let mut ports = replay::ports(host, case.receiver);
+            if !ports.iter().any(|port| port.ofport == sender) {
+                ports.push(PortConfig::trunk(sender));
+            }
+            let config = SwitchConfig { ports, profile: case.profile, tie: play.tie };
+            Switch::new(Arc::clone(tables.switch()), config)
+        }
+    };
+    let own = play.frames.iter().map(|frame| (sender, frame));
     let all = play.prelude.iter().map(|(port, frame)| (*port, frame)).chain(own);
     all.map(|(in_port, frame)| {
         let outcome = switch.receive_traced(in_port, frame);
@@ -246,7 +253,7 @@ fn admitted(case: &Case<'_>, play: &Play<'_>) -> bool {
     twin.sent.set(Field::DlDst, mac.to_bits().into());
     let Some(frames) = frames(&twin) else { return false };
     let play = Play { frames: &frames, datagram: play.datagram.clone(), ..*play };
-    let events = run(case, case.scene.host.tables.switch(), &play);
+    let events = run(case, None, &play);
     let by_number =
         |effect: &Effect| matches!(effect, Effect::Output { port, .. } if *port == case.receiver.ofport);
     events.iter().skip(play.prelude.len()).any(|sent| sent.outcome.effects.iter().any(by_number))
@@ -276,7 +283,7 @@ fn decided_by_others(case: &Case<'_>, play: &Play<'_>, sent: &[Sent], arrived: b
     let before = here(sent);
     let other = if play.tie == TieBreak::First { TieBreak::Last } else { TieBreak::First };
     let play_other = Play { tie: other, datagram: play.datagram.clone(), ..*play };
-    let events = run(case, case.scene.host.tables.switch(), &play_other);
+    let events = run(case, None, &play_other);
     if here(events.get(play.prelude.len()..).unwrap_or_default()) != before {
         return true;
     }
@@ -287,7 +294,7 @@ fn decided_by_others(case: &Case<'_>, play: &Play<'_>, sent: &[Sent], arrived: b
     let flows = case.scene.host.tables.flows().iter().enumerate();
     let kept = flows.filter(|(at, _)| !others.contains(&FlowId(*at as u32))).map(|(_, flow)| flow.clone());
     let without = Tables::new(kept.collect());
-    let events = run(case, without.switch(), play);
+    let events = run(case, Some(&without), play);
     here(events.get(play.prelude.len()..).unwrap_or_default()) != before
 }
 

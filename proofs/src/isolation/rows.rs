@@ -12,6 +12,7 @@ use crate::{
     report::{self, Row},
 };
 use flowproof_packet::summary::summary;
+use rayon::prelude::*;
 
 /// The findings, one row for each property, port and verdict.
 #[must_use]
@@ -27,7 +28,7 @@ pub fn rows(host: &Host, ports: &[&Port], findings: &[IsolationFinding]) -> Vec<
             None => groups.push(vec![finding]),
         }
     }
-    groups.iter().filter_map(|group| row(host, ports, group)).collect()
+    groups.par_iter().filter_map(|group| row(host, ports, group)).collect()
 }
 
 fn row(host: &Host, ports: &[&Port], group: &[&IsolationFinding]) -> Option<Row> {

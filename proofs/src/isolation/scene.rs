@@ -5,6 +5,7 @@ use crate::{
     bdd::Bdd,
     diagram::Host,
     intent::site::Site,
+    replay::Stage,
     symbolic::{Emit, Event, flows_of},
     tables,
 };
@@ -24,6 +25,8 @@ pub struct Scene<'a> {
     pub world: &'a World,
     /// The intent.
     pub site: Option<&'a Site>,
+    /// Where packets are tried.
+    pub stage: &'a Stage,
 }
 
 /// The network that a write into the network register or the port register stands for: nothing known for what is no constant;
