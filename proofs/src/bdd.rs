@@ -63,8 +63,8 @@ pub struct Bdds {
 
 /// Places in the tables of a new manager; a power of two, like every later size.
 const FIRST_SIZE: usize = 1 << 12;
-/// Results that are remembered at most: 16 MiB.
-const MOST_COMPUTED: usize = 1 << 20;
+/// Results that are remembered at most: 64 MiB.
+const MOST_COMPUTED: usize = 1 << 22;
 
 /// Multiplication spreads differences upwards, so the place is taken from the upper half (Knuth, TAOCP 3, 6.4).
 const fn place(a: u32, b: u32, c: u32, size: usize) -> usize {

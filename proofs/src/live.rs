@@ -56,6 +56,12 @@ impl Live {
     }
 }
 
+/// Whether any bit of a field is live.
+pub(crate) fn is_live(live: &Bits, field: Field) -> bool {
+    masked_words(field, 0, u128::MAX)
+        .any(|part| live.get(usize::from(part.word)).is_some_and(|bits| bits & part.mask != 0))
+}
+
 fn levels(tables: &Tables, table: u8, whole: &BTreeMap<u8, Bits>) -> Vec<Bits> {
     let of_level = |flows: &mut dyn Iterator<Item = &Flow>| {
         flows.fold(NONE, |all, flow| union(&all, &of_flow(flow, table, whole)))

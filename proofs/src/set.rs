@@ -11,7 +11,7 @@ pub type Literal = (Var, bool);
 /// An engine for sets of packets.
 pub trait PacketSets {
     /// A set. Cheap to copy; only meaningful to the engine that made it.
-    type Set: Copy + PartialEq + std::fmt::Debug;
+    type Set: Copy + Eq + std::hash::Hash + std::fmt::Debug;
 
     /// No packet.
     fn none(&self) -> Self::Set;

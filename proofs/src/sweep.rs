@@ -81,6 +81,8 @@ pub struct Sweep<Set> {
     live: Rc<Live>,
     pub(crate) widely: bool,
     pub(crate) scope: Scope,
+    /// Sets without what nobody will look at.
+    pub(crate) forgotten: FxHashMap<(Rc<Vec<u64>>, Set), Set>,
     places: FxHashMap<Place, usize>,
     units: Vec<Unit<Set>>,
     under_way: Option<usize>,
@@ -108,6 +110,7 @@ impl<Set: Copy> Sweep<Set> {
             live,
             widely: false,
             scope: Scope::One,
+            forgotten: FxHashMap::default(),
             places: FxHashMap::default(),
             units: Vec::new(),
             under_way: None,

@@ -18,8 +18,8 @@ use std::sync::LazyLock;
 
 /// The field that is taken for known where all packets agree in it: the first in the order of variables, because it tells
 /// receivers apart.
-const PINNED: Field = Field::DlDst;
-static PINNED_BITS: LazyLock<Vec<Var>> = LazyLock::new(|| vars::sent(PINNED).collect());
+pub(super) const PINNED: Field = Field::DlDst;
+pub(super) static PINNED_BITS: LazyLock<Vec<Var>> = LazyLock::new(|| vars::sent(PINNED).collect());
 
 /// Whether an action reads or writes it as a value.
 pub(super) fn touches(action: &Action) -> bool {

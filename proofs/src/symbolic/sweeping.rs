@@ -1,15 +1,20 @@
 //! How an execution goes through the tables as a part of a sweep: priority by priority, and nowhere twice.
 
-use super::{Emit, Execution, Found, MAX_CALLS, MAX_DEPTH, State};
+use super::{
+    Emit, Execution, Found, MAX_CALLS, MAX_DEPTH, State,
+    pinned::{PINNED, PINNED_BITS},
+};
 use crate::{
     index::Group,
+    live::is_live,
     set::PacketSets,
-    sweep::{Place, Unit, forget},
+    sweep::{Place, Sweep, Unit, forget},
     symkey::SymKey,
     tables::Level,
 };
 use flowproof_packet::PortNo;
 use flowproof_switch::table::FlowId;
+use std::rc::Rc;
 
 /// What one priority of a table gets in a sweep.
 enum Part<Set> {
@@ -30,7 +35,7 @@ impl<S: PacketSets> Execution<'_, S> {
         state: &State<S::Set>,
     ) {
         let tables = self.tables;
-        let mut missed = state.packets;
+        let mut missed = self.without_destination(table, state.packets);
         let mut work = Vec::new();
         for (at, level) in tables.levels(table).iter().enumerate() {
             if self.sets.is_empty(missed) || self.stopped() {
@@ -91,7 +96,7 @@ impl<S: PacketSets> Execution<'_, S> {
         }
         let Some(unit) = sweep.unit(number) else { return };
         let (keep, explored) = (unit.keep.clone(), unit.explored);
-        let here = forget(self.sets, state.packets, &keep);
+        let here = self.forget(state.packets, &keep);
         let new = self.sets.minus(here, explored);
         if self.sets.is_empty(new) {
             return self.seen_before(number, state);
@@ -119,6 +124,31 @@ impl<S: PacketSets> Execution<'_, S> {
             }
         }
         self.reach = (outside.0.max(calls), outside.1.max(depth));
+    }
+
+    /// Packets that are all for one destination, without that, where nobody will look at it in a table or behind it: what comes
+    /// to one receiver is then the same set as what comes to another.
+    fn without_destination(&mut self, table: u8, packets: S::Set) -> S::Set {
+        let places = 0..self.tables.levels(table).len();
+        let looks =
+            |sweep: &Sweep<S::Set>| places.clone().any(|level| is_live(&sweep.live(table, level), PINNED));
+        if self.sweep.as_ref().is_none_or(|sweep| looks(sweep)) {
+            return packets;
+        }
+        self.sets.agreed(packets, &PINNED_BITS).map_or(packets, |(_, rest)| rest)
+    }
+
+    /// `packets` without what nobody will look at.
+    fn forget(&mut self, packets: S::Set, keep: &Rc<Vec<u64>>) -> S::Set {
+        let asked = (Rc::clone(keep), packets);
+        if let Some(known) = self.sweep.as_ref().and_then(|sweep| sweep.forgotten.get(&asked)) {
+            return *known;
+        }
+        let rest = forget(self.sets, packets, keep);
+        if let Some(sweep) = self.sweep.as_mut() {
+            sweep.forgotten.insert(asked, rest);
+        }
+        rest
     }
 
     /// Packets that need not go on, because others did: what became of those counts for these. If those are under way
