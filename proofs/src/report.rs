@@ -90,6 +90,9 @@ pub struct Story {
     pub scenario: Option<String>,
     /// The packets, in order.
     pub events: Vec<EventRow>,
+    /// How many of them came earlier, while rules were in force that admitted everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<usize>,
     /// The way of the last one that got anywhere.
     pub path: Vec<Hop>,
     /// Which of the semantics reproduced it.
@@ -354,6 +357,7 @@ pub(crate) fn destinations(replay: &Replay) -> String {
     let told = replay
         .events
         .iter()
+        .skip(replay.prelude)
         .rev()
         .map(|sent| outputs(&sent.outcome.effects))
         .find(|outputs| !outputs.is_empty());
@@ -424,6 +428,7 @@ fn story(host: &Host, replay: &Replay) -> Story {
     Story {
         scenario: None,
         events: replay.events.iter().map(event_row).collect(),
+        earlier: replay.earlier.as_ref().map(|earlier| earlier.events),
         path: path(host, replay),
         replayed: Replayed { interpreter: Some(true), ..Replayed::default() },
         depends_on_tie: replay.tie == TieBreak::Last,

@@ -96,11 +96,15 @@ fn confirm(judge: &mut Judge, host: &Host, port: &Port, replay: &Replay) -> Resu
         }
     }
     for story in replay.stories() {
+        let events = story.into_iter().enumerate().flat_map(|(at, sent)| {
+            let exchanged = replay.is_exchanged_before(at).then(|| Event::Flows(host.tables.flows()));
+            exchanged.into_iter().chain([event(sent)])
+        });
         let told = Story {
             ports: &ports,
-            flows: host.tables.flows(),
+            flows: replay.first_flows(host),
             tie: replay.tie,
-            events: story.into_iter().map(event).collect(),
+            events: events.collect(),
         };
         match judge.hear(&told).map_err(|error| real::failed(&error))? {
             Answer::Same => {}

@@ -7,7 +7,7 @@
 use super::{
     Question, admit,
     scene::{Scene, registers},
-    world::{self, Kind, Sender},
+    world::{Kind, Sender},
 };
 use crate::{
     bdd::{Bdd, Bdds},
@@ -21,6 +21,7 @@ use crate::{
     },
     ports::Port,
     predicate::Predicate,
+    probe,
     set::{Literal, PacketSets},
     symbolic::{self, Emit, Event, Memory, Rivals, Start, Yield, flows_of},
     symkey::{Bit, Form, SymKey},
@@ -30,7 +31,7 @@ use flowproof_model::{policy::Direction, switches::GroupAddressed};
 use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Match, Zone},
+    flow::{Action, Match},
     table::FlowId,
 };
 use std::collections::BTreeMap;
@@ -137,9 +138,12 @@ impl<'a> Engine<'a> {
         };
         for event in run.events {
             if let Emit::Opaque(text) = &event.emit
-                && let Some(at) = world::probe(text)
+                && let Some(action) = probe::behind(self.scene.host.tables.flows(), text)
             {
-                let named = self.named(at, &event);
+                let named = match action {
+                    Action::Ct(ct) => probe::zone(ct, &event.key),
+                    action => registers(self.scene.host, action).flatten(),
+                };
                 arranged.probes.push((named, event));
                 continue;
             }
@@ -162,16 +166,6 @@ impl<'a> Engine<'a> {
             arranged.events.push(Event { packets, ..event });
         }
         arranged
-    }
-
-    /// The network that the action names which a probe stands before.
-    fn named(&self, (flow, action): (usize, usize), event: &Event<Bdd>) -> Option<u16> {
-        let action = self.scene.host.tables.flows().get(flow)?.actions.get(action)?;
-        let Action::Ct(ct) = action else { return registers(self.scene.host, action)? };
-        match ct.zone {
-            Zone::Const(zone) => Some(zone),
-            Zone::Field(part) => event.key.constant(part).and_then(|zone| u16::try_from(zone).ok()),
-        }
     }
 
     /// The packets of an event that reach a filtered port. What is not modelled may go anywhere.

@@ -91,7 +91,7 @@ pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Replay> {
             let path = path(telling);
             let datagram = datagram.clone();
             let events = events.into_iter().map(Sent::untraced).collect();
-            Some(Replay { prelude: prelude.len(), path, tie, whole: None, datagram, events })
+            Some(Replay { prelude: prelude.len(), earlier: None, path, tie, whole: None, datagram, events })
         })
     })
 }

@@ -9,13 +9,10 @@
 //! so one of them stands for all.
 
 use super::scene::registers;
-use crate::{diagram::Host, intent::site::Site, predicate::Predicate, tables::Tables};
+use crate::{diagram::Host, intent::site::Site, predicate::Predicate, probe::probed, tables::Tables};
 use flowproof_model::policy::Segment;
 use flowproof_packet::{Field, PortNo, port};
-use flowproof_switch::{
-    flow::{Action, Flow},
-    table::FlowId,
-};
+use flowproof_switch::flow::{Action, Flow};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tables that classify what comes in.
@@ -23,8 +20,6 @@ const CLASSIFY: [u8; 2] = [0, 60];
 const TAG: u128 = 0x1fff;
 const PRESENT: u128 = 0x1000;
 const VID: u128 = 0x0fff;
-/// The begin of the text of a probe: see [`World::tables`].
-const PROBE: &str = "flowproof probe ";
 
 /// Which networks the frames of a sender belong to, by their tag (`None`: untagged, or VLAN 0).
 type Tags = BTreeMap<Option<u16>, u16>;
@@ -59,8 +54,7 @@ pub struct Sender {
 pub struct World {
     /// In the order in which they are asked: known ports, unknown ones, filtered ones.
     pub senders: Vec<Sender>,
-    /// The tables of the host, where each `ct()` and each write into the registers of port and network is preceded by a probe: a
-    /// construct that nobody models, at which symbolic execution tells what packets come with which key.
+    /// The tables of the host, with a probe before each `ct()` and each write into the registers of port and network.
     pub tables: Tables,
 }
 
@@ -134,30 +128,9 @@ impl World {
             let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
             senders.push(Sender { ofport, kind, access, one: Some(port.network), tags: Tags::new() });
         }
-        Self { senders, tables: Tables::new(probed(host)) }
+        let names = |action: &Action| matches!(action, Action::Ct(_)) || registers(host, action).is_some();
+        Self { senders, tables: probed(&host.tables, names) }
     }
-}
-
-/// The action that a probe stands before: the place of a flow that has it, and its own in that.
-#[must_use]
-pub fn probe(text: &str) -> Option<(usize, usize)> {
-    let (flow, action) = text.strip_prefix(PROBE)?.split_once(' ')?;
-    Some((flow.parse().ok()?, action.parse().ok()?))
-}
-
-/// Flows that are alike stay so.
-fn probed(host: &Host) -> Vec<Flow> {
-    let tables = &host.tables;
-    let names = |action: &Action| matches!(action, Action::Ct(_)) || registers(host, action).is_some();
-    let with_probes = |(place, flow): (usize, &Flow)| {
-        let place = tables.like(FlowId(place as u32)).0;
-        let actions = flow.actions.iter().enumerate().flat_map(|(at, action)| {
-            let probe = names(action).then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
-            probe.into_iter().chain([action.clone()])
-        });
-        Flow { actions: actions.collect(), ..flow.clone() }
-    };
-    tables.flows().iter().enumerate().map(with_probes).collect()
 }
 
 /// The ports that flows match on or send to.
