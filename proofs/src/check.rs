@@ -100,6 +100,8 @@ pub enum Judgement {
     Unknown(String),
     /// There is no packet it speaks of.
     Vacuous(String),
+    /// No packet violates it that did not before a change: see [`crate::since`].
+    NothingNew(String),
     /// flowproof contradicts itself.
     Contradiction(String),
 }
@@ -113,6 +115,7 @@ impl Judgement {
             Self::Refuted(_) => "refuted",
             Self::Unknown(_) => "unknown",
             Self::Vacuous(_) => "vacuous",
+            Self::NothingNew(_) => "nothing-new",
             Self::Contradiction(_) => "contradiction",
         }
     }

@@ -78,7 +78,17 @@ impl<'a> Judge<'a> {
         way: &Way<'_>,
         profiles: &[Profile],
     ) -> Result<Self, Exhausted> {
-        let mut sets = Bdds::with_limit(NODE_LIMIT);
+        Self::within(Bdds::with_limit(NODE_LIMIT), (host, site), (subject, asked), way, profiles)
+    }
+
+    /// The same with a manager of sets that is there already.
+    pub(super) fn within(
+        mut sets: Bdds,
+        (host, site): (&'a Host, &'a Site),
+        (subject, asked): (&ports::Port, &Predicate),
+        way: &Way<'_>,
+        profiles: &[Profile],
+    ) -> Result<Self, Exhausted> {
         let mut runs = Vec::new();
         for form in Form::ALL {
             let entering = question::entering(way, subject).and(asked.clone());
@@ -105,6 +115,13 @@ impl<'a> Judge<'a> {
         } else {
             Ok(())
         }
+    }
+
+    /// How many answers of connection tracking packets have at most, under this profile.
+    pub(super) fn depth(&self, profile: Profile) -> u16 {
+        let runs = self.runs.iter().filter(|run| run.0 == profile);
+        let events = runs.flat_map(|run| &run.2.events);
+        events.map(|event| event.recirculations).max().unwrap_or_default().max(1)
     }
 
     fn words(&self) -> Words<'a> {
@@ -393,6 +410,18 @@ impl<'a> Judge<'a> {
         let recirculations = found.event.recirculations;
         let choice = familiar::choose(&mut self.sets, packets, found.form, wishes, recirculations)?;
         Some((choice, recirculations == 0))
+    }
+}
+
+impl crate::since::Engine for Judge<'_> {
+    fn sets(&mut self) -> &mut Bdds {
+        &mut self.sets
+    }
+
+    fn answers(&mut self, profile: Profile, form: Form, depth: u16) -> Bdd {
+        let legal = symbolic::legal_answers(&mut self.sets, profile, form, depth);
+        let plausible = follow::plausible(&mut self.sets, profile, depth);
+        self.sets.and(legal, plausible)
     }
 }
 

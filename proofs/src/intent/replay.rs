@@ -13,6 +13,7 @@ use crate::{
     familiar::Choice,
     ports,
     replay::{Replay, Sent, frames, ports as switch_ports, reversed, whole},
+    since::whichever,
     symkey::Form,
 };
 use flowproof_model::{
@@ -39,6 +40,8 @@ pub enum Aim {
     Differ,
     /// They agree that the frame arrives.
     Agree,
+    /// They do not differ.
+    Alike,
 }
 
 /// Where a choice belongs, and what it is to show.
@@ -78,12 +81,25 @@ struct Step {
 /// Plays a choice in every way that might bring about what it assumes.
 #[must_use]
 pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Shown> {
+    replay_anew(case, None, choice)
+}
+
+/// The same; with the tables of `before` only where the same packets also show what they should there, whichever of
+/// equal flows wins.
+#[must_use]
+pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Shown> {
     let frames = frames(choice)?;
     let datagram = whole(choice);
     let preludes = preludes(case, choice, &datagram);
-    [TieBreak::First, TieBreak::Last].into_iter().find_map(|tie| {
-        preludes.iter().find_map(|prelude| attempt(case, tie, prelude, (&frames, &datagram), choice))
-    })
+    let with = |tie, prelude: &Vec<Step>| {
+        let tried = |case, tie| attempt(case, tie, prelude, (&frames, &datagram), choice);
+        let shown = tried(case, tie)?;
+        let also = |before| whichever(|tie| tried(before, tie).is_some());
+        before.is_none_or(also).then_some(shown)
+    };
+    [TieBreak::First, TieBreak::Last]
+        .into_iter()
+        .find_map(|tie| preludes.iter().find_map(|prelude| with(tie, prelude)))
 }
 
 fn attempt(
@@ -158,11 +174,15 @@ fn shows(case: &Case<'_>, form: Form, sent: &[Sent], deliveries: &[Delivery]) ->
     let left = sent.iter().any(|sent| crate::replay::left(&sent.outcome));
     let whole = form == Form::Whole || case.profile.reassembles();
     let delivered = arrived >= if whole { 1 } else { sent.len() };
-    let shown = match (case.theorem, case.aim) {
-        (Theorem::Sound, Aim::Differ) => {
+    let differ = match case.theorem {
+        Theorem::Sound => {
             refused(&there.outcome.egress) && left || refused(&there.outcome.ingress) && arrived > 0
         }
-        (Theorem::Complete, Aim::Differ) => there.outcome.level() == Level::Must && !delivered,
+        Theorem::Complete => there.outcome.level() == Level::Must && !delivered,
+    };
+    let shown = match (case.theorem, case.aim) {
+        (_, Aim::Differ) => differ,
+        (_, Aim::Alike) => !differ,
         (Theorem::Sound, Aim::Agree) => there.outcome.is_delivered() && arrived > 0,
         (Theorem::Complete, Aim::Agree) => there.outcome.level() == Level::Must && delivered,
     };

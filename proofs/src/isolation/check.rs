@@ -21,6 +21,7 @@ use crate::{
     predicate::Predicate,
     properties::Property,
     replay::{Replay, whole},
+    since::{self, Since, Twins},
     symmetry::{Exchange, Symmetry},
 };
 use flowproof_packet::{PortNo, summary::summary};
@@ -88,16 +89,31 @@ enum Said {
 /// Checks every row for every port and datapath: by row, then port, then datapath.
 #[must_use]
 pub fn check(ask: &Ask<'_>) -> Vec<IsolationFinding> {
-    check_with(ask, &Symmetry::new(ask.host, ask.site))
+    check_with(ask, &Symmetry::new(ask.host, ask.site), None)
 }
 
 /// The same without making use of symmetry, which is what [`check`] is compared with.
 #[must_use]
 pub fn check_slowly(ask: &Ask<'_>) -> Vec<IsolationFinding> {
-    check_with(ask, &Symmetry::trivial(ask.host))
+    check_with(ask, &Symmetry::trivial(ask.host), None)
 }
 
-fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
+/// What a change breaks: see [`crate::since`]. Host and ports are those of the change.
+#[must_use]
+pub fn check_since(ask: &Ask<'_>, since: &Since) -> Vec<IsolationFinding> {
+    let world = World::new(&since.before, ask.site);
+    let before = Scene { host: &since.before, world: &world, site: ask.site };
+    check_with(ask, &Symmetry::trivial(ask.host), Some(Before { scene: before, since }))
+}
+
+/// The tables of before a change.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    scene: Scene<'a>,
+    since: &'a Since,
+}
+
+fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, before: Option<Before<'_>>) -> Vec<IsolationFinding> {
     let world = World::new(ask.host, ask.site);
     let scene = Scene { host: ask.host, world: &world, site: ask.site };
     let rows: Vec<&'static Row> =
@@ -108,7 +124,7 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
         known.extend((0..ask.profiles.len()).map(|profile| ((row, port, profile), Known::default())));
     }
     crate::check::with_deep_stack(|| {
-        ask_senders(ask, scene, &rows, symmetry, &mut known);
+        ask_senders(ask, (scene, before), &rows, symmetry, &mut known);
         let slots = (0..rows.len()).flat_map(|row| (0..ask.ports.len()).map(move |port| (row, port)));
         let slots = slots.flat_map(|(row, port)| (0..ask.profiles.len()).map(move |d| (row, port, d)));
         let slots: Vec<Slot> = slots.collect();
@@ -117,7 +133,7 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
             let first = *firsts.get(port)?;
             let known = known.get(&(row, first, profile))?;
             match first == port {
-                true => conclude(ask, scene, &rows, *slot, known),
+                true => conclude(ask, (scene, before.is_some()), &rows, *slot, known),
                 false => repeat(ask, scene, &rows, symmetry, (*slot, first), known),
             }
         };
@@ -128,15 +144,17 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
 /// Asks everybody who can send, two of each class of filtered ports, until nothing is open.
 fn ask_senders(
     ask: &Ask<'_>,
-    scene: Scene<'_>,
+    (scene, before): (Scene<'_>, Option<Before<'_>>),
     rows: &[&'static Row],
     symmetry: &Symmetry,
     known: &mut BTreeMap<Slot, Known>,
 ) {
     let samples: BTreeSet<PortNo> =
         symmetry.samples(ask.host, &ask.ports, 2).iter().map(|port| port.ofport).collect();
-    let is_asked =
-        |sender: &&Sender| !matches!(sender.kind, Kind::Filtered(_)) || samples.contains(&sender.ofport);
+    let is_asked = |sender: &&Sender| {
+        let touched = before.is_none_or(|before| before.since.touches(sender.ofport));
+        touched && (!matches!(sender.kind, Kind::Filtered(_)) || samples.contains(&sender.ofport))
+    };
     let senders: Vec<&Sender> = scene.world.senders.iter().filter(is_asked).collect();
     let spared = symmetry.spared(ask.host, &ask.ports);
     for batch in senders.chunks(BATCH) {
@@ -149,7 +167,7 @@ fn ask_senders(
             .par_iter()
             .with_max_len(1)
             .map(|sender| {
-                let said = ask_sender(ask, scene, rows, (*sender, &spared), &open);
+                let said = ask_sender(ask, (scene, before), rows, (*sender, &spared), &open);
                 ask.watch.done(senders.len());
                 said
             })
@@ -188,7 +206,7 @@ const fn matters(depends: Depends) -> u8 {
 
 fn ask_sender(
     ask: &Ask<'_>,
-    scene: Scene<'_>,
+    (scene, before): (Scene<'_>, Option<Before<'_>>),
     rows: &[&'static Row],
     (sender, spared): (&Sender, &Predicate),
     open: &[(Slot, bool)],
@@ -197,8 +215,15 @@ fn ask_sender(
     if ask.watch.stop() {
         return open.iter().map(|(slot, _)| (*slot, doubtful(INTERRUPTED))).collect();
     }
-    let mut engine = match Engine::new(scene, sender, &ask.profiles, spared) {
-        Ok(engine) => engine,
+    let engine = Engine::new(scene, sender, &ask.profiles, spared);
+    let twins = engine.and_then(|now| match before {
+        None => Ok(Twins::alone(now)),
+        Some(Before { scene, .. }) => {
+            Twins::new(now, |sets| Engine::within(sets, scene, sender, &ask.profiles, spared))
+        }
+    });
+    let mut twins = match twins {
+        Ok(twins) => twins,
         Err(Exhausted(why)) => return open.iter().map(|(slot, _)| (*slot, doubtful(why))).collect(),
     };
     let mut said = Vec::new();
@@ -212,23 +237,39 @@ fn ask_sender(
         let (property, question) = (&row.property, row.question);
         let case =
             Case { scene, sender, receiver, property, question, profile: *profile, aim: Aim::Violates };
-        let answer = judge(&mut engine, &case, *has_witness).unwrap_or_else(|Exhausted(why)| doubtful(why));
+        let answer = judge(&mut twins, (&case, before), *has_witness);
+        let answer = answer.unwrap_or_else(|Exhausted(why)| doubtful(why));
         said.push((*slot, answer));
     }
     said
 }
 
-fn judge(engine: &mut Engine<'_>, case: &Case<'_>, has_witness: bool) -> Result<Said, Exhausted> {
-    let found = engine.violations(case.question, case.profile, case.receiver)?;
+fn judge(
+    twins: &mut Twins<Engine<'_>>,
+    (case, before): (&Case<'_>, Option<Before<'_>>),
+    has_witness: bool,
+) -> Result<Said, Exhausted> {
+    let violations = |engine: &mut Engine<'_>| engine.violations(case.question, case.profile, case.receiver);
+    let found = violations(&mut twins.now)?;
+    let found = twins.anew(case.profile, found, |engine| {
+        let guilty = violations(engine)?;
+        let depth = since::depth(&guilty);
+        Ok((guilty, depth))
+    })?;
+    let engine = &mut twins.now;
     if found.is_empty() {
-        return Ok(Said::Keeps(if has_witness { None } else { witness(engine, case)? }));
+        let sought = !has_witness && before.is_none();
+        return Ok(Said::Keeps(if sought { witness(engine, case)? } else { None }));
     }
+    let before = before.map(|Before { scene, .. }| Case { scene, aim: Aim::Innocent, ..*case });
     let mut doubt: Option<(Depends, Choice)> = None;
     for (found, depends) in engine.candidates(found) {
         let Some(choice) = engine.choose(case.question, case.receiver, &found) else { continue };
-        if let Some(replay) = replay::replay(case, &choice) {
+        if let Some(replay) = replay::replay_anew(case, before.as_ref(), &choice) {
             return Ok(Said::Violates(Box::new(choice), Box::new(replay)));
         }
+        let guilty_before = before.is_some() && replay::replay(case, &choice).is_some();
+        let depends = if guilty_before { Depends::State } else { depends };
         if doubt.as_ref().is_none_or(|(known, _)| matters(depends) > matters(*known)) {
             doubt = Some((depends, choice));
         }
@@ -273,7 +314,7 @@ fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Shown>, Ex
 
 fn conclude(
     ask: &Ask<'_>,
-    scene: Scene<'_>,
+    (scene, is_change): (Scene<'_>, bool),
     rows: &[&'static Row],
     slot: Slot,
     known: &Known,
@@ -292,6 +333,7 @@ fn conclude(
         Known { witness: Some((sender, shown)), .. } => {
             (name(sender), Judgement::Proved(shown.witness.clone()))
         }
+        _ if is_change => (String::new(), Judgement::NothingNew(since::AS_BEFORE.to_owned())),
         Known { .. } => (String::new(), vacuous(row, port.ofport)),
     };
     finding(ask, rows, slot, judgement, sender)
@@ -332,7 +374,7 @@ fn repeat(
         Known { doubt: None, witness: Some((from, shown)), .. } => {
             (*from, shown.packets.iter().collect(), Some(&shown.witness))
         }
-        Known { .. } => return conclude(ask, scene, rows, slot, known),
+        Known { .. } => return conclude(ask, (scene, false), rows, slot, known),
     };
     let of = Exchange::of(first, receiver)?;
     let sender = sender(scene, of.port(from))?;
@@ -364,7 +406,7 @@ fn repeat(
         Some(judgement) => finding(ask, rows, slot, judgement, sender.name()),
         None => {
             let (ports, properties, profiles) = (vec![receiver], vec![&row.property], vec![profile]);
-            let alone = check_with(&Ask { ports, properties, profiles, ..ask.clone() }, symmetry);
+            let alone = check_with(&Ask { ports, properties, profiles, ..ask.clone() }, symmetry, None);
             let IsolationFinding { finding: of, sender } = alone.into_iter().next()?;
             finding(ask, rows, slot, of.judgement, sender)
         }

@@ -73,7 +73,18 @@ impl<'a> Engine<'a> {
         profiles: &[Profile],
         spared: &Predicate,
     ) -> Result<Self, Exhausted> {
-        let mut engine = Self { scene, sender, sets: Bdds::with_limit(NODE_LIMIT), runs: Vec::new() };
+        Self::within(Bdds::with_limit(NODE_LIMIT), scene, sender, profiles, spared)
+    }
+
+    /// The same with a manager of sets that is there already.
+    pub(super) fn within(
+        sets: Bdds,
+        scene: Scene<'a>,
+        sender: &'a Sender,
+        profiles: &[Profile],
+        spared: &Predicate,
+    ) -> Result<Self, Exhausted> {
+        let mut engine = Self { scene, sender, sets, runs: Vec::new() };
         for form in Form::ALL {
             let (all, spared) = (frames::sendable(&mut engine.sets, form), spared.to_set(&mut engine.sets));
             let start = engine.sets.minus(all, spared);
@@ -532,6 +543,12 @@ impl<'a> Engine<'a> {
         }
         self.runs = runs;
         self.bounded().map(|()| right)
+    }
+}
+
+impl crate::since::Engine for Engine<'_> {
+    fn sets(&mut self) -> &mut Bdds {
+        &mut self.sets
     }
 }
 
