@@ -101,7 +101,7 @@ pub enum Judgement {
     /// There is no packet it speaks of.
     Vacuous(String),
     /// No packet violates it that did not before a change: see [`crate::since`].
-    NothingNew(String),
+    NoWorse(String),
     /// flowproof contradicts itself.
     Contradiction(String),
 }
@@ -115,7 +115,7 @@ impl Judgement {
             Self::Refuted(_) => "refuted",
             Self::Unknown(_) => "unknown",
             Self::Vacuous(_) => "vacuous",
-            Self::NothingNew(_) => "nothing-new",
+            Self::NoWorse(_) => "no-worse",
             Self::Contradiction(_) => "contradiction",
         }
     }

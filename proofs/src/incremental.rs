@@ -184,7 +184,7 @@ fn still(mut findings: Vec<Finding>, difference: &Difference<'_>) -> Option<Vec<
             Judgement::Proved(Witness::Twins { stopped, twin }) => vec![stopped, twin],
             Judgement::Unknown(_)
             | Judgement::Vacuous(_)
-            | Judgement::NothingNew(_)
+            | Judgement::NoWorse(_)
             | Judgement::Contradiction(_) => {
                 difference.is_empty().then_some(())?;
                 Vec::new()

@@ -253,7 +253,7 @@ pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding]) -> Option<Row>
         Judgement::Refuted(replay) => (None, Some(story(host, replay))),
         Judgement::Unknown(_)
         | Judgement::Vacuous(_)
-        | Judgement::NothingNew(_)
+        | Judgement::NoWorse(_)
         | Judgement::Contradiction(_) => (None, None),
     };
     let involved = match &first.judgement {
@@ -261,7 +261,7 @@ pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding]) -> Option<Row>
         Judgement::Proved(_)
         | Judgement::Unknown(_)
         | Judgement::Vacuous(_)
-        | Judgement::NothingNew(_)
+        | Judgement::NoWorse(_)
         | Judgement::Contradiction(_) => false,
     };
     Some(Row {
@@ -299,7 +299,7 @@ fn explanation(host: &Host, port: &Port, finding: &Finding) -> String {
     match &finding.judgement {
         Judgement::Unknown(why)
         | Judgement::Vacuous(why)
-        | Judgement::NothingNew(why)
+        | Judgement::NoWorse(why)
         | Judgement::Contradiction(why) => why.clone(),
         Judgement::Proved(Witness::Escapes(_)) => {
             format!("{}; such packets escape, and all that do obey", finding.property.theorem)

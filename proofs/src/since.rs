@@ -6,7 +6,7 @@
 //! violates it now: this is exact on one pass. What is left is replayed in both: it counts if it violates the theorem in the
 //! tables of now and, after the same packets, does not in those of before, whichever of two equal flows wins there.
 //!
-//! Invariants: `refuted` shows such a packet; `nothing-new` says that there is none, and not that the theorem holds. Ports,
+//! Invariants: `refuted` shows such a packet; `no-worse` says that there is none, and not that the theorem holds. Ports,
 //! networks and intent are those of now for both tables. Deliberately absent: states of connections that only one of the
 //! tables leads to; a second engine; symmetry, instead of which senders are passed over whose frames come to no changed flow.
 
@@ -59,8 +59,11 @@ impl Since {
         for ofport in both.iter().filter(|ofport| host.ports.iter().all(|port| port.ofport != **ofport)) {
             host.tags.entry(*ofport).or_insert(None);
         }
-        let all: BTreeSet<PortNo> =
-            both.into_iter().chain(host.ports.iter().map(|port| port.ofport)).chain(host.tags.keys().copied()).collect();
+        let all: BTreeSet<PortNo> = both
+            .into_iter()
+            .chain(host.ports.iter().map(|port| port.ofport))
+            .chain(host.tags.keys().copied())
+            .collect();
         let question = difference::Question { a: &before, b: &host.tables, profiles };
         let touched = difference::touched(&question, &all);
         let untouched = all.into_iter().filter(|ofport| !touched.contains(ofport)).collect();
@@ -181,7 +184,7 @@ pub fn check(task: &Task<'_>, since: &Since) -> Findings {
 fn of_port(task: &Task<'_>, since: &Since, port: &Port) -> Vec<Judgement> {
     let all = task.properties.iter().flat_map(|property| task.profiles.iter().map(move |d| (*property, *d)));
     if !since.touches(port.ofport) {
-        return all.map(|_| Judgement::NothingNew(UNTOUCHED.to_owned())).collect();
+        return all.map(|_| Judgement::NoWorse(UNTOUCHED.to_owned())).collect();
     }
     let stages = [&since.now, &since.before].map(|host| Stage::new(host, port));
     let [now, before] = &stages;
@@ -193,17 +196,15 @@ fn of_port(task: &Task<'_>, since: &Since, port: &Port) -> Vec<Judgement> {
         let before = Case { host: &since.before, aim: Aim::Innocent, stage: before, ..case };
         match task.watch.stop() {
             true => Judgement::Unknown(INTERRUPTED.to_owned()),
-            false => judge(&mut twins, &case, &before).unwrap_or_else(|why| Judgement::Unknown(why.to_string())),
+            false => {
+                judge(&mut twins, &case, &before).unwrap_or_else(|why| Judgement::Unknown(why.to_string()))
+            }
         }
     };
     all.map(judge).collect()
 }
 
-fn judge(
-    twins: &mut Twins<Diagram<'_>>,
-    case: &Case<'_>,
-    before: &Case<'_>,
-) -> Result<Judgement, Exhausted> {
+fn judge(twins: &mut Twins<Diagram<'_>>, case: &Case<'_>, before: &Case<'_>) -> Result<Judgement, Exhausted> {
     let (property, profile) = (case.property, case.profile);
     let (mut doubts, mut as_before) = (Vec::new(), false);
     for far in [false, true] {
@@ -234,6 +235,6 @@ fn judge(
     Ok(match (doubts.is_empty(), as_before) {
         (false, _) => not_replayed(&doubts),
         (true, true) => Judgement::Unknown(NOT_SHOWN.to_owned()),
-        (true, false) => Judgement::NothingNew(AS_BEFORE.to_owned()),
+        (true, false) => Judgement::NoWorse(AS_BEFORE.to_owned()),
     })
 }

@@ -5,6 +5,7 @@ mod agreement;
 mod command;
 mod corpus;
 mod seed;
+mod since;
 mod stale;
 mod strict;
 mod support;

@@ -3,10 +3,11 @@
 use super::agreement::Judge;
 use super::bases::{self, Base, Case};
 use super::fuzzing;
-use super::judge::{Question, Theorem, Verdicts, agreed, hygiene, isolated, lost, sent, unclean};
+use super::judge::{Broken, Question, Subject, Verdicts, agreed, hygiene, isolated, sent, unclean};
 use super::operators::mutations;
 use super::same::unlike;
 use super::zoo::mutants;
+use flowproof_proofs::since::Since;
 use flowproof_switch::conntrack::Profile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const PORTS: [u16; 3] = [10, 13, 15];
 /// Sections D, B and A, the quickest first.
-const SECTIONS: [fn(&Case, &Question) -> Verdicts; 3] = [agreed, isolated, sent];
+const SECTIONS: [fn(Subject<'_>, &Question) -> Verdicts; 3] = [agreed, isolated, sent];
 /// Conversations for each base.
 const CONVERSATIONS: usize = 1000;
 /// Seconds of a processor's time that fuzzing may take for each mutant, unless FLOWPROOF_SCOREBOARD_FUZZ says otherwise.
@@ -28,8 +29,7 @@ struct Row {
     group: String,
     what: String,
     origin: String,
-    proof: BTreeSet<&'static str>,
-    unknown: BTreeSet<&'static str>,
+    proof: Broken,
     hygiene: Vec<&'static str>,
     agreement: Option<(String, Duration)>,
     fuzzing: Option<Duration>,
@@ -41,11 +41,11 @@ struct Row {
 impl Row {
     /// Whether neither proof nor packets notice it, though it does something else.
     fn is_overlooked(&self) -> bool {
-        !self.same && self.proof.is_empty() && self.agreement.is_none() && self.fuzzing.is_none()
+        !self.same && !self.proof.is_shown() && self.agreement.is_none() && self.fuzzing.is_none()
     }
 
     fn is_caught(&self) -> bool {
-        !self.proof.is_empty()
+        self.proof.is_shown()
             || self.agreement.is_some()
             || self.fuzzing.is_some()
             || !self.hygiene.is_empty()
@@ -74,31 +74,33 @@ impl Arena {
         for profile in Profile::ALL {
             let question = Question { profiles: vec![profile], ..question.clone() };
             for (number, section) in SECTIONS.iter().enumerate() {
-                before.insert((number, profile.name()), section(&case, &question));
+                before.insert((number, profile.name()), section(Subject::of(&case), &question));
             }
         }
         let clean = hygiene(&text);
         Self { base, text, question, before, clean, agreement: Judge::new(base, conversations, 7) }
     }
 
-    /// One datapath and one section after the other, until a theorem is refuted. Under a datapath where the tables do
-    /// the same as before nothing is lost.
-    fn proved(&self, case: &Case, profiles: &[Profile]) -> Vec<(Theorem, &'static str)> {
-        let mut weaker = Vec::new();
+    /// One datapath and one section after the other, until a packet shows that something is broken. Under a datapath where
+    /// the tables do the same as before nothing is.
+    fn proved(&self, case: Case, profiles: &[Profile]) -> Broken {
+        let Case { host, site } = case;
+        let since = Since::new(host, self.base.case(&self.text).host.tables, profiles);
+        let mut broken = Broken::default();
         for profile in [Profile::Kernel, Profile::Userspace31, Profile::Kernel2016] {
             if !profiles.contains(&profile) {
                 continue;
             }
             let question = Question { profiles: vec![profile], ..self.question.clone() };
             for (number, section) in SECTIONS.iter().enumerate() {
-                let lost = lost(&self.before[&(number, profile.name())], &section(case, &question));
-                if lost.iter().any(|(_, verdict)| *verdict == "refuted") {
-                    return lost;
+                let found = section(Subject::changed(&since, &site), &question);
+                broken.add(&self.before[&(number, profile.name())], &found);
+                if broken.is_shown() {
+                    return broken;
                 }
-                weaker.extend(lost);
             }
         }
-        weaker
+        broken
     }
 
     /// What catches this change of the tables; what does the same is not asked about.
@@ -112,16 +114,13 @@ impl Arena {
         let Some(unlike) = unlike(&self.base.case(&self.text), &case) else {
             return Row { same: true, ..about };
         };
-        let lost = self.proved(&case, &unlike.profiles);
-        let of = |wanted: &str| -> BTreeSet<&'static str> {
-            lost.iter().filter(|(_, verdict)| *verdict == wanted).map(|((name, ..), _)| *name).collect()
-        };
+        let proof = self.proved(case, &unlike.profiles);
         let hygiene = unclean(&self.clean, &hygiene(&text));
-        let fuzzing = fuzzing::finds(self.base, Duration::from_secs(fuzzed()), change.clone());
         let began = fuzzing::spent();
-        let agreement = self.agreement.diverges(change).map(|packet| (packet, fuzzing::spent() - began));
-        let (proof, unknown) = (of("refuted"), of("unknown"));
-        Row { proof, unknown, hygiene, agreement, fuzzing, unlike: unlike.words, ..about }
+        let agreement =
+            self.agreement.diverges(change.clone()).map(|packet| (packet, fuzzing::spent() - began));
+        let fuzzing = fuzzing::finds(self.base, Duration::from_secs(fuzzed()), change);
+        Row { proof, hygiene, agreement, fuzzing, unlike: unlike.words, ..about }
     }
 }
 
@@ -221,16 +220,21 @@ fn list(names: &BTreeSet<&'static str>) -> String {
     names.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
+/// What proof says, in a few words.
+fn shown(Broken { lost, worse, unknown }: &Broken) -> String {
+    let parts = [("", lost), ("worse: ", worse), ("not known: ", unknown)];
+    let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
+    // What is not known matters where nothing is shown.
+    let parts: Vec<String> = parts.map(|(what, names)| format!("{what}{}", list(names))).collect();
+    parts.first().cloned().unwrap_or_else(|| "–".to_owned())
+}
+
 fn named_table(rows: &[Row]) -> String {
     let mut out =
         "| defect | origin | tables | refuted by proof | hygiene | agreement | fuzzing |\n|---|---|---|---|---|---|---|\n"
             .to_owned();
     for row in rows {
-        let proof = match (row.proof.is_empty(), row.unknown.is_empty()) {
-            (false, _) => list(&row.proof),
-            (true, false) => format!("not proved any more: {}", list(&row.unknown)),
-            (true, true) => "–".to_owned(),
-        };
+        let proof = shown(&row.proof);
         let _infallible = writeln!(
             out,
             "| {} | {} | {} | {proof} | {} | {} | {} |",
@@ -260,12 +264,12 @@ fn generic_table(rows: &[Row]) -> String {
             rows.len(),
             rows.len() - others.len(),
             others.len(),
-            count(|row| !row.proof.is_empty()),
-            count(|row| row.proof.is_empty() && !row.unknown.is_empty()),
+            count(|row| row.proof.is_shown()),
+            count(|row| !row.proof.is_shown() && !row.proof.unknown.is_empty()),
             count(|row| !row.hygiene.is_empty()),
             count(|row| row.agreement.is_some()),
             count(|row| row.fuzzing.is_some()),
-            count(|row| !row.is_caught() && row.unknown.is_empty()),
+            count(|row| !row.is_caught() && row.proof.unknown.is_empty()),
         );
     };
     for (name, rows) in &groups {
@@ -279,8 +283,8 @@ fn generic_table(rows: &[Row]) -> String {
 fn survivors(rows: &[Row]) -> String {
     let mut out = String::new();
     for row in rows.iter().filter(|row| row.is_overlooked()) {
-        let more = match (row.unknown.is_empty(), row.hygiene.is_empty()) {
-            (false, _) => format!(" (not proved any more: {})", list(&row.unknown)),
+        let more = match (row.proof.unknown.is_empty(), row.hygiene.is_empty()) {
+            (false, _) => format!(" (not known: {})", list(&row.proof.unknown)),
             (true, false) => format!(" (hygiene: {})", row.hygiene.join(", ")),
             (true, true) => String::new(),
         };
@@ -310,7 +314,7 @@ fn share(rows: &[Row], caught: fn(&Row) -> bool) -> String {
 }
 
 fn summary(named: &[Row], generic: &[Row]) -> String {
-    let by_proof: fn(&Row) -> bool = |row| !row.proof.is_empty();
+    let by_proof: fn(&Row) -> bool = |row| row.proof.is_shown();
     let by_fuzzing: fn(&Row) -> bool = |row| row.fuzzing.is_some();
     let by_agreement: fn(&Row) -> bool = |row| row.agreement.is_some();
     let line = |name: &str, rows: &[Row]| {
@@ -343,8 +347,8 @@ fn aims(named: &[Row], generic: &[Row], of: usize) -> String {
         others.iter().filter(|row| by(row)).count() * 100 < others.len() * percent
     };
     let missed = [
-        ("defects with a history by proof", short(named, 100, |row| !row.proof.is_empty())),
-        ("operators' mutants by proof", short(generic, 95, |row| !row.proof.is_empty())),
+        ("defects with a history by proof", short(named, 100, |row| row.proof.is_shown())),
+        ("operators' mutants by proof", short(generic, 95, |row| row.proof.is_shown())),
         ("operators' mutants by fuzzing", short(generic, 85, |row| row.fuzzing.is_some())),
     ];
     let missed: Vec<&str> = missed.into_iter().filter(|(_, short)| *short).map(|(name, _)| name).collect();

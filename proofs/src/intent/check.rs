@@ -285,13 +285,16 @@ impl<'a> Engines<'a> {
             match verdict.0 {
                 Judgement::Refuted(_) | Judgement::Contradiction(_) => return (verdict, shown),
                 Judgement::Unknown(_) => undecided = undecided.or(Some((verdict, None))),
-                Judgement::Proved(_) | Judgement::NothingNew(_) => {
+                Judgement::Proved(_) | Judgement::NoWorse(_) => {
                     proved = proved.or(Some((verdict, shown)));
                 }
                 Judgement::Vacuous(_) => {}
             }
         }
         undecided.or(proved).unwrap_or_else(|| {
+            if self.since.is_some() {
+                return ((Judgement::NoWorse(since::AS_BEFORE.to_owned()), None), None);
+            }
             let (why, none) = match facet.ways.as_slice() {
                 [] => ("no uplink carries the network of the port", None),
                 _ => ("the intent lets no such frame pass", None),
@@ -307,7 +310,7 @@ impl<'a> Engines<'a> {
         let subject = self.subject;
         let since = self.since;
         if since.is_some_and(|since| !since.touches(way.entrance.ofport)) {
-            return plainly((Judgement::NothingNew(since::UNTOUCHED.to_owned()), None));
+            return plainly((Judgement::NoWorse(since::UNTOUCHED.to_owned()), None));
         }
         let twins = match self.engine(way) {
             Some(Ok(twins)) => twins,
@@ -329,7 +332,7 @@ impl<'a> Engines<'a> {
             return plainly(unknown(why));
         }
         if since.is_some() {
-            return plainly((Judgement::NothingNew(since::AS_BEFORE.to_owned()), None));
+            return plainly((Judgement::NoWorse(since::AS_BEFORE.to_owned()), None));
         }
         let case = Case { aim: Aim::Agree, ..case };
         for (choice, _) in engine.examples(witnesses, &wishes) {

@@ -22,7 +22,7 @@ pub mod rows;
 pub mod site;
 pub mod stale;
 
-pub use check::{Ask, IntentFinding, check, check_slowly};
+pub use check::{Ask, IntentFinding, check, check_since, check_slowly};
 
 use crate::{
     predicate::Predicate,

@@ -125,7 +125,7 @@ fn explanation(port: &Port, of: &IntentFinding) -> String {
     match &of.finding.judgement {
         Judgement::Unknown(why)
         | Judgement::Vacuous(why)
-        | Judgement::NothingNew(why)
+        | Judgement::NoWorse(why)
         | Judgement::Contradiction(why) => {
             format!("{between}: {why}")
         }

@@ -333,7 +333,7 @@ fn conclude(
         Known { witness: Some((sender, shown)), .. } => {
             (name(sender), Judgement::Proved(shown.witness.clone()))
         }
-        _ if is_change => (String::new(), Judgement::NothingNew(since::AS_BEFORE.to_owned())),
+        _ if is_change => (String::new(), Judgement::NoWorse(since::AS_BEFORE.to_owned())),
         Known { .. } => (String::new(), vacuous(row, port.ofport)),
     };
     finding(ask, rows, slot, judgement, sender)

@@ -42,7 +42,7 @@ fn explanation(port: &Port, of: &IsolationFinding) -> String {
     match &of.finding.judgement {
         Judgement::Unknown(why)
         | Judgement::Vacuous(why)
-        | Judgement::NothingNew(why)
+        | Judgement::NoWorse(why)
         | Judgement::Contradiction(why) => why.clone(),
         Judgement::Proved(Witness::Escapes(_)) => {
             format!(
