@@ -312,7 +312,7 @@ mod tests {
 
     fn shown() -> Box<Replay> {
         let (events, datagram, path) = (Vec::new(), Vec::new(), Vec::new());
-        Box::new(Replay { events, datagram, prelude: 0, path, tie: TieBreak::First, whole: None })
+        Box::new(Replay { events, datagram, prelude: 0, bygone: 0, path, tie: TieBreak::First, whole: None })
     }
 
     fn said(name: &str) -> Judgement {

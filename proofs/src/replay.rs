@@ -64,6 +64,9 @@ pub struct Replay {
     pub datagram: Vec<u8>,
     /// How many of the events set the stage.
     pub prelude: usize,
+    /// How many of these, the first ones, were sent while rules admitted their connection that are gone, in tables of that
+    /// time.
+    pub bygone: usize,
     /// How the last one that got anywhere went: tables and flows.
     pub path: Vec<(u8, FlowId)>,
     /// Whether the later of two equal-priority flows had to win.
@@ -74,9 +77,12 @@ pub struct Replay {
 
 impl Replay {
     /// What it tells, each part from the beginning on a fresh switch: the packets, and where a fragment is held
-    /// against its datagram, that one in their stead.
+    /// against its datagram, that one in their stead. Nothing where other tables had a part in it.
     #[must_use]
     pub fn stories(&self) -> Vec<Vec<&Sent>> {
+        if self.bygone > 0 {
+            return Vec::new();
+        }
         let prelude = self.events.iter().take(self.prelude);
         let whole = self.whole.as_ref().map(|whole| prelude.chain([whole]).collect());
         [Some(self.events.iter().collect()), whole].into_iter().flatten().collect()
@@ -174,7 +180,7 @@ fn attempt(
     let datagram = whole.to_vec();
     let events = events.into_iter().map(Sent::untraced).collect();
     let whole = twin.map(Sent::untraced);
-    shown.then_some(Replay { prelude: prelude.len(), path, tie, whole, events, datagram })
+    shown.then_some(Replay { prelude: prelude.len(), bygone: 0, path, tie, whole, events, datagram })
 }
 
 fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], whole: &[u8]) -> Sent {

@@ -105,6 +105,9 @@ pub struct EventRow {
     pub packet: PacketRow,
     /// What the switch did with it.
     pub outputs: Vec<String>,
+    /// Whether it was sent while rules admitted its connection that are gone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bygone: bool,
 }
 
 /// A packet.
@@ -429,7 +432,9 @@ fn witness_row(host: &Host, witness: &Witness) -> WitnessRow {
 fn story(host: &Host, replay: &Replay) -> Story {
     Story {
         scenario: None,
-        events: replay.events.iter().map(event_row).collect(),
+        events: (replay.events.iter().enumerate())
+            .map(|(at, sent)| EventRow { bygone: at < replay.bygone, ..event_row(sent) })
+            .collect(),
         path: path(host, replay),
         replayed: Replayed { interpreter: Some(true), ..Replayed::default() },
         depends_on_tie: replay.tie == TieBreak::Last,
@@ -450,7 +455,7 @@ fn event_row(sent: &Sent) -> EventRow {
     });
     let flow = key_to_text(&wire::extract(&sent.frame, sent.in_port));
     let packet = PacketRow { in_port: sent.in_port, hex, flow, summary: summary(&sent.frame) };
-    EventRow { packet, outputs: outputs(&sent.outcome.effects) }
+    EventRow { packet, outputs: outputs(&sent.outcome.effects), bygone: false }
 }
 
 fn hop(host: &Host, table: u8, id: FlowId) -> Option<Hop> {

@@ -15,6 +15,9 @@ use flowproof_switch::conntrack::Profile;
 use flowproof_switch::pipeline::PortConfig;
 use std::collections::BTreeMap;
 
+/// Why a counterexample is not repeated that needs tables of another time.
+const BYGONE: &str = "not repeated: it needs a connection from before the rules changed";
+
 /// Which refutation: property, port, and in section D direction and peer.
 type Name = (&'static str, PortNo, Option<&'static str>, Option<&'static str>);
 
@@ -51,6 +54,7 @@ impl Real {
             between.map(|(_, peer)| peer),
         );
         let told = match confirm(&mut self.judge, host, port, replay)? {
+            _ if replay.bygone > 0 => Some(BYGONE),
             Answer::Same => None,
             Answer::Open(why) => Some(why),
             Answer::Differs(difference) => {

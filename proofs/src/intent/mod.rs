@@ -11,6 +11,7 @@
 //! through; what reaches a construct that is not modelled is `unknown`. Deliberately absent: sequences of packets;
 //! group addresses; what a sender does wrong by itself (both are other sections').
 
+mod bygone;
 pub mod check;
 pub mod encode;
 mod follow;

@@ -5,8 +5,9 @@
 //! packets that open it are sent first, to both.
 
 use super::{
+    bygone,
     question::{Theorem, Way},
-    site::{Entrance, Site},
+    site::{Entrance, Site, Target},
 };
 use crate::{
     diagram::Host,
@@ -23,7 +24,7 @@ use flowproof_model::{
     world::{Event, Origin, World},
 };
 use flowproof_packet::{
-    Field, PortNo,
+    Field, FlowKey, PortNo,
     build::{ComposeOptions, compose},
 };
 use flowproof_switch::{
@@ -76,6 +77,8 @@ pub struct Shown {
 struct Step {
     in_port: PortNo,
     frame: Vec<u8>,
+    /// Whether rules admit its connection that are gone when the frames in question come: see [`bygone`].
+    bygone: bool,
 }
 
 /// Plays a choice in every way that might bring about what it assumes.
@@ -84,10 +87,25 @@ pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Shown> {
     replay_anew(case, None, choice)
 }
 
+/// The choice; and, where it assumes a connection of TCP, the same as a packet that goes on with it: what it was chosen by
+/// prefers one that opens a connection, which connection tracking calls invalid in the midst of one.
+fn variants(choice: &Choice) -> impl Iterator<Item = Choice> {
+    let tcp =
+        matches!(choice.sent.get(Field::DlType), 0x0800 | 0x86dd) && choice.sent.get(Field::NwProto) == 6;
+    let assumes = choice.answers.iter().any(|answer| answer.state & state::EST != 0);
+    let mut going_on = choice.clone();
+    going_on.sent.set(Field::TcpFlags, ACK);
+    [choice.clone()].into_iter().chain((tcp && assumes).then_some(going_on))
+}
+
 /// The same; with the tables of `before` only where the same packets also show what they should there, whichever of
 /// equal flows wins.
 #[must_use]
 pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Shown> {
+    variants(choice).find_map(|choice| replay_as_it_is(case, before, &choice))
+}
+
+fn replay_as_it_is(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Shown> {
     let frames = frames(choice)?;
     let datagram = whole(choice);
     let preludes = preludes(case, choice, &datagram);
@@ -112,8 +130,9 @@ fn attempt(
     let config = SwitchConfig { ports: switch_ports(case.host, case.subject), profile: case.profile, tie };
     let mut switch = Switch::new(case.host.tables.switch().clone(), config);
     let mut world = World::new(case.site.policy.clone(), case.site.switches);
-    let mut events = Vec::new();
-    for Step { in_port, frame } in prelude {
+    let (once, since): (Vec<&Step>, Vec<&Step>) = prelude.iter().partition(|step| step.bygone);
+    let mut events = if once.is_empty() { Vec::new() } else { before(case, &once, &mut switch, &mut world)? };
+    for Step { in_port, frame, .. } in since {
         let outcome = switch.receive_traced(*in_port, frame);
         events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
         judge(case, &mut world, *in_port, frame, Tracking::Plausible)?;
@@ -132,9 +151,42 @@ fn attempt(
     let telling = sent.iter().rev().find(|sent| crate::replay::left(&sent.outcome)).or(sent.last())?;
     let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
     let events = events.into_iter().map(Sent::untraced).collect();
-    let replay =
-        Replay { prelude: prelude.len(), path, tie, whole: None, datagram: datagram.to_vec(), events };
+    let bygone = once.len();
+    let replay = Replay {
+        prelude: prelude.len(),
+        bygone,
+        path,
+        tie,
+        whole: None,
+        datagram: datagram.to_vec(),
+        events,
+    };
     Some(Shown { replay, says })
+}
+
+/// What happened while rules admitted a connection that are gone now; both sides are then as they are now.
+fn before(case: &Case<'_>, steps: &[&Step], switch: &mut Switch, world: &mut World) -> Option<Vec<Sent>> {
+    let ends: Vec<_> = case.way.sender.into_iter().chain(case.way.receiver.map(|(port, _)| port)).collect();
+    world.policy = bygone::policy(&case.site.policy, &ends);
+    switch.replace_tables(bygone::tables(zone(case)?).switch().clone());
+    let mut events = Vec::new();
+    for Step { in_port, frame, .. } in steps {
+        let deliveries = judge(case, world, *in_port, frame, Tracking::Plausible)?;
+        deliveries.iter().any(|one| one.outcome.is_delivered()).then_some(())?;
+        let outcome = switch.receive_traced(*in_port, frame);
+        events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
+    }
+    world.policy = case.site.policy.clone();
+    switch.replace_tables(case.host.tables.switch().clone());
+    Some(events)
+}
+
+/// The zone of the network that a way is in: its VLAN on this host.
+const fn zone(case: &Case<'_>) -> Option<u16> {
+    match case.way.target {
+        Target::Local(_, vlan) => Some(vlan),
+        Target::Remote => case.way.entrance.access,
+    }
 }
 
 /// Whether connection tracking called a frame invalid: what it says is the oracle that the model is told.
@@ -205,7 +257,7 @@ fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Vec<Step>>
     if choice.answers.iter().all(|answer| answer.state & connected == 0) {
         return all;
     }
-    let own = || Step { in_port: case.way.entrance.ofport, frame: datagram.to_vec() };
+    let own = || Step { in_port: case.way.entrance.ofport, frame: datagram.to_vec(), bygone: false };
     all.push(vec![own()]);
     for entrance in others(case) {
         let mut key = reversed(&choice.sent);
@@ -213,9 +265,36 @@ fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Vec<Step>>
         let open = compose(&key, &ComposeOptions::default());
         key.set(Field::TcpFlags, 0x12);
         let reply = compose(&key, &ComposeOptions::default());
-        let in_port = entrance.ofport;
-        all.push(vec![Step { in_port, frame: open }]);
-        all.push(vec![own(), Step { in_port, frame: reply }]);
+        let (in_port, bygone) = (entrance.ofport, false);
+        all.push(vec![Step { in_port, frame: open, bygone }]);
+        all.push(vec![own(), Step { in_port, frame: reply, bygone }]);
+    }
+    if case.theorem == Theorem::Sound {
+        all.extend(others(case).iter().flat_map(|entrance| bygones(case, choice, entrance)));
+    }
+    all
+}
+
+const SYN: u128 = 0x02;
+const ACK: u128 = 0x10;
+
+/// Ways to a connection that rules admitted which are gone: opened from either side and answered, and perhaps gone on with
+/// since from the side that opened it, which lets tables mark it.
+fn bygones(case: &Case<'_>, choice: &Choice, entrance: &Entrance) -> Vec<Vec<Step>> {
+    let mut other = reversed(&choice.sent);
+    other.set(Field::VlanTci, entrance.tag.map_or(0, |vid| 0x1000 | u128::from(vid)));
+    let ends = [(case.way.entrance.ofport, choice.sent.clone()), (entrance.ofport, other)];
+    let step = |(in_port, key): &(PortNo, FlowKey), flags: u128, bygone: bool| {
+        let mut key = key.clone();
+        key.set(Field::TcpFlags, flags);
+        Step { in_port: *in_port, frame: compose(&key, &ComposeOptions::default()), bygone }
+    };
+    let [own, other] = &ends;
+    let mut all = Vec::new();
+    for (opens, answers) in [(own, other), (other, own)] {
+        let both = || vec![step(opens, SYN, true), step(answers, SYN | ACK, true)];
+        all.push(both());
+        all.push(both().into_iter().chain([step(opens, ACK, false)]).collect());
     }
     all
 }

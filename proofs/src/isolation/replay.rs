@@ -107,7 +107,7 @@ pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &C
             let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
             let path = path(telling);
             let events = events.into_iter().map(Sent::untraced).collect();
-            Some(Replay { prelude, path, tie, whole: None, datagram, events })
+            Some(Replay { prelude, bygone: 0, path, tie, whole: None, datagram, events })
         })
 }
 
