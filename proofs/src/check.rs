@@ -312,7 +312,8 @@ mod tests {
 
     fn shown() -> Box<Replay> {
         let (events, datagram, path) = (Vec::new(), Vec::new(), Vec::new());
-        Box::new(Replay { events, datagram, prelude: 0, bygone: 0, path, tie: TieBreak::First, whole: None })
+        let (earlier, whole) = (None, None);
+        Box::new(Replay { events, datagram, prelude: 0, earlier, path, tie: TieBreak::First, whole })
     }
 
     fn said(name: &str) -> Judgement {

@@ -25,6 +25,7 @@ pub mod kin;
 pub mod live;
 pub mod ports;
 pub mod predicate;
+mod probe;
 pub mod properties;
 pub mod reach;
 pub mod replay;

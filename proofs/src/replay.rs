@@ -19,6 +19,7 @@ use flowproof_packet::{
 };
 use flowproof_switch::{
     conntrack::{Profile, state},
+    flow::Flow,
     pipeline::{Effect, Outcome, PortConfig, Switch, SwitchConfig},
     table::{FlowId, TieBreak},
 };
@@ -64,9 +65,8 @@ pub struct Replay {
     pub datagram: Vec<u8>,
     /// How many of the events set the stage.
     pub prelude: usize,
-    /// How many of these, the first ones, were sent while rules admitted their connection that are gone, in tables of that
-    /// time.
-    pub bygone: usize,
+    /// What was in force while the first of these came, if not the tables in question.
+    pub earlier: Option<Earlier>,
     /// How the last one that got anywhere went: tables and flows.
     pub path: Vec<(u8, FlowId)>,
     /// Whether the later of two equal-priority flows had to win.
@@ -75,14 +75,32 @@ pub struct Replay {
     pub whole: Option<Sent>,
 }
 
+/// Flows that were in force before those in question.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// The flows.
+    pub flows: Vec<Flow>,
+    /// How many events they saw.
+    pub events: usize,
+}
+
 impl Replay {
+    /// The flows that are in force in the beginning, if those of the host are so later.
+    #[must_use]
+    pub fn first_flows<'a>(&'a self, host: &'a Host) -> &'a [Flow] {
+        self.earlier.as_ref().map_or(host.tables.flows(), |earlier| &earlier.flows)
+    }
+
+    /// Whether the event at this place is the first that the host's flows see, instead of others before.
+    #[must_use]
+    pub fn is_exchanged_before(&self, event: usize) -> bool {
+        self.earlier.as_ref().is_some_and(|earlier| earlier.events == event)
+    }
+
     /// What it tells, each part from the beginning on a fresh switch: the packets, and where a fragment is held
-    /// against its datagram, that one in their stead. Nothing where other tables had a part in it.
+    /// against its datagram, that one in their stead.
     #[must_use]
     pub fn stories(&self) -> Vec<Vec<&Sent>> {
-        if self.bygone > 0 {
-            return Vec::new();
-        }
         let prelude = self.events.iter().take(self.prelude);
         let whole = self.whole.as_ref().map(|whole| prelude.chain([whole]).collect());
         [Some(self.events.iter().collect()), whole].into_iter().flatten().collect()
@@ -180,7 +198,7 @@ fn attempt(
     let datagram = whole.to_vec();
     let events = events.into_iter().map(Sent::untraced).collect();
     let whole = twin.map(Sent::untraced);
-    shown.then_some(Replay { prelude: prelude.len(), bygone: 0, path, tie, whole, events, datagram })
+    shown.then_some(Replay { prelude: prelude.len(), earlier: None, path, tie, whole, events, datagram })
 }
 
 fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], whole: &[u8]) -> Sent {
@@ -331,7 +349,7 @@ pub(crate) fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Ve
     }
     let own = (case.port.ofport, whole.to_vec());
     all.push(vec![own.clone()]);
-    let answer = reversed(&choice.sent);
+    let (open, reply) = (opening(&choice.sent), answering(&choice.sent));
     let networks: BTreeSet<u16> = case.host.tables.vlans().iter().copied().chain(case.port.network).collect();
     'enough: for port in ports(case.host, case.port)
         .iter()
@@ -339,13 +357,8 @@ pub(crate) fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Ve
         .filter(|port| *port != case.port.ofport)
     {
         for vid in [None].into_iter().chain(networks.iter().copied().map(Some)) {
-            let mut key = answer.clone();
-            key.set(Field::VlanTci, vid.map_or(0, |vid| 0x1000 | u128::from(vid)));
-            let open = compose(&key, &ComposeOptions::default());
-            key.set(Field::TcpFlags, 0x12);
-            let reply = compose(&key, &ComposeOptions::default());
-            all.push(vec![(port, open)]);
-            all.push(vec![own.clone(), (port, reply)]);
+            all.push(vec![(port, tagged(&open, vid))]);
+            all.push(vec![own.clone(), (port, tagged(&reply, vid))]);
             if all.len() >= MAX_PRELUDES {
                 break 'enough;
             }
@@ -355,8 +368,48 @@ pub(crate) fn preludes(case: &Case<'_>, choice: &Choice, whole: &[u8]) -> Vec<Ve
     all
 }
 
+/// What asks, and what answers it.
+type Pairs = &'static [(u128, u128)];
+
+/// ICMP messages that ask, and those that answer them, by family and protocol (RFC 792, 950, 4443, 4620).
+const ASKED: [(u128, u128, Pairs); 2] =
+    [(0x0800, 1, &[(8, 0), (13, 14), (15, 16), (17, 18)]), (0x86dd, 58, &[(128, 129), (139, 140)])];
+
+/// The pairs of messages of the packet's protocol.
+fn asked(sent: &FlowKey) -> Pairs {
+    let of = (sent.get(Field::DlType), sent.get(Field::NwProto));
+    ASKED.iter().find(|(family, protocol, _)| (*family, *protocol) == of).map_or(&[], |(.., pairs)| pairs)
+}
+
+/// A packet with which the other side opens the connection that this one may be part of.
+pub(crate) fn opening(sent: &FlowKey) -> FlowKey {
+    let mut key = reversed(sent);
+    let answered = asked(sent).iter().find(|(_, answer)| *answer == sent.get(Field::TcpSrc));
+    if let Some((query, _)) = answered {
+        key.set(Field::TcpSrc, *query);
+    }
+    key
+}
+
+/// What the other side answers.
+pub(crate) fn answering(sent: &FlowKey) -> FlowKey {
+    let mut key = reversed(sent);
+    match asked(sent).iter().find(|(query, _)| *query == sent.get(Field::TcpSrc)) {
+        Some((_, answer)) => key.set(Field::TcpSrc, *answer),
+        None => key.set(Field::TcpFlags, 0x12),
+    }
+    key
+}
+
+/// The frame of a key, under a VLAN or none.
+pub(crate) fn tagged(key: &FlowKey, vid: Option<u16>) -> Vec<u8> {
+    let mut key = key.clone();
+    key.set(Field::VlanTci, vid.map_or(0, |vid| 0x1000 | u128::from(vid)));
+    compose(&key, &ComposeOptions::default())
+}
+
 /// The same packet from the other side.
-pub(crate) fn reversed(sent: &FlowKey) -> FlowKey {
+fn reversed(sent: &FlowKey) -> FlowKey {
     let mut key = sent.clone();
     let pairs = [
         (Field::DlSrc, Field::DlDst),
@@ -364,7 +417,7 @@ pub(crate) fn reversed(sent: &FlowKey) -> FlowKey {
         (Field::Ipv6Src, Field::Ipv6Dst),
         (Field::TcpSrc, Field::TcpDst),
     ];
-    let icmp = matches!((sent.get(Field::DlType), sent.get(Field::NwProto)), (0x0800, 1) | (0x86dd, 58));
+    let icmp = !asked(sent).is_empty();
     for (a, b) in pairs.into_iter().take(if icmp { 3 } else { 4 }) {
         key.set(a, sent.get(b));
         key.set(b, sent.get(a));

@@ -89,6 +89,9 @@ pub struct Story {
     pub scenario: Option<String>,
     /// The packets, in order.
     pub events: Vec<EventRow>,
+    /// How many of them came earlier, while rules were in force that admitted everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<usize>,
     /// The way of the last one that got anywhere.
     pub path: Vec<Hop>,
     /// Which of the semantics reproduced it.
@@ -105,9 +108,6 @@ pub struct EventRow {
     pub packet: PacketRow,
     /// What the switch did with it.
     pub outputs: Vec<String>,
-    /// Whether it was sent while rules admitted its connection that are gone.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub bygone: bool,
 }
 
 /// A packet.
@@ -363,6 +363,7 @@ pub(crate) fn destinations(replay: &Replay) -> String {
     let told = replay
         .events
         .iter()
+        .skip(replay.prelude)
         .rev()
         .map(|sent| outputs(&sent.outcome.effects))
         .find(|outputs| !outputs.is_empty());
@@ -432,9 +433,8 @@ fn witness_row(host: &Host, witness: &Witness) -> WitnessRow {
 fn story(host: &Host, replay: &Replay) -> Story {
     Story {
         scenario: None,
-        events: (replay.events.iter().enumerate())
-            .map(|(at, sent)| EventRow { bygone: at < replay.bygone, ..event_row(sent) })
-            .collect(),
+        events: replay.events.iter().map(event_row).collect(),
+        earlier: replay.earlier.as_ref().map(|earlier| earlier.events),
         path: path(host, replay),
         replayed: Replayed { interpreter: Some(true), ..Replayed::default() },
         depends_on_tie: replay.tie == TieBreak::Last,
@@ -455,7 +455,7 @@ fn event_row(sent: &Sent) -> EventRow {
     });
     let flow = key_to_text(&wire::extract(&sent.frame, sent.in_port));
     let packet = PacketRow { in_port: sent.in_port, hex, flow, summary: summary(&sent.frame) };
-    EventRow { packet, outputs: outputs(&sent.outcome.effects), bygone: false }
+    EventRow { packet, outputs: outputs(&sent.outcome.effects) }
 }
 
 fn hop(host: &Host, table: u8, id: FlowId) -> Option<Hop> {

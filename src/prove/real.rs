@@ -15,9 +15,6 @@ use flowproof_switch::conntrack::Profile;
 use flowproof_switch::pipeline::PortConfig;
 use std::collections::BTreeMap;
 
-/// Why a counterexample is not repeated that needs tables of another time.
-const BYGONE: &str = "not repeated: it needs a connection from before the rules changed";
-
 /// Which refutation: property, port, and in section D direction and peer.
 type Name = (&'static str, PortNo, Option<&'static str>, Option<&'static str>);
 
@@ -54,7 +51,6 @@ impl Real {
             between.map(|(_, peer)| peer),
         );
         let told = match confirm(&mut self.judge, host, port, replay)? {
-            _ if replay.bygone > 0 => Some(BYGONE),
             Answer::Same => None,
             Answer::Open(why) => Some(why),
             Answer::Differs(difference) => {
@@ -100,11 +96,15 @@ fn confirm(judge: &mut Judge, host: &Host, port: &Port, replay: &Replay) -> Resu
         }
     }
     for story in replay.stories() {
+        let events = story.into_iter().enumerate().flat_map(|(at, sent)| {
+            let exchanged = replay.is_exchanged_before(at).then(|| Event::Flows(host.tables.flows()));
+            exchanged.into_iter().chain([event(sent)])
+        });
         let told = Story {
             ports: &ports,
-            flows: host.tables.flows(),
+            flows: replay.first_flows(host),
             tie: replay.tie,
-            events: story.into_iter().map(event).collect(),
+            events: events.collect(),
         };
         match judge.hear(&told).map_err(|error| real::failed(&error))? {
             Answer::Same => {}

@@ -11,13 +11,16 @@ use flowproof_model::policy::Policy;
 use flowproof_model::switches::Switches;
 use flowproof_packet::build::{defragment, fragment};
 use flowproof_packet::{PortNo, wire};
-use flowproof_proofs::intent::COMPLETE;
+use flowproof_proofs::intent::{COMMIT, COMPLETE, DELIVERY, MARK};
 use flowproof_proofs::report::{EventRow, Row};
 use flowproof_switch::conntrack::Profile;
 use flowproof_switch::flow::Flow;
 
 /// Flows of the largest tables that are written into a scenario.
 const MOST_FLOWS: usize = 2000;
+
+/// Rows that somebody's getting too much does not show.
+const OTHERS: [&str; 4] = [COMPLETE.name, COMMIT.name, DELIVERY.name, MARK.name];
 
 /// Writes into the results what replays them.
 pub(super) fn annotate(results: &mut [Outcome], intent: &Intent, flows: &[Flow]) {
@@ -113,13 +116,16 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
-/// Whether the text plays, and somebody gets too much in it first, or too little if that is what the row is about.
+/// Whether the text plays, and shows first what the row is about.
 fn shows(row: &Row, text: &str) -> bool {
     let Some(run) = parse(text).ok().and_then(|scenario| run(&scenario, None).ok()) else { return false };
     let Some((_, seen)) = run.first_divergence() else { return false };
     seen.differences.iter().any(|one| match one {
-        Difference::OverPermitted { .. } => row.property != COMPLETE.name,
-        Difference::OverBlocked { .. } => row.property == COMPLETE.name,
+        Difference::OverPermitted { .. } => !OTHERS.contains(&row.property),
+        Difference::OverBlocked { .. } | Difference::Altered { .. } => row.property == COMPLETE.name,
+        Difference::Committed { .. } => row.property == COMMIT.name,
+        Difference::NotCommitted { .. } => row.property == DELIVERY.name,
+        Difference::Mark { .. } => row.property == MARK.name,
         _ => false,
     })
 }

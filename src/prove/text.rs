@@ -134,12 +134,12 @@ fn tell(out: &mut String, story: &Story, console: &Console) {
         let entered = format!("in_port={}: {}", event.packet.in_port, event.packet.summary);
         out.push_str(&hanging(&label, &entered));
         if several {
-            let became = match event.outputs.as_slice() {
-                _ if event.bygone => "tracked while rules admitted it that are gone".to_owned(),
-                [] => "held or dropped".to_owned(),
-                outputs => outputs.join("; "),
+            let outputs = if event.outputs.is_empty() {
+                "held or dropped".to_owned()
+            } else {
+                event.outputs.join("; ")
             };
-            out.push_str(&hanging("           ", &became));
+            out.push_str(&hanging("           ", &outputs));
         }
         if console.verbose {
             out.push_str(&hanging("    flow ", &event.packet.flow));

@@ -62,8 +62,12 @@ fn objection(judge: &mut Judge, host: &Host, sender: usize, replay: &Replay) -> 
         }
     }
     replay.stories().into_iter().find_map(|story| {
-        let events = story.into_iter().map(entered).collect();
-        let told = Story { ports: &ports, flows: host.tables.flows(), tie: replay.tie, events };
+        let events = story.into_iter().enumerate().flat_map(|(at, sent)| {
+            let exchanged = replay.is_exchanged_before(at).then(|| Event::Flows(host.tables.flows()));
+            exchanged.into_iter().chain([entered(sent)])
+        });
+        let events = events.collect();
+        let told = Story { ports: &ports, flows: replay.first_flows(host), tie: replay.tie, events };
         match judge.hear(&told).unwrap() {
             Answer::Same => None,
             Answer::Open(why) => Some(why.to_owned()),

@@ -8,7 +8,7 @@ use flowproof_compiler::{Layout, Options, compile, text};
 use flowproof_packet::{Field, FlowKey, summary::summary, wire};
 use flowproof_proofs::{
     check::{self, Engines, Judgement, Task},
-    intent::{COMPLETE, SOUND},
+    intent::{COMPLETE, PROPERTIES},
     properties::SENDER,
 };
 use flowproof_switch::conntrack::Profile;
@@ -69,7 +69,7 @@ fn shown(judgement: &Judgement) -> String {
 /// Lines about section D that nobody knows.
 fn disagreements(name: &str, case: &Case, profiles: &[Profile]) -> Vec<String> {
     let mut wrong = Vec::new();
-    for of in case.judge(&[&SOUND, &COMPLETE], profiles) {
+    for of in case.judge(&PROPERTIES, profiles) {
         let (finding, judgement) = (&of.finding, &of.finding.judgement);
         let verdict = format!("{} {} {}", finding.property.name, finding.profile.name(), judgement.name());
         let excused = match judgement {

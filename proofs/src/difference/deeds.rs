@@ -6,7 +6,7 @@
 
 use crate::{
     bdd::{Bdd, Bdds},
-    frames,
+    frames, probe,
     set::PacketSets,
     symbolic::{self, Emit, Event, Memory, Start},
     symkey::{Bit, Form, SymKey},
@@ -24,9 +24,6 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
 };
-
-/// What stands before an action that symbolic execution says too little of: where the flow is, and the action in it.
-const PROBE: &str = "flowproof compares ";
 
 /// What becomes of one bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,22 +90,9 @@ pub(super) struct Deeds {
     pub(super) complete: bool,
 }
 
-/// The tables with a probe before each action that has more to it than symbolic execution says.
-pub(super) fn probed(flows: &[Flow]) -> Vec<Flow> {
-    let with_probes = |(place, flow): (usize, &Flow)| {
-        let actions = flow.actions.iter().enumerate().flat_map(|(at, action)| {
-            let telling = matches!(action, Action::Ct(_) | Action::OutputField(_) | Action::Controller(_));
-            let probe = telling.then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
-            probe.into_iter().chain([action.clone()])
-        });
-        Flow { actions: actions.collect(), ..flow.clone() }
-    };
-    flows.iter().enumerate().map(with_probes).collect()
-}
-
-fn probe<'f>(flows: &'f [Flow], text: &str) -> Option<&'f Action> {
-    let (flow, action) = text.strip_prefix(PROBE)?.split_once(' ')?;
-    flows.get(flow.parse::<usize>().ok()?)?.actions.get(action.parse::<usize>().ok()?)
+/// Whether there is more to an action than symbolic execution says.
+const fn is_telling(action: &Action) -> bool {
+    matches!(action, Action::Ct(_) | Action::OutputField(_) | Action::Controller(_))
 }
 
 /// The tables, with probes and without.
@@ -121,7 +105,7 @@ pub(super) struct Subject<'t> {
 
 impl<'t> Subject<'t> {
     pub(super) fn new(tables: &'t Tables) -> Self {
-        Self { flows: tables.flows(), probed: Tables::new(probed(tables.flows())) }
+        Self { flows: tables.flows(), probed: Tables::new(probe::probed(tables.flows(), is_telling)) }
     }
 }
 
@@ -174,8 +158,9 @@ impl Reader<'_> {
             Emit::Limit => return self.unknown(sets, packets),
             // Probes say more of these.
             Emit::UnknownPort | Emit::Controller => return,
-            Emit::Opaque(text) if text.starts_with(PROBE) => {
-                let Some(way) = probe(self.flows, text).and_then(|action| asked(action, event)) else {
+            Emit::Opaque(text) if probe::is_probe(text) => {
+                let Some(way) = probe::behind(self.flows, text).and_then(|action| asked(action, event))
+                else {
                     return;
                 };
                 if let Way::LeavesBy(bits) = &way {

@@ -5,7 +5,7 @@
 
 use super::{
     encode,
-    judge::{Answer, Judge},
+    judge::{Answer, Judge, probed},
     question::{self, Facet, Placement, Theorem, Way},
     replay::{self, Aim, Case, Shown},
     site::{Site, Target},
@@ -21,6 +21,7 @@ use crate::{
     replay::whole,
     since::{self, Since, Twins},
     symmetry::{Exchange, Symmetry},
+    tables::Tables,
 };
 use flowproof_model::policy::Direction;
 use flowproof_packet::{Field, MacAddr, summary::summary};
@@ -81,7 +82,8 @@ pub fn check(ask: &Ask<'_>) -> Vec<IntentFinding> {
 /// What a change breaks: see [`crate::since`]. Host and ports are those of the change.
 #[must_use]
 pub fn check_since(ask: &Ask<'_>, since: &Since) -> Vec<IntentFinding> {
-    check_with(ask, &Symmetry::trivial(ask.host), Some(since))
+    let probed = probed(&since.before.tables);
+    check_with(ask, &Symmetry::trivial(ask.host), Some(Before { since, probed: &probed }))
 }
 
 /// The same without making use of symmetry, which is what [`check`] is compared with.
@@ -90,12 +92,29 @@ pub fn check_slowly(ask: &Ask<'_>) -> Vec<IntentFinding> {
     check_with(ask, &Symmetry::trivial(ask.host), None)
 }
 
-fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, since: Option<&Since>) -> Vec<IntentFinding> {
+/// What is asked, and what is known before the first answer.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    ask: &'a Ask<'a>,
+    symmetry: &'a Symmetry,
+    probed: &'a Tables,
+    before: Option<Before<'a>>,
+}
+
+/// The tables of before a change, with probes.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    since: &'a Since,
+    probed: &'a Tables,
+}
+
+fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, before: Option<Before<'_>>) -> Vec<IntentFinding> {
+    let work = Work { ask, symmetry, probed: &probed(&ask.host.tables), before };
     let total = ask.ports.len();
     let firsts = symmetry.firsts(&ask.ports);
     let of_first = |number: usize| {
         let port = ask.ports.get(number).filter(|_| firsts.get(number) == Some(&number))?;
-        let found = port_findings(ask, (symmetry, since), number, port);
+        let found = port_findings(work, number, port);
         ask.watch.done(total);
         Some(found)
     };
@@ -106,8 +125,7 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, since: Option<&Since>) -> Vec<
         if first == number {
             return Some(known.iter().map(|found| found.finding.clone()).collect());
         }
-        let repeated =
-            Repeat { ask, symmetry, first: ask.ports.get(first)?, number, port: ask.ports.get(number)? };
+        let repeated = Repeat { work, first: ask.ports.get(first)?, number, port: ask.ports.get(number)? };
         let findings = repeated.findings(known);
         ask.watch.done(total);
         Some(findings)
@@ -127,18 +145,20 @@ fn facets<'a>(ask: &Ask<'a>, symmetry: &Symmetry, subject: &ports::Port) -> Vec<
     facets
 }
 
-const fn theorem(property: &Property) -> Theorem {
-    if matches!(property.name.as_bytes(), b"intent-sound") { Theorem::Sound } else { Theorem::Complete }
+fn theorem(property: &Property) -> Theorem {
+    match property.name {
+        "intent-sound" => Theorem::Sound,
+        "commit-implies-delivery" => Theorem::Commit,
+        "delivery-implies-commit" => Theorem::Delivery,
+        "mark-means-revoked" => Theorem::Mark,
+        _ => Theorem::Complete,
+    }
 }
 
-fn port_findings(
-    ask: &Ask<'_>,
-    (symmetry, since): (&Symmetry, Option<&Since>),
-    number: usize,
-    subject: &ports::Port,
-) -> Vec<Found> {
+fn port_findings(work: Work<'_>, number: usize, subject: &ports::Port) -> Vec<Found> {
+    let Work { ask, symmetry, .. } = work;
     let facets = facets(ask, symmetry, subject);
-    let mut engines = Engines { ask, since, subject, facets: &facets, known: Vec::new() };
+    let mut engines = Engines { work, subject, facets: &facets, known: Vec::new() };
     let mut findings = Vec::new();
     for property in &ask.properties {
         for facet in &facets {
@@ -169,8 +189,7 @@ fn finding(
 
 /// A port that may be exchanged with one of which everything is known.
 struct Repeat<'a> {
-    ask: &'a Ask<'a>,
-    symmetry: &'a Symmetry,
+    work: Work<'a>,
     first: &'a ports::Port,
     number: usize,
     port: &'a ports::Port,
@@ -178,9 +197,9 @@ struct Repeat<'a> {
 
 impl Repeat<'_> {
     fn findings(&self, known: &[Found]) -> Vec<IntentFinding> {
-        let trivial = Symmetry::trivial(self.ask.host);
-        let (from, all) =
-            (facets(self.ask, self.symmetry, self.first), facets(self.ask, &trivial, self.port));
+        let Work { ask, symmetry, .. } = self.work;
+        let trivial = Symmetry::trivial(ask.host);
+        let (from, all) = (facets(ask, symmetry, self.first), facets(ask, &trivial, self.port));
         let mut alone = None;
         let repeat = |(at, found): (usize, &Found)| {
             let finding = IntentFinding {
@@ -191,9 +210,7 @@ impl Repeat<'_> {
                 return Some(finding);
             }
             self.shown(&from, &all, found, finding).or_else(|| {
-                let found = alone.get_or_insert_with(|| {
-                    port_findings(self.ask, (self.symmetry, None), self.number, self.port)
-                });
+                let found = alone.get_or_insert_with(|| port_findings(self.work, self.number, self.port));
                 found.get(at).map(|found| found.finding.clone())
             })
         };
@@ -221,7 +238,7 @@ impl Repeat<'_> {
         };
         let wanted = (of.port(entrance), tag, target);
         let way = all.iter().find(same)?.ways.iter().find(|way| goes(way) == wanted)?;
-        let Ask { host, site, .. } = *self.ask;
+        let Ask { host, site, .. } = *self.work.ask;
         let Finding { property, profile, .. } = finding.finding;
         let aim =
             if matches!(finding.finding.judgement, Judgement::Proved(_)) { Aim::Agree } else { Aim::Differ };
@@ -237,8 +254,7 @@ impl Repeat<'_> {
 
 /// The engine of each entrance, made when it is first asked.
 struct Engines<'a> {
-    ask: &'a Ask<'a>,
-    since: Option<&'a Since>,
+    work: Work<'a>,
     subject: &'a ports::Port,
     facets: &'a [Facet<'a>],
     known: Vec<(super::site::Entrance, Result<Twins<Judge<'a>>, Exhausted>)>,
@@ -255,17 +271,18 @@ impl<'a> Engines<'a> {
         let place = match self.known.iter().position(|(entrance, _)| *entrance == way.entrance) {
             Some(place) => place,
             None => {
-                let Ask { host, site, profiles, .. } = self.ask;
+                let Ask { host, site, profiles, .. } = self.work.ask;
                 let ways = self.facets.iter().flat_map(|facet| &facet.ways);
                 let here = ways.filter(|other| other.entrance == way.entrance);
                 let asked = here.map(|way| question::addressed(site, way, false)).collect();
                 let asked = Predicate::Any(asked);
                 let asked = (self.subject, &asked);
-                let twins = Judge::new(host, site, asked, way, profiles).and_then(|now| match self.since {
+                let now = Judge::new((host, self.work.probed), site, asked, way, profiles);
+                let twins = now.and_then(|now| match self.work.before {
                     None => Ok(Twins::alone(now)),
-                    Some(since) => {
-                        let before = (&since.before, *site);
-                        Twins::new(now, |sets| Judge::within(sets, before, asked, way, profiles))
+                    Some(Before { since, probed }) => {
+                        let before = (&since.before, probed);
+                        Twins::new(now, |sets| Judge::within(sets, before, site, asked, way, profiles))
                     }
                 });
                 self.known.push((way.entrance.clone(), twins));
@@ -292,7 +309,7 @@ impl<'a> Engines<'a> {
             }
         }
         undecided.or(proved).unwrap_or_else(|| {
-            if self.since.is_some() {
+            if self.work.before.is_some() {
                 return ((Judgement::NoWorse(since::AS_BEFORE.to_owned()), None), None);
             }
             let (why, none) = match facet.ways.as_slice() {
@@ -305,10 +322,10 @@ impl<'a> Engines<'a> {
 
     fn way(&mut self, theorem: Theorem, way: &Way<'_>, profile: Profile) -> (Verdict, Option<Choice>) {
         let plainly = |verdict: Verdict| (verdict, None);
-        let Ask { host, site, .. } = *self.ask;
+        let Ask { host, site, .. } = *self.work.ask;
         let wishes = wishes(host, self.subject, way);
         let subject = self.subject;
-        let since = self.since;
+        let since = self.work.before.map(|before| before.since);
         if since.is_some_and(|since| !since.touches(way.entrance.ofport)) {
             return plainly((Judgement::NoWorse(since::UNTOUCHED.to_owned()), None));
         }

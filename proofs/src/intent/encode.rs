@@ -110,6 +110,12 @@ impl Words<'_> {
         if !port.is_filtered() {
             return Admission::unfiltered();
         }
+        let must = self.received_without_rule().or(self.received_by_rule(port, standing));
+        Admission { may: must.clone().or(icmpv6(MAY_RECEIVE)), must }
+    }
+
+    /// The MUST of ingress.
+    fn received_without_rule(&self) -> Predicate {
         let flooded = match self.switches.group_addressed {
             GroupAddressed::Filtered => Predicate::never(),
             GroupAddressed::Flooded => group_addressed(),
@@ -117,9 +123,32 @@ impl Words<'_> {
         let servers = DHCP.map(|(family, server, client)| udp(family, server, client));
         let mut must = vec![flooded, ethertype(ARP), self.permitted(), icmpv6(RECEIVED)];
         must.extend(servers);
-        must.push(self.received_by_rule(port, standing));
-        let must = Predicate::Any(must);
-        Admission { may: must.clone().or(icmpv6(MAY_RECEIVE)), must }
+        Predicate::Any(must)
+    }
+
+    /// What passes a filtered port for no other reason than a rule.
+    #[must_use]
+    pub fn only_by_rule(&self, port: &Port, direction: Direction) -> Predicate {
+        let (by_rule, anyway) = match direction {
+            Direction::Egress => {
+                let anyway = self.sent_without_rule(port).or(may_be_sent_without_rule(port));
+                (self.sent_by_rule(port, Standing::ByRule), anyway)
+            }
+            Direction::Ingress => {
+                (self.received_by_rule(port, Standing::ByRule), self.received_without_rule())
+            }
+        };
+        by_rule.and(anyway.negate())
+    }
+
+    /// What a filtered port refuses for want of a rule, and for nothing else.
+    #[must_use]
+    pub fn wants_a_rule(&self, port: &Port, direction: Direction) -> Predicate {
+        let refused = match direction {
+            Direction::Egress => self.never_sent(port).or(self.sends(port, Standing::ByRule).may),
+            Direction::Ingress => self.receives(port, Standing::ByRule).may,
+        };
+        ip().and(refused.negate())
     }
 
     /// What `port` may send by its rules, or as part of a connection.

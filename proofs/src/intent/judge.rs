@@ -6,6 +6,7 @@
 
 use super::{
     encode::{Admission, Standing, Words},
+    entries::{Commit, is_commit},
     follow::{self, Following},
     question::{self, Theorem, Way},
     site::{Entrance, Site, Target},
@@ -17,9 +18,11 @@ use crate::{
     frames::{self, select},
     ports,
     predicate::Predicate,
+    probe,
     set::{Literal, PacketSets},
     symbolic::{self, Emit, Event, Yield, flows_of},
     symkey::Form,
+    tables::Tables,
     vars,
 };
 use flowproof_model::{
@@ -29,7 +32,7 @@ use flowproof_model::{
 use flowproof_packet::Field;
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::Match,
+    flow::{Flow, Match},
 };
 use std::collections::BTreeMap;
 
@@ -57,34 +60,77 @@ struct Permitted {
     receives: Bdd,
 }
 
+/// The tables with a probe before each `ct(commit)`.
+#[must_use]
+pub fn probed(tables: &Tables) -> Tables {
+    Tables::new(probe::probed(tables.flows(), is_commit))
+}
+
 /// All frames of one entrance through the tables.
 pub struct Judge<'a> {
     host: &'a Host,
-    site: &'a Site,
-    sets: Bdds,
-    runs: Vec<(Profile, Form, Yield<Bdd>, Bdd)>,
+    pub(super) site: &'a Site,
+    pub(super) sets: Bdds,
+    runs: Vec<Run>,
     entrance: Entrance,
 }
 
+/// What one execution came to.
+pub(super) struct Run {
+    pub(super) profile: Profile,
+    pub(super) form: Form,
+    /// What came in.
+    start: Bdd,
+    /// Every way out.
+    pub(super) events: Vec<Event<Bdd>>,
+    /// Every `ct(commit)`.
+    pub(super) commits: Vec<Commit>,
+    /// Whether a choice between flows was left open.
+    pub(super) open: bool,
+}
+
+impl Run {
+    fn new(flows: &[Flow], (profile, form): (Profile, Form), run: Yield<Bdd>, start: Bdd) -> Self {
+        let (mut events, mut commits) = (Vec::new(), Vec::new());
+        for event in run.events {
+            let is_probe = matches!(&event.emit, Emit::Opaque(text) if probe::is_probe(text));
+            if is_probe {
+                commits.extend(Commit::of(flows, event));
+            } else {
+                events.push(event);
+            }
+        }
+        Self { profile, form, start, events, commits, open: !run.rivals.is_empty() }
+    }
+
+    /// How many answers of connection tracking a packet may have had on its way; at least one is asked for.
+    fn depths(&self) -> u16 {
+        let commits = self.commits.iter().map(|commit| &commit.event);
+        self.events.iter().chain(commits).map(|event| event.recirculations).max().unwrap_or(0).max(1)
+    }
+}
+
 impl<'a> Judge<'a> {
-    /// Runs everything that comes in at the beginning of `way`, of those frames that are `asked` about.
+    /// Runs everything that comes in at the beginning of `way`, of those frames that are `asked` about, through the
+    /// host's tables with probes (see [`probed`]).
     ///
     /// # Errors
     /// When the limits on memory or work are reached.
     pub fn new(
-        host: &'a Host,
+        (host, probed): (&'a Host, &Tables),
         site: &'a Site,
         (subject, asked): (&ports::Port, &Predicate),
         way: &Way<'_>,
         profiles: &[Profile],
     ) -> Result<Self, Exhausted> {
-        Self::within(Bdds::with_limit(NODE_LIMIT), (host, site), (subject, asked), way, profiles)
+        Self::within(Bdds::with_limit(NODE_LIMIT), (host, probed), site, (subject, asked), way, profiles)
     }
 
     /// The same with a manager of sets that is there already.
     pub(super) fn within(
         mut sets: Bdds,
-        (host, site): (&'a Host, &'a Site),
+        (host, probed): (&'a Host, &Tables),
+        site: &'a Site,
         (subject, asked): (&ports::Port, &Predicate),
         way: &Way<'_>,
         profiles: &[Profile],
@@ -97,11 +143,11 @@ impl<'a> Judge<'a> {
             let start = sets.and(sendable, wanted);
             for profile in profiles {
                 let port = way.entrance.ofport;
-                let run = symbolic::execute(&mut sets, &host.tables, *profile, form, port, start);
+                let run = symbolic::execute(&mut sets, probed, *profile, form, port, start);
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));
                 }
-                runs.push((*profile, form, run, start));
+                runs.push(Run::new(host.tables.flows(), (*profile, form), run, start));
             }
         }
         let engine = Self { host, site, sets, runs, entrance: way.entrance.clone() };
@@ -119,12 +165,11 @@ impl<'a> Judge<'a> {
 
     /// How many answers of connection tracking packets have at most, under this profile.
     pub(super) fn depth(&self, profile: Profile) -> u16 {
-        let runs = self.runs.iter().filter(|run| run.0 == profile);
-        let events = runs.flat_map(|run| &run.2.events);
-        events.map(|event| event.recirculations).max().unwrap_or_default().max(1)
+        let runs = self.runs.iter().filter(|run| run.profile == profile);
+        runs.map(Run::depths).max().unwrap_or(1)
     }
 
-    fn words(&self) -> Words<'a> {
+    pub(super) fn words(&self) -> Words<'a> {
         Words { policy: &self.site.policy, switches: &self.site.switches }
     }
 
@@ -135,25 +180,21 @@ impl<'a> Judge<'a> {
     pub fn answer(&mut self, theorem: Theorem, way: &Way<'_>, profile: Profile) -> Result<Answer, Exhausted> {
         let mut answer = Answer { violations: Vec::new(), witnesses: Vec::new(), opaque: None };
         let runs = std::mem::take(&mut self.runs);
-        for (of, form, run, start) in &runs {
-            if *of == profile {
-                match theorem {
-                    Theorem::Sound => self.sound(&mut answer, way, (*form, profile), run),
-                    Theorem::Complete => self.complete(&mut answer, way, (*form, profile), run, *start),
-                }
+        for run in runs.iter().filter(|run| run.profile == profile) {
+            match theorem {
+                Theorem::Sound => self.sound(&mut answer, way, run),
+                Theorem::Complete => self.complete(&mut answer, way, run),
+                Theorem::Commit => self.commits_are_delivered(&mut answer, way, run),
+                Theorem::Delivery => self.deliveries_are_committed(&mut answer, way, run),
+                Theorem::Mark => self.marks_revoke(&mut answer, way, run),
             }
         }
         self.runs = runs;
         self.bounded().map(|()| answer)
     }
 
-    fn sound(
-        &mut self,
-        answer: &mut Answer,
-        way: &Way<'_>,
-        (form, profile): (Form, Profile),
-        run: &Yield<Bdd>,
-    ) {
+    fn sound(&mut self, answer: &mut Answer, way: &Way<'_>, run: &Run) {
+        let (form, profile) = (run.form, run.profile);
         let class = question::addressed(self.site, way, false).to_set(&mut self.sets);
         let mut permitted: BTreeMap<u16, Vec<Permitted>> = BTreeMap::new();
         for event in &run.events {
@@ -185,42 +226,69 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn complete(
+    fn complete(&mut self, answer: &mut Answer, way: &Way<'_>, run: &Run) {
+        let required = self.required(way, run.form, run.profile);
+        let mut missing = self.spoken_of(way, run);
+        missing = self.sets.and(missing, required);
+        for (event, arrived) in self.deliveries(answer, way, run, missing) {
+            let intact = self.untagged(event, arrived, way.target);
+            missing = self.sets.minus(missing, intact);
+            self.keep(&mut answer.witnesses, run.form, event, intact);
+        }
+        let lost = self.lost(run.form);
+        self.keep(&mut answer.violations, run.form, &lost, missing);
+    }
+
+    /// The frames of a way, with all that connection tracking may answer for them. Of MACs that several ports share
+    /// nobody knows whom they are for.
+    pub(super) fn spoken_of(&mut self, way: &Way<'_>, run: &Run) -> Bdd {
+        let class = question::addressed(self.site, way, true).to_set(&mut self.sets);
+        let mut all = self.sets.and(class, run.start);
+        for depth in 0..run.depths() {
+            let legal = symbolic::legal_answers(&mut self.sets, run.profile, run.form, depth);
+            all = self.sets.and(all, legal);
+        }
+        self.plausibly(all, run.profile, run.depths())
+    }
+
+    /// Those of `packets` that arrive where the way ends, by the way they leave the tables.
+    pub(super) fn deliveries<'r>(
         &mut self,
         answer: &mut Answer,
         way: &Way<'_>,
-        (form, profile): (Form, Profile),
-        run: &Yield<Bdd>,
-        start: Bdd,
-    ) {
-        let class = question::addressed(self.site, way, true).to_set(&mut self.sets);
-        let mut missing = self.required(way, form, profile);
-        missing = self.sets.and(missing, class);
-        missing = self.sets.and(missing, start);
-        let depths = run.events.iter().map(|event| event.recirculations).max().unwrap_or(0).max(1);
-        for depth in 0..depths {
-            let legal = symbolic::legal_answers(&mut self.sets, profile, form, depth);
-            missing = self.sets.and(missing, legal);
-        }
-        missing = self.plausibly(missing, profile, depths);
-        let wanted = missing;
+        run: &'r Run,
+        packets: Bdd,
+    ) -> Vec<(&'r Event<Bdd>, Bdd)> {
+        let mut all = Vec::new();
         for event in &run.events {
             let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
-            let left = self.sets.and(left, wanted);
+            let left = self.sets.and(left, packets);
             if self.sets.is_empty(left) {
                 continue;
             }
-            if let Some(text) = self.opaque(event) {
-                answer.opaque.get_or_insert(text);
-                continue;
+            match self.opaque(event) {
+                Some(text) => drop(answer.opaque.get_or_insert(text)),
+                None => all.push((event, self.arrives(event, left, way.target))),
             }
-            let arrived = self.arrives(event, left, way.target);
-            missing = self.sets.minus(missing, arrived);
-            self.keep(&mut answer.witnesses, form, event, arrived);
         }
+        all
+    }
+
+    /// What happens to packets to which nothing happens that should.
+    pub(super) fn lost(&self, form: Form) -> Event<Bdd> {
         let key = crate::symkey::SymKey::entering(self.entrance.ofport, form);
-        let lost = Event { packets: missing, emit: Emit::Limit, key, path: None, recirculations: 1 };
-        self.keep(&mut answer.violations, form, &lost, missing);
+        Event { packets: self.sets.none(), emit: Emit::Limit, key, path: None, recirculations: 1 }
+    }
+
+    /// Those of `packets` that a port of this host gets without a VLAN: it is an access port.
+    fn untagged(&mut self, event: &Event<Bdd>, packets: Bdd, target: Target) -> Bdd {
+        match (target, &event.emit) {
+            (Target::Local(..), Emit::Port(_) | Emit::Flood) => {
+                let event = Event { packets, ..event.clone() };
+                select(&mut self.sets, &event, &frames::untagged_or_priority())
+            }
+            _ => packets,
+        }
     }
 
     /// What has to be delivered, by what connection tracking answers first. It may call anything invalid but discovery,
@@ -249,7 +317,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether connections last only while the rules admit them.
-    const fn is_at_once(&self) -> bool {
+    pub(super) const fn is_at_once(&self) -> bool {
         matches!(self.site.switches.revocation, Revocation::AtOnce)
     }
 
@@ -326,7 +394,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn keep(&mut self, into: &mut Vec<Found>, form: Form, event: &Event<Bdd>, packets: Bdd) {
+    pub(super) fn keep(&mut self, into: &mut Vec<Found>, form: Form, event: &Event<Bdd>, packets: Bdd) {
         if !self.sets.is_empty(packets) {
             into.push(Found { form, event: Event { packets, ..event.clone() } });
         }

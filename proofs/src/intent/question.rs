@@ -46,6 +46,12 @@ pub enum Theorem {
     Sound,
     /// What must be delivered is.
     Complete,
+    /// What creates an entry in connection tracking is delivered.
+    Commit,
+    /// What opens a connection and is delivered creates an entry.
+    Delivery,
+    /// What is marked is no longer admitted, and the other way round.
+    Mark,
 }
 
 /// Frames from one place to another.
@@ -193,6 +199,49 @@ pub fn required(
         .map(|port| words.received_by_rule(port, standing).and(seen(port, Direction::Ingress)));
     let divided = crate::symbolic::icmpv6(&NEIGHBOURS).negate();
     Predicate::All([Some(must), Some(divided), sent, received].into_iter().flatten().collect())
+}
+
+/// A filtered end of a way, and which of its rules judge there.
+fn filtered<'a>(way: &Way<'a>) -> impl Iterator<Item = (&'a Port, Direction)> {
+    let receiver = way.receiver.map(|(port, _)| (port, Direction::Ingress));
+    let ends = [way.sender.map(|port| (port, Direction::Egress)), receiver];
+    ends.into_iter().flatten().filter(|(port, _)| port.is_filtered())
+}
+
+/// What opens a connection that the model remembers: both ends let it pass, one of them for no other reason than a rule.
+#[must_use]
+pub fn opens(words: Words<'_>, way: &Way<'_>) -> Predicate {
+    let (sends, receives) = admissions(words, way, Standing::ByRule);
+    let by_rule = filtered(way).map(|(port, direction)| words.only_by_rule(port, direction)).collect();
+    Predicate::All(vec![sends.must, receives.must, Predicate::Any(by_rule), untracked().negate()])
+}
+
+/// What ends a connection if it is a packet of its original direction: the sender's rules do not admit it, or those of
+/// the receiver do not. What a sender may send without a rule need not get to the receiver in fragments.
+#[must_use]
+pub fn revokes(words: Words<'_>, way: &Way<'_>, form: Form) -> Predicate {
+    let sent = match way.sender.filter(|port| port.is_filtered()) {
+        Some(port) if form == Form::Whole => words.sends(port, Standing::ByRule).may,
+        Some(port) => words.only_by_rule(port, Direction::Egress),
+        None => Predicate::always(),
+    };
+    let wants = |(port, direction)| {
+        let wants = words.wants_a_rule(port, direction);
+        if direction == Direction::Egress { wants } else { wants.and(sent.clone()) }
+    };
+    Predicate::Any(filtered(way).map(wants).collect())
+}
+
+/// What each end lets pass for no other reason than a rule, or because nobody filters there.
+#[must_use]
+pub fn ruled(words: Words<'_>, way: &Way<'_>) -> Predicate {
+    Predicate::All(filtered(way).map(|(port, direction)| words.only_by_rule(port, direction)).collect())
+}
+
+/// The local VLAN of the network that a way is in.
+#[must_use]
+pub fn vlan(way: &Way<'_>) -> Option<u16> {
+    way.receiver.map(|(_, binding)| binding.vlan).or(way.entrance.access)
 }
 
 /// ICMPv6 of neighbour and router discovery and redirects, which receivers ignore in fragments (RFC 6980).

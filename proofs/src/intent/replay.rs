@@ -1,38 +1,41 @@
 //! A packet that the engine chose, sent through the interpreter and judged by the reference model.
 //!
 //! Nothing here knows packet sets or predicates: the frames go into a fresh switch and, one by one, into a fresh
-//! [`World`]; what the switch delivers is held against what the world says. Where the choice assumes a connection,
-//! packets that open it are sent first, to both.
+//! [`World`]; what the switch delivers, and what it keeps of connections, is held against what the world says and
+//! remembers. Where the choice assumes a connection, packets that open it are sent first, to both; if the rules do not
+//! admit it, while others were in force that did.
 
 use super::{
-    bygone,
-    question::{Theorem, Way},
-    site::{Entrance, Site, Target},
+    question::{self, Theorem, Way},
+    site::{Entrance, Site},
 };
 use crate::{
     diagram::Host,
     familiar::Choice,
     ports,
-    replay::{Replay, Sent, frames, ports as switch_ports, reversed, whole},
+    replay::{Earlier, Replay, Sent, answering, frames, opening, ports as switch_ports, tagged, whole},
     since::whichever,
     symkey::Form,
 };
 use flowproof_model::{
     frame::Frame,
     history::{Delivery, Place, Tracking},
+    policy::{
+        Direction, Ethertype, GroupId, Policy, Protocol, Rule, RuleId, RulePeer, SecurityGroup, Statefulness,
+    },
+    switches::Revocation,
     verdict::{Level, Verdict},
     world::{Event, Origin, World},
 };
-use flowproof_packet::{
-    Field, FlowKey, PortNo,
-    build::{ComposeOptions, compose},
-};
+use flowproof_packet::{Field, FlowKey, PortNo, port, wire};
 use flowproof_switch::{
-    conntrack::{Profile, state},
+    conntrack::{Entry, Profile, state},
+    flow::{Action, Ct, Flow, Match, Zone},
     pipeline::{Switch, SwitchConfig},
-    table::TieBreak,
+    table::{Tables, TieBreak},
     trace::Event as TraceEvent,
 };
+use std::sync::Arc;
 
 /// What a replay is to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +80,6 @@ pub struct Shown {
 struct Step {
     in_port: PortNo,
     frame: Vec<u8>,
-    /// Whether rules admit its connection that are gone when the frames in question come: see [`bygone`].
-    bygone: bool,
 }
 
 /// Plays a choice in every way that might bring about what it assumes.
@@ -87,29 +88,14 @@ pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Shown> {
     replay_anew(case, None, choice)
 }
 
-/// The choice; and, where it assumes a connection of TCP, the same as a packet that goes on with it: what it was chosen by
-/// prefers one that opens a connection, which connection tracking calls invalid in the midst of one.
-fn variants(choice: &Choice) -> impl Iterator<Item = Choice> {
-    let tcp =
-        matches!(choice.sent.get(Field::DlType), 0x0800 | 0x86dd) && choice.sent.get(Field::NwProto) == 6;
-    let assumes = choice.answers.iter().any(|answer| answer.state & state::EST != 0);
-    let mut going_on = choice.clone();
-    going_on.sent.set(Field::TcpFlags, ACK);
-    [choice.clone()].into_iter().chain((tcp && assumes).then_some(going_on))
-}
-
 /// The same; with the tables of `before` only where the same packets also show what they should there, whichever of
 /// equal flows wins.
 #[must_use]
 pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Shown> {
-    variants(choice).find_map(|choice| replay_as_it_is(case, before, &choice))
-}
-
-fn replay_as_it_is(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Shown> {
     let frames = frames(choice)?;
     let datagram = whole(choice);
     let preludes = preludes(case, choice, &datagram);
-    let with = |tie, prelude: &Vec<Step>| {
+    let with = |tie, prelude: &Prelude| {
         let tried = |case, tie| attempt(case, tie, prelude, (&frames, &datagram), choice);
         let shown = tried(case, tie)?;
         let also = |before| whichever(|tie| tried(before, tie).is_some());
@@ -123,76 +109,153 @@ fn replay_as_it_is(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) 
 fn attempt(
     case: &Case<'_>,
     tie: TieBreak,
-    prelude: &[Step],
+    prelude: &Prelude,
     (frames, datagram): (&[Vec<u8>], &[u8]),
     choice: &Choice,
 ) -> Option<Shown> {
-    let config = SwitchConfig { ports: switch_ports(case.host, case.subject), profile: case.profile, tie };
-    let mut switch = Switch::new(case.host.tables.switch().clone(), config);
-    let mut world = World::new(case.site.policy.clone(), case.site.switches);
-    let (once, since): (Vec<&Step>, Vec<&Step>) = prelude.iter().partition(|step| step.bygone);
-    let mut events = if once.is_empty() { Vec::new() } else { before(case, &once, &mut switch, &mut world)? };
-    for Step { in_port, frame, .. } in since {
-        let outcome = switch.receive_traced(*in_port, frame);
-        events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
-        judge(case, &mut world, *in_port, frame, Tracking::Plausible)?;
-    }
+    let (mut stage, earlier) = Stage::set(case, tie, prelude)?;
+    let before = stage.ledger();
+    let told = stage.events.len();
     let in_port = case.way.entrance.ofport;
-    for frame in frames {
-        let outcome = switch.receive_traced(in_port, frame);
-        events.push(Sent { in_port, frame: frame.clone(), outcome });
-    }
+    let created: Vec<bool> = frames
+        .iter()
+        .map(|frame| {
+            let before = stage.entries();
+            stage.send(in_port, frame);
+            stage.entries().iter().any(|entry| !before.iter().any(|old| is_same(old, entry)))
+        })
+        .collect();
     let assumed = choice.answers.iter().any(|answer| answer.state & state::INV != 0);
-    let invalid = assumed || events.get(prelude.len()..)?.iter().any(is_invalid);
+    let sent = stage.events.get(told..)?;
+    let invalid = assumed || sent.iter().any(is_invalid);
     let tracking = if invalid { Tracking::Invalid } else { Tracking::Plausible };
-    let deliveries = judge(case, &mut world, in_port, datagram, tracking)?;
-    let sent = events.get(prelude.len()..)?;
-    let says = shows(case, choice.form, sent, &deliveries)?;
+    let deliveries = judge(case, &mut stage.world, in_port, datagram, tracking)?;
+    let after = stage.ledger();
+    let sent = stage.events.get(told..)?;
+    let seen = Seen { form: choice.form, sent, created: &created, deliveries: &deliveries, before, after };
+    let says = seen.shows(case)?;
     let telling = sent.iter().rev().find(|sent| crate::replay::left(&sent.outcome)).or(sent.last())?;
     let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
-    let events = events.into_iter().map(Sent::untraced).collect();
-    let bygone = once.len();
-    let replay = Replay {
-        prelude: prelude.len(),
-        bygone,
-        path,
-        tie,
-        whole: None,
-        datagram: datagram.to_vec(),
-        events,
+    let events = stage.events.into_iter().map(Sent::untraced).collect();
+    let datagram = datagram.to_vec();
+    Some(Shown { replay: Replay { prelude: told, earlier, path, tie, whole: None, datagram, events }, says })
+}
+
+/// Switch and model side by side.
+struct Stage {
+    switch: Switch,
+    world: World,
+    events: Vec<Sent>,
+}
+
+/// What is left of connections: entries in connection tracking, and history in the model.
+struct Ledger {
+    entries: Vec<Entry>,
+    /// How many connections are remembered, and whether one of them was revoked.
+    connections: usize,
+    revoked: bool,
+}
+
+impl Stage {
+    /// A fresh one on which the prelude has been played; and what was in force earlier, if anything else was.
+    fn set(case: &Case<'_>, tie: TieBreak, prelude: &Prelude) -> Option<(Self, Option<Earlier>)> {
+        let config =
+            SwitchConfig { ports: switch_ports(case.host, case.subject), profile: case.profile, tie };
+        let switch = Switch::new(case.host.tables.switch().clone(), config);
+        let world = World::new(case.site.policy.clone(), case.site.switches);
+        let mut stage = Self { switch, world, events: Vec::new() };
+        let mut earlier = None;
+        if !prelude.earlier.is_empty() {
+            let flows = admitting(question::vlan(case.way)?);
+            stage.switch.replace_tables(Arc::new(Tables::new(flows.clone())));
+            stage.world.policy = open(case.site.policy.clone());
+            stage.play(case, &prelude.earlier)?;
+            stage.switch.replace_tables(case.host.tables.switch().clone());
+            stage.world.policy = case.site.policy.clone();
+            earlier = Some(Earlier { flows, events: prelude.earlier.len() });
+        }
+        stage.play(case, &prelude.now)?;
+        Some((stage, earlier))
+    }
+
+    fn play(&mut self, case: &Case<'_>, steps: &[Step]) -> Option<()> {
+        steps.iter().try_for_each(|Step { in_port, frame }| {
+            self.send(*in_port, frame);
+            judge(case, &mut self.world, *in_port, frame, Tracking::Plausible).map(drop)
+        })
+    }
+
+    fn send(&mut self, in_port: PortNo, frame: &[u8]) {
+        let outcome = self.switch.receive_traced(in_port, frame);
+        self.events.push(Sent { in_port, frame: frame.to_vec(), outcome });
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        self.switch.tracker().entries().collect()
+    }
+
+    fn ledger(&self) -> Ledger {
+        let history = &self.world.history;
+        Ledger {
+            entries: self.entries(),
+            connections: history.connections().count(),
+            revoked: history.connections().any(|(_, connection)| connection.revoked),
+        }
+    }
+}
+
+fn is_same(one: &Entry, other: &Entry) -> bool {
+    one.zone() == other.zone() && one.orig() == other.orig()
+}
+
+/// Tables that leave in connection tracking what those leave whose rules admit everything.
+fn admitting(zone: u16) -> Vec<Flow> {
+    let commit = Ct {
+        commit: true,
+        force: false,
+        table: None,
+        zone: Zone::Const(zone),
+        exec: Vec::new(),
+        nat: None,
+        other: Vec::new(),
     };
-    Some(Shown { replay, says })
+    let ip = |ethertype: u16| {
+        let mut matching = Match::default();
+        matching.set(Field::DlType, ethertype.into(), u128::MAX);
+        let actions = vec![Action::Ct(Box::new(commit.clone())), Action::Output(port::NORMAL)];
+        Flow { priority: 1, matching, actions, ..Flow::default() }
+    };
+    vec![ip(0x0800), ip(0x86dd)]
 }
 
-/// What happened while rules admitted a connection that are gone now; both sides are then as they are now.
-fn before(case: &Case<'_>, steps: &[&Step], switch: &mut Switch, world: &mut World) -> Option<Vec<Sent>> {
-    let ends: Vec<_> = case.way.sender.into_iter().chain(case.way.receiver.map(|(port, _)| port)).collect();
-    world.policy = bygone::policy(&case.site.policy, &ends);
-    switch.replace_tables(bygone::tables(zone(case)?).switch().clone());
-    let mut events = Vec::new();
-    for Step { in_port, frame, .. } in steps {
-        let deliveries = judge(case, world, *in_port, frame, Tracking::Plausible)?;
-        deliveries.iter().any(|one| one.outcome.is_delivered()).then_some(())?;
-        let outcome = switch.receive_traced(*in_port, frame);
-        events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
+/// The policy with rules that admit everything, for everybody.
+fn open(mut policy: Policy) -> Policy {
+    let id = GroupId::from("everything, earlier");
+    let mut rules = Vec::new();
+    for direction in [Direction::Egress, Direction::Ingress] {
+        for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
+            let id = RuleId::from(format!("{} {ethertype:?}, earlier", direction.name()).as_str());
+            let (protocol, peer) = (Protocol::Any, RulePeer::Any);
+            rules.push(Rule { id, direction, ethertype, protocol, protocol_spelling: None, peer });
+        }
     }
-    world.policy = case.site.policy.clone();
-    switch.replace_tables(case.host.tables.switch().clone());
-    Some(events)
-}
-
-/// The zone of the network that a way is in: its VLAN on this host.
-const fn zone(case: &Case<'_>) -> Option<u16> {
-    match case.way.target {
-        Target::Local(_, vlan) => Some(vlan),
-        Target::Remote => case.way.entrance.access,
-    }
+    let group = SecurityGroup { id: id.clone(), statefulness: Statefulness::Stateful, rules };
+    policy.groups.insert(id.clone(), group);
+    policy.ports.values_mut().for_each(|port| port.groups.push(id.clone()));
+    policy
 }
 
 /// Whether connection tracking called a frame invalid: what it says is the oracle that the model is told.
 fn is_invalid(sent: &Sent) -> bool {
     let mut steps = sent.outcome.trace.iter().flat_map(|trace| &trace.steps);
     steps.any(|step| matches!(&step.event, TraceEvent::Tracked(info) if info.state & state::INV != 0))
+}
+
+/// Whether connection tracking took a frame for one of the original direction of a connection that was answered.
+fn goes_on(sent: &Sent) -> bool {
+    let mut steps = sent.outcome.trace.iter().flat_map(|trace| &trace.steps);
+    let original = |bits: u32| bits & (state::EST | state::REL | state::RPL) == state::EST;
+    steps.any(|step| matches!(&step.event, TraceEvent::Tracked(info) if original(info.state)))
 }
 
 /// What the model says of a frame that comes in here.
@@ -217,85 +280,161 @@ fn judge(
     world.apply(Event::Frame { origin, frame, tracking }).ok()
 }
 
-/// Whether switch and model show what the case wants; what the model says, if so.
-fn shows(case: &Case<'_>, form: Form, sent: &[Sent], deliveries: &[Delivery]) -> Option<String> {
-    let place = case.way.receiver.map_or(Place::Elsewhere, |(port, _)| Place::Port(port.id.clone()));
-    let there = deliveries.iter().find(|delivery| delivery.to == place)?;
-    let refused = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
-    let arrived = sent.iter().filter(|sent| arrives(case, sent)).count();
-    let left = sent.iter().any(|sent| crate::replay::left(&sent.outcome));
-    let whole = form == Form::Whole || case.profile.reassembles();
-    let delivered = arrived >= if whole { 1 } else { sent.len() };
-    let differ = match case.theorem {
-        Theorem::Sound => {
-            refused(&there.outcome.egress) && left || refused(&there.outcome.ingress) && arrived > 0
-        }
-        Theorem::Complete => there.outcome.level() == Level::Must && !delivered,
-    };
-    let shown = match (case.theorem, case.aim) {
-        (_, Aim::Differ) => differ,
-        (_, Aim::Alike) => !differ,
-        (Theorem::Sound, Aim::Agree) => there.outcome.is_delivered() && arrived > 0,
-        (Theorem::Complete, Aim::Agree) => there.outcome.level() == Level::Must && delivered,
-    };
-    shown.then(|| there.outcome.decisive().to_string())
+/// What switch and model did with the frames in question.
+struct Seen<'a> {
+    form: Form,
+    sent: &'a [Sent],
+    /// Whether each frame created an entry.
+    created: &'a [bool],
+    deliveries: &'a [Delivery],
+    before: Ledger,
+    after: Ledger,
 }
 
-fn arrives(case: &Case<'_>, sent: &Sent) -> bool {
-    let at_target = |port: PortNo| match case.way.receiver {
-        Some((_, binding)) => port == binding.ofport,
+impl Seen<'_> {
+    /// Whether that is what the case wants to show; what the model says, if so.
+    fn shows(&self, case: &Case<'_>) -> Option<String> {
+        let differ = || self.says(&Case { aim: Aim::Differ, ..*case });
+        match case.aim {
+            Aim::Differ | Aim::Agree => self.says(case),
+            Aim::Alike => differ().is_none().then(String::new),
+        }
+    }
+
+    /// What the model says, if they differ or agree as the case wants it.
+    fn says(&self, case: &Case<'_>) -> Option<String> {
+        let place = case.way.receiver.map_or(Place::Elsewhere, |(port, _)| Place::Port(port.id.clone()));
+        let there = self.deliveries.iter().find(|delivery| delivery.to == place)?;
+        let refused = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
+        let arrived = self.sent.iter().filter(|sent| arrives(case, sent, false)).count();
+        let intact = self.sent.iter().filter(|sent| arrives(case, sent, true)).count();
+        let left = self.sent.iter().any(|sent| crate::replay::left(&sent.outcome));
+        let whole = self.form == Form::Whole || case.profile.reassembles();
+        let delivered = intact >= if whole { 1 } else { self.sent.len() };
+        let differ = case.aim == Aim::Differ;
+        let must = there.outcome.level() == Level::Must;
+        let shown = match (case.theorem, case.aim) {
+            (Theorem::Sound, Aim::Differ) => {
+                refused(&there.outcome.egress) && left || refused(&there.outcome.ingress) && arrived > 0
+            }
+            (Theorem::Complete, Aim::Differ) => must && !delivered,
+            (Theorem::Sound, _) => there.outcome.is_delivered() && arrived > 0,
+            (Theorem::Complete, _) => must && delivered,
+            (Theorem::Commit, _) => self.creates() && self.creates_wrongly(case) == differ,
+            (Theorem::Delivery, _) => {
+                let opened = self.after.connections > self.before.connections;
+                opened && there.outcome.opens() && arrived > 0 && self.has_entry(case) != differ
+            }
+            (Theorem::Mark, Aim::Differ) => !self.is_marked_as_it_should(case)?,
+            (Theorem::Mark, _) => self.sent.iter().any(goes_on) && self.is_marked_as_it_should(case)?,
+        };
+        let says = there.outcome.decisive();
+        shown.then(|| match case.theorem {
+            Theorem::Sound | Theorem::Complete => says.to_string(),
+            Theorem::Commit | Theorem::Delivery | Theorem::Mark => format!("{says}; {}", self.entries()),
+        })
+    }
+
+    fn creates(&self) -> bool {
+        self.created.iter().any(|created| *created)
+    }
+
+    /// Whether what created an entry did not arrive, or did so twice, in another network's zone or with a mark.
+    fn creates_wrongly(&self, case: &Case<'_>) -> bool {
+        let zone = question::vlan(case.way);
+        let lost = |(sent, created): (&Sent, &bool)| *created && !arrives(case, sent, false);
+        let astray = |entry: &Entry| {
+            let new = !self.before.entries.iter().any(|old| is_same(old, entry));
+            new && (Some(entry.zone()) != zone || entry.mark() != 0)
+        };
+        let twice = |sent: &Sent| {
+            commits(sent).any(|(at, zone)| commits(sent).skip(at + 1).any(|(_, other)| other == zone))
+        };
+        self.sent.iter().zip(self.created).any(lost)
+            || self.after.entries.iter().any(astray)
+            || self.sent.iter().any(twice)
+    }
+
+    /// Whether the connection has an entry in its network's zone, without a mark.
+    fn has_entry(&self, case: &Case<'_>) -> bool {
+        let zone = question::vlan(case.way);
+        self.after.entries.iter().any(|entry| Some(entry.zone()) == zone && entry.mark() == 0)
+    }
+
+    /// Whether an entry that was there before has a mark now if, and only if, the model has revoked its connection.
+    fn is_marked_as_it_should(&self, case: &Case<'_>) -> Option<bool> {
+        let Ledger { entries, connections: 1.., .. } = &self.before else { return None };
+        let old = |entry: &&Entry| entries.iter().any(|old| is_same(old, entry) && old.mark() == 0);
+        let marked = self.after.entries.iter().find(old)?.mark() != 0;
+        let marks = case.site.switches.revocation == Revocation::Grace;
+        Some(marked == (marks && self.after.revoked))
+    }
+
+    /// The entries that are there in the end, in words.
+    fn entries(&self) -> String {
+        let all: Vec<String> = self.after.entries.iter().map(ToString::to_string).collect();
+        if all.is_empty() {
+            "no connection is tracked then".to_owned()
+        } else {
+            format!("tracked is then {}", all.join("; "))
+        }
+    }
+}
+
+/// The zones that one frame was committed in, each with its place among them.
+fn commits(sent: &Sent) -> impl Iterator<Item = (usize, u16)> {
+    let steps = sent.outcome.trace.iter().flat_map(|trace| &trace.steps);
+    let commit = |step: &flowproof_switch::trace::Step| {
+        let TraceEvent::Track { request, .. } = &step.event else { return None };
+        request.commit.then_some(request.zone)
+    };
+    steps.filter_map(commit).enumerate()
+}
+
+/// Whether a frame gets where its way ends; `intact` if without a VLAN, where that is an access port.
+fn arrives(case: &Case<'_>, sent: &Sent, intact: bool) -> bool {
+    let at_target = |port: PortNo, frame: &[u8]| match case.way.receiver {
+        Some((_, binding)) => {
+            let tagged = intact && wire::extract(frame, 0).get(Field::VlanTci) & 0x0fff != 0;
+            port == binding.ofport && !tagged
+        }
         None => case.site.at(port).is_none(),
     };
-    sent.outcome.delivered().iter().any(|(port, _)| at_target(*port))
+    sent.outcome.delivered().iter().any(|(port, frame)| at_target(*port, frame))
+}
+
+/// Packets that set the stage.
+#[derive(Default)]
+struct Prelude {
+    /// Those that come while rules are in force that admit everything. Of these only connections are left.
+    earlier: Vec<Step>,
+    /// Those that come after that.
+    now: Vec<Step>,
 }
 
 /// Ways to bring about the connection a choice assumes: none for a new one; else the packet itself and its answer, or a
-/// packet of the other side.
-fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Vec<Step>> {
-    let mut all = vec![Vec::new()];
+/// packet of the other side. If the rules do not admit that, they did once.
+fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Prelude> {
+    let mut all = vec![Prelude::default()];
     let connected = state::EST | state::REL | state::RPL;
     if choice.answers.iter().all(|answer| answer.state & connected == 0) {
         return all;
     }
-    let own = || Step { in_port: case.way.entrance.ofport, frame: datagram.to_vec(), bygone: false };
-    all.push(vec![own()]);
+    let own = || Step { in_port: case.way.entrance.ofport, frame: datagram.to_vec() };
+    let now = |now| Prelude { earlier: Vec::new(), now };
+    all.push(now(vec![own()]));
+    let mut begun = Vec::new();
     for entrance in others(case) {
-        let mut key = reversed(&choice.sent);
-        key.set(Field::VlanTci, entrance.tag.map_or(0, |vid| 0x1000 | u128::from(vid)));
-        let open = compose(&key, &ComposeOptions::default());
-        key.set(Field::TcpFlags, 0x12);
-        let reply = compose(&key, &ComposeOptions::default());
-        let (in_port, bygone) = (entrance.ofport, false);
-        all.push(vec![Step { in_port, frame: open, bygone }]);
-        all.push(vec![own(), Step { in_port, frame: reply, bygone }]);
+        let from_there = |key: &FlowKey| Step { in_port: entrance.ofport, frame: tagged(key, entrance.tag) };
+        let open = || from_there(&opening(&choice.sent));
+        let reply = || from_there(&answering(&choice.sent));
+        all.push(now(vec![open()]));
+        all.push(now(vec![own(), reply()]));
+        begun.push(Prelude { earlier: vec![own(), reply()], now: Vec::new() });
+        begun.push(Prelude { earlier: vec![open()], now: Vec::new() });
+        begun.push(Prelude { earlier: vec![open(), own()], now: vec![open()] });
     }
-    if case.theorem == Theorem::Sound {
-        all.extend(others(case).iter().flat_map(|entrance| bygones(case, choice, entrance)));
-    }
-    all
-}
-
-const SYN: u128 = 0x02;
-const ACK: u128 = 0x10;
-
-/// Ways to a connection that rules admitted which are gone: opened from either side and answered, and perhaps gone on with
-/// since from the side that opened it, which lets tables mark it.
-fn bygones(case: &Case<'_>, choice: &Choice, entrance: &Entrance) -> Vec<Vec<Step>> {
-    let mut other = reversed(&choice.sent);
-    other.set(Field::VlanTci, entrance.tag.map_or(0, |vid| 0x1000 | u128::from(vid)));
-    let ends = [(case.way.entrance.ofport, choice.sent.clone()), (entrance.ofport, other)];
-    let step = |(in_port, key): &(PortNo, FlowKey), flags: u128, bygone: bool| {
-        let mut key = key.clone();
-        key.set(Field::TcpFlags, flags);
-        Step { in_port: *in_port, frame: compose(&key, &ComposeOptions::default()), bygone }
-    };
-    let [own, other] = &ends;
-    let mut all = Vec::new();
-    for (opens, answers) in [(own, other), (other, own)] {
-        let both = || vec![step(opens, SYN, true), step(answers, SYN | ACK, true)];
-        all.push(both());
-        all.push(both().into_iter().chain([step(opens, ACK, false)]).collect());
-    }
+    all.extend(begun);
     all
 }
 

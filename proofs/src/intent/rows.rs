@@ -137,7 +137,9 @@ fn explanation(port: &Port, of: &IntentFinding) -> String {
             let goes = report::destinations(replay);
             let fragments = replay.events.len() - replay.prelude;
             let pieces = if fragments > 1 { format!(" in {fragments} fragments") } else { String::new() };
-            format!("{between}: {what}{pieces} goes {goes}; the intent says: {says}")
+            let once =
+                if replay.earlier.is_some() { ", of a connection that rules admitted once," } else { "" };
+            format!("{between}: {what}{pieces}{once} goes {goes}; the intent says: {says}")
         }
     }
 }

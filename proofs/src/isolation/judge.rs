@@ -7,7 +7,7 @@
 use super::{
     Question, admit,
     scene::{Scene, registered},
-    world::{self, Kind, Sender},
+    world::{Kind, Sender},
 };
 use crate::{
     bdd::{Bdd, Bdds},
@@ -20,6 +20,7 @@ use crate::{
     },
     ports::Port,
     predicate::Predicate,
+    probe,
     set::{Literal, PacketSets},
     symbolic::{self, Emit, Event, Yield, flows_of},
     symkey::{Bit, Form},
@@ -29,7 +30,7 @@ use flowproof_model::{policy::Direction, switches::GroupAddressed};
 use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Match, Zone},
+    flow::{Action, Match},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
@@ -123,9 +124,9 @@ impl<'a> Engine<'a> {
         };
         for event in run.events {
             if let Emit::Opaque(text) = &event.emit
-                && let Some(at) = world::probe(text)
+                && let Some(Action::Ct(ct)) = probe::behind(self.scene.host.tables.flows(), text)
             {
-                let zone = self.zone(at, &event);
+                let zone = probe::zone(ct, &event.key);
                 arranged.probes.push((zone, event));
                 continue;
             }
@@ -148,16 +149,6 @@ impl<'a> Engine<'a> {
             arranged.events.push(Event { packets, ..event });
         }
         arranged
-    }
-
-    /// The zone of the `ct()` that a probe stands before.
-    fn zone(&self, (flow, action): (usize, usize), event: &Event<Bdd>) -> Option<u16> {
-        let flow = self.scene.host.tables.flows().get(flow)?;
-        let Action::Ct(ct) = flow.actions.get(action)? else { return None };
-        match ct.zone {
-            Zone::Const(zone) => Some(zone),
-            Zone::Field(part) => event.key.constant(part).and_then(|zone| u16::try_from(zone).ok()),
-        }
     }
 
     /// The packets of an event that reach a filtered port. What is not modelled may go anywhere.

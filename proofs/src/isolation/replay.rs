@@ -87,28 +87,23 @@ pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &C
     let frames = frames(choice)?;
     let datagram = whole(choice);
     let preludes = preludes(case, choice, &datagram);
-    [TieBreak::First, TieBreak::Last]
+    let with = |tie, prelude: &Vec<(PortNo, Vec<u8>)>| {
+        let key = wire::extract(&datagram, case.sender.ofport);
+        let play = Play { tie, prelude, frames: &frames, datagram: key, choice };
+        let events = shown(case, &play)?;
+        let also = |before| {
+            whichever(|tie| shown(before, &Play { tie, datagram: play.datagram.clone(), ..play }).is_some())
+        };
+        before.is_none_or(also).then_some((events, prelude.len(), tie))
+    };
+    let (events, prelude, tie) = [TieBreak::First, TieBreak::Last]
         .into_iter()
-        .find_map(|tie| {
-            preludes.iter().find_map(|prelude| {
-                let datagram = wire::extract(&datagram, case.sender.ofport);
-                let play = Play { tie, prelude, frames: &frames, datagram, choice };
-                let events = shown(case, &play)?;
-                let also = |before| {
-                    whichever(|tie| {
-                        shown(before, &Play { tie, datagram: play.datagram.clone(), ..play }).is_some()
-                    })
-                };
-                before.is_none_or(also).then_some((events, prelude.len(), tie))
-            })
-        })
-        .and_then(|(events, prelude, tie)| {
-            let sent = events.get(prelude..)?;
-            let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
-            let path = path(telling);
-            let events = events.into_iter().map(Sent::untraced).collect();
-            Some(Replay { prelude, bygone: 0, path, tie, whole: None, datagram, events })
-        })
+        .find_map(|tie| preludes.iter().find_map(|prelude| with(tie, prelude)))?;
+    let sent = events.get(prelude..)?;
+    let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
+    let path = path(telling);
+    let events = events.into_iter().map(Sent::untraced).collect();
+    Some(Replay { prelude, earlier: None, path, tie, whole: None, datagram, events })
 }
 
 /// What came of a play, if it shows what it should.

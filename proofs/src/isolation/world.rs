@@ -8,7 +8,7 @@
 //! Invariant: all port numbers that neither flows nor what is known of the ports name are treated alike by the tables,
 //! so one of them stands for all.
 
-use crate::{diagram::Host, intent::site::Site, predicate::Predicate, tables::Tables};
+use crate::{diagram::Host, intent::site::Site, predicate::Predicate, probe::probed, tables::Tables};
 use flowproof_model::policy::Segment;
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::flow::{Action, Flow};
@@ -19,8 +19,6 @@ const CLASSIFY: [u8; 2] = [0, 60];
 const TAG: u128 = 0x1fff;
 const PRESENT: u128 = 0x1000;
 const VID: u128 = 0x0fff;
-/// The begin of the text of a probe: see [`World::tables`].
-const PROBE: &str = "flowproof probe ";
 
 /// Which networks the frames of a sender belong to, by their tag (`None`: untagged, or VLAN 0).
 type Tags = BTreeMap<Option<u16>, u16>;
@@ -55,8 +53,7 @@ pub struct Sender {
 pub struct World {
     /// In the order in which they are asked: known ports, unknown ones, filtered ones.
     pub senders: Vec<Sender>,
-    /// The tables of the host, where each `ct()` is preceded by a probe: a construct that nobody models, at which
-    /// symbolic execution tells what packets come with which key.
+    /// The tables of the host, with a probe before each `ct()`.
     pub tables: Tables,
 }
 
@@ -130,27 +127,8 @@ impl World {
             let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
             senders.push(Sender { ofport, kind, access, one: Some(port.network), tags: Tags::new() });
         }
-        Self { senders, tables: Tables::new(probed(flows)) }
+        Self { senders, tables: Tables::new(probed(flows, |action| matches!(action, Action::Ct(_)))) }
     }
-}
-
-/// The `ct()` that a probe stands before: the place of its flow, and of the action in it.
-#[must_use]
-pub fn probe(text: &str) -> Option<(usize, usize)> {
-    let (flow, action) = text.strip_prefix(PROBE)?.split_once(' ')?;
-    Some((flow.parse().ok()?, action.parse().ok()?))
-}
-
-fn probed(flows: &[Flow]) -> Vec<Flow> {
-    let with_probes = |(place, flow): (usize, &Flow)| {
-        let actions = flow.actions.iter().enumerate().flat_map(|(at, action)| {
-            let probe =
-                matches!(action, Action::Ct(_)).then(|| Action::Opaque(format!("{PROBE}{place} {at}")));
-            probe.into_iter().chain([action.clone()])
-        });
-        Flow { actions: actions.collect(), ..flow.clone() }
-    };
-    flows.iter().enumerate().map(with_probes).collect()
 }
 
 /// The ports that flows match on or send to.
