@@ -13,6 +13,7 @@ mod find;
 mod places;
 mod relevant;
 mod shape;
+mod states;
 mod words;
 
 pub use deeds::{Change, Deed, Tracking, Way, Written};

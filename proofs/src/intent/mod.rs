@@ -24,6 +24,7 @@ pub mod site;
 pub mod stale;
 
 pub use check::{Ask, IntentFinding, check, check_since, check_slowly};
+pub(crate) use follow::plausible;
 
 use crate::{
     predicate::Predicate,
