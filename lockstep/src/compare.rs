@@ -69,6 +69,8 @@ pub enum Difference {
     Committed {
         /// The entry.
         entry: String,
+        /// Whether it is marked, and so admits nothing.
+        marked: bool,
     },
     /// A connection was admitted and is not tracked.
     NotCommitted {
@@ -122,7 +124,7 @@ impl fmt::Display for Difference {
             Self::Class { model, tables } => {
                 write!(f, "the model lets it pass {model}, the tables {tables}")
             }
-            Self::Committed { entry } => {
+            Self::Committed { entry, .. } => {
                 write!(f, "a connection is tracked that was not admitted: {entry}")
             }
             Self::NotCommitted { tuple } => write!(
@@ -279,7 +281,8 @@ fn connections(
     let free = seen.allowed.may.values().any(is_free);
     for entry in lockstep.gained(before) {
         if !known(&entry) && !free {
-            differences.push(Difference::Committed { entry: entry.to_string() });
+            let marked = entry.mark() != 0;
+            differences.push(Difference::Committed { entry: entry.to_string(), marked });
         }
     }
     let entries = lockstep.switch().tracker().entries();

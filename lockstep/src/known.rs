@@ -241,10 +241,15 @@ pub const KNOWN: &[Known] = &[
         "fragment-marks",
         DRIVERS,
         |case| {
-            let mark = |one: &Difference| matches!(one, Difference::Mark { revoked: false, .. });
+            let mark = |one: &Difference| {
+                matches!(
+                    one,
+                    Difference::Mark { revoked: false, .. } | Difference::Committed { marked: true, .. }
+                )
+            };
             case.in_fragments() && case.seen.differences.iter().all(mark) && case.has_state(state::EST)
         },
-        "a fragment shows no ports, meets no rule with ports, and so marks its connection: replies end",
+        "a fragment shows no ports, meets no rule with ports, and so marks its connection: replies end; or that of an earlier datagram under the same fragment id",
     ),
     known(
         "any-address-ids-shared",

@@ -23,6 +23,7 @@ pub mod watch;
 
 mod change;
 mod rules_alone;
+mod sort;
 
 pub use allowed::{Allowed, Leeway};
 pub use compare::Difference;

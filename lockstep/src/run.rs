@@ -9,6 +9,7 @@ use crate::compare::{Difference, compare};
 use crate::frames::{Arrival, arrival, destination, untagged, way_in};
 use crate::patch::Patch;
 use crate::scenario::{Event, Packet, Scenario, Step, Tables, Target, switches_of};
+use crate::sort::Divergence;
 use crate::text::RunError;
 use crate::watch::{Answer, Watch, is_invalid, is_same};
 use crate::{scenario::Contents, watch};
@@ -409,11 +410,11 @@ impl Run {
 }
 
 impl Observation {
-    /// Whether another differs in the same ways: somebody gets too much there, too, or too little.
+    /// Whether another shows the same divergence, of another packet: the same differences, for the same reasons, on the
+    /// same sort of way.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        let kinds = |one: &Self| one.differences.iter().map(std::mem::discriminant).collect::<Vec<_>>();
-        kinds(self) == kinds(other)
+        Divergence::of(self) == Divergence::of(other)
     }
 
     /// To whom the model delivers, MAY included.

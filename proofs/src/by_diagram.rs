@@ -261,7 +261,7 @@ fn judge(engine: &mut Diagram<'_>, case: &Case<'_>, certain: bool) -> Result<Jud
 }
 
 /// Counterexamples that nothing brought about. One that depends on nothing is a defect of flowproof.
-fn not_replayed(doubts: &[(Depends, Choice)]) -> Judgement {
+pub(crate) fn not_replayed(doubts: &[(Depends, Choice)]) -> Judgement {
     if let Some((_, choice)) = doubts.iter().find(|(depends, _)| *depends == Depends::Nothing) {
         let text = format!("a counterexample does not replay: {:?}", choice.sent);
         return Judgement::Contradiction(text);

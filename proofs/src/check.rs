@@ -100,6 +100,8 @@ pub enum Judgement {
     Unknown(String),
     /// There is no packet it speaks of.
     Vacuous(String),
+    /// No packet violates it that did not before a change: see [`crate::since`].
+    NoWorse(String),
     /// flowproof contradicts itself.
     Contradiction(String),
 }
@@ -113,6 +115,7 @@ impl Judgement {
             Self::Refuted(_) => "refuted",
             Self::Unknown(_) => "unknown",
             Self::Vacuous(_) => "vacuous",
+            Self::NoWorse(_) => "no-worse",
             Self::Contradiction(_) => "contradiction",
         }
     }

@@ -202,6 +202,12 @@ impl<'a> Diagram<'a> {
         self.workshop
     }
 
+    /// The same with another manager of sets, as long as nothing was asked.
+    pub(crate) fn counting_with(mut self, sets: Bdds) -> Self {
+        self.workshop.sets = sets;
+        self
+    }
+
     fn explore(&mut self, profile: Profile, form: Form) -> Result<(), Exhausted> {
         if self.near.contains_key(&(profile, form)) {
             return Ok(());
@@ -513,6 +519,12 @@ impl<'a> Diagram<'a> {
         let sendable = self.workshop.sendable(form);
         let packets = self.workshop.sets.and(sendable, premise);
         self.choose(packets, form, 0)
+    }
+}
+
+impl crate::since::Engine for Diagram<'_> {
+    fn sets(&mut self) -> &mut Bdds {
+        &mut self.workshop.sets
     }
 }
 

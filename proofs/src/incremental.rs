@@ -182,7 +182,10 @@ fn still(mut findings: Vec<Finding>, difference: &Difference<'_>) -> Option<Vec<
         let shown: Vec<&mut Replay> = match &mut finding.judgement {
             Judgement::Refuted(replay) | Judgement::Proved(Witness::Escapes(replay)) => vec![replay],
             Judgement::Proved(Witness::Twins { stopped, twin }) => vec![stopped, twin],
-            Judgement::Unknown(_) | Judgement::Vacuous(_) | Judgement::Contradiction(_) => {
+            Judgement::Unknown(_)
+            | Judgement::Vacuous(_)
+            | Judgement::NoWorse(_)
+            | Judgement::Contradiction(_) => {
                 difference.is_empty().then_some(())?;
                 Vec::new()
             }

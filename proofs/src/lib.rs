@@ -31,6 +31,7 @@ pub mod reach;
 pub mod replay;
 pub mod report;
 pub mod set;
+pub mod since;
 pub mod sweep;
 pub mod symbolic;
 pub mod symkey;

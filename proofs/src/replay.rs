@@ -9,6 +9,7 @@ use crate::{
     familiar::Choice,
     ports::Port,
     properties::{self, Judge, Property},
+    since::whichever,
     symkey::Form,
 };
 use flowproof_packet::{
@@ -115,6 +116,8 @@ pub enum Aim {
     Leaves,
     /// The packet does not leave.
     Stays,
+    /// The property is not violated.
+    Innocent,
 }
 
 /// The port a choice belongs to, and what it is to show.
@@ -138,12 +141,28 @@ pub struct Case<'a> {
 /// shows what it should.
 #[must_use]
 pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Replay> {
+    shown(case, None, choice)
+}
+
+/// The same where the same packets also show what they should in the tables of `before`, whichever of equal flows wins
+/// there.
+#[must_use]
+pub(crate) fn replay_anew(case: &Case<'_>, before: &Case<'_>, choice: &Choice) -> Option<Replay> {
+    shown(case, Some(before), choice)
+}
+
+fn shown(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Replay> {
     let frames = frames(choice)?;
     let whole = whole(choice);
     let preludes = preludes(case, choice, &whole);
-    let ties = [TieBreak::First, TieBreak::Last];
-    ties.into_iter()
-        .find_map(|tie| preludes.iter().find_map(|prelude| attempt(case, tie, prelude, &frames, &whole)))
+    let with = |tie, prelude: &Vec<(PortNo, Vec<u8>)>| {
+        let replay = attempt(case, tie, prelude, &frames, &whole)?;
+        let also = |before| whichever(|tie| attempt(before, tie, prelude, &frames, &whole).is_some());
+        before.is_none_or(also).then_some(replay)
+    };
+    [TieBreak::First, TieBreak::Last]
+        .into_iter()
+        .find_map(|tie| preludes.iter().find_map(|prelude| with(tie, prelude)))
 }
 
 fn attempt(
@@ -172,6 +191,7 @@ fn attempt(
             sent.iter().any(|sent| left(&sent.outcome)) && !violates(case, sent, whole, twin.as_ref())
         }
         Aim::Violates => violates(case, sent, whole, twin.as_ref()),
+        Aim::Innocent => !violates(case, sent, whole, twin.as_ref()),
     };
     let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
     let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();

@@ -255,13 +255,17 @@ pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding]) -> Option<Row>
     let (witness, counterexample) = match &first.judgement {
         Judgement::Proved(witness) => (Some(witness_row(host, witness)), None),
         Judgement::Refuted(replay) => (None, Some(story(host, replay))),
-        Judgement::Unknown(_) | Judgement::Vacuous(_) | Judgement::Contradiction(_) => (None, None),
+        Judgement::Unknown(_)
+        | Judgement::Vacuous(_)
+        | Judgement::NoWorse(_)
+        | Judgement::Contradiction(_) => (None, None),
     };
     let involved = match &first.judgement {
         Judgement::Refuted(replay) => replay.prelude > 0,
         Judgement::Proved(_)
         | Judgement::Unknown(_)
         | Judgement::Vacuous(_)
+        | Judgement::NoWorse(_)
         | Judgement::Contradiction(_) => false,
     };
     Some(Row {
@@ -297,7 +301,10 @@ fn engines(group: &[&Finding]) -> BTreeMap<&'static str, &'static str> {
 
 fn explanation(host: &Host, port: &Port, finding: &Finding) -> String {
     match &finding.judgement {
-        Judgement::Unknown(why) | Judgement::Vacuous(why) | Judgement::Contradiction(why) => why.clone(),
+        Judgement::Unknown(why)
+        | Judgement::Vacuous(why)
+        | Judgement::NoWorse(why)
+        | Judgement::Contradiction(why) => why.clone(),
         Judgement::Proved(Witness::Escapes(_)) => {
             format!("{}; such packets escape, and all that do obey", finding.property.theorem)
         }

@@ -1,5 +1,6 @@
 //! `flowproof prove`: every property that applies, on every filtered port, under every datapath.
 
+mod change;
 mod engines;
 mod expect;
 pub(crate) mod intent;
@@ -16,17 +17,19 @@ use crate::failure::Failure;
 use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
 use crate::progress::Progress;
 use crate::text::list;
+use change::{Change, Subject};
 use clap::{Args, ValueEnum};
 use expect::Mismatch;
 use flowproof_packet::PortNo;
-use flowproof_proofs::check::{self, Engines, Findings, Judgement, Task};
+use flowproof_proofs::check::{Engines, Findings, Judgement, Task};
 use flowproof_proofs::diagram::Host;
 use flowproof_proofs::incremental::Kept;
-use flowproof_proofs::intent::{Ask, IntentFinding, NAMES, check as check_intent, rows};
+use flowproof_proofs::intent::{Ask, IntentFinding, NAMES, check as check_intent, check_since, rows};
 use flowproof_proofs::isolation::{IsolationFinding, names, rows as isolation_rows};
 use flowproof_proofs::ports::{self, Port};
 use flowproof_proofs::properties::{Property, SENDER};
 use flowproof_proofs::report::{self, PortRow, Row, Source};
+use flowproof_proofs::since::Since;
 use flowproof_proofs::tables::Tables;
 use intent::{Intent, Outcome};
 use real::Real;
@@ -49,14 +52,19 @@ use wildmatch::WildMatch;
   flowproof prove flows.txt --expect known.jsonl
   flowproof prove flows.txt --ovs
   flowproof prove flows.txt --watch
+  flowproof prove new.txt --since old.txt --intent intent.json
 
 --ovs starts the Open vSwitch that is installed, unprivileged and in a private
 directory, and repeats each counterexample in it. The programs are looked for in
 PATH and in the usual places, or only in $FLOWPROOF_OVS if that is set.
 
-Exit codes: 0 all proved, or exactly as --expect says; 1 something refuted, or
-not as expected; 2 wrong usage or input; 3 unknown or vacuous; 4 flowproof
-contradicts itself.
+--since OLD asks what the flows break that OLD did not: a property is refuted by
+a packet that violates it now, replays, and does not violate it in OLD. What is
+no-worse has no such packet; that does not mean that it holds.
+
+Exit codes: 0 all proved (with --since: no worse), or exactly as --expect says;
+1 something refuted, or not as expected; 2 wrong usage or input; 3 unknown or
+vacuous; 4 flowproof contradicts itself.
 
 {PORTS_HELP}
 Without it filtered ports are taken for access ports of their network."))]
@@ -99,6 +107,9 @@ pub(crate) struct Options {
     /// Print to a file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Only what these flows break that OLD did not; says nothing about what is broken in both
+    #[arg(long, value_name = "OLD", conflicts_with_all = ["watch", "smt2", "expect", "write_expect", "engine"])]
+    since: Option<PathBuf>,
     /// Prove again whenever the flows change, only what depends on the change, until Ctrl-C
     #[arg(long, conflicts_with_all = ["ovs", "smt2", "write_expect", "output"])]
     watch: bool,
@@ -181,14 +192,15 @@ fn once(
     let started = Instant::now();
     let expected = options.expect.as_deref().map(expect::read).transpose()?;
     let properties = properties(&options.property)?;
-    crate::input::only_one_stdin(options.intent.iter().chain([&options.flows.flows]))?;
+    crate::input::only_one_stdin(options.intent.iter().chain([&options.flows.flows]).chain(&options.since))?;
     let flows = options.flows.read(console)?;
     let intent = Intent::read(&options.intent, &flows.file.flows, console)?;
-    let host = host(&flows, intent.as_ref());
-    let ports = senders(&host, &options.port)?;
+    let subject = Subject::read(options, host(&flows, intent.as_ref()), console)?;
+    let host = subject.host();
+    let ports = senders(host, &options.port)?;
     let mut real = options.ovs.then(Real::summon).transpose()?;
     let task = Task {
-        host: &host,
+        host,
         ports,
         properties,
         profiles: options.datapath.0.clone(),
@@ -201,13 +213,14 @@ fn once(
         watch: progress,
     };
     let mut found = match before {
-        _ if task.properties.is_empty() => Findings::default(),
-        None => check::check(&task),
-        Some(kept) => watch::again(&task, kept, console),
+        Some(kept) if !task.properties.is_empty() => watch::again(&task, kept, console),
+        _ => subject.check(&task),
     };
-    let mut agreement = intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent));
+    let since = subject.since();
+    let mut agreement =
+        intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent, since));
     let site = intent.as_ref().map(|intent| &intent.site);
-    let mut isolated = isolation::check(&task, site, wanted(options));
+    let mut isolated = isolation::check(&task, site, since, wanted(options));
     if let Some(real) = &mut real {
         replay(real, &task, &mut found, &mut isolated, &mut agreement)?;
     }
@@ -224,7 +237,7 @@ fn once(
         verdict: verdict(&found, &results),
         switch,
         results,
-        ..report(&flows, intent.as_ref(), &host, mismatches.as_deref(), progress, started)
+        ..report(&flows, intent.as_ref(), &subject, mismatches.as_deref(), progress, started)
     };
     if let Some(directory) = &options.smt2 {
         write_queries(directory, &found)?;
@@ -270,19 +283,25 @@ fn wanted(options: &Options) -> impl Fn(&str) -> bool {
     |name| options.property.is_empty() || options.property.iter().any(|p| WildMatch::new(p).matches(name))
 }
 
-fn agreement(options: &Options, task: &Task<'_>, intent: &Intent) -> Vec<IntentFinding> {
+fn agreement(
+    options: &Options,
+    task: &Task<'_>,
+    intent: &Intent,
+    since: Option<&Since>,
+) -> Vec<IntentFinding> {
     let properties = intent::properties(wanted(options));
     if properties.is_empty() {
         return Vec::new();
     }
-    check_intent(&Ask {
+    let ask = Ask {
         host: task.host,
         site: &intent.site,
         ports: task.ports.clone(),
         properties,
         profiles: task.profiles.clone(),
         watch: task.watch,
-    })
+    };
+    since.map_or_else(|| check_intent(&ask), |since| check_since(&ask, since))
 }
 
 /// Repeats all refutations in a real switch, until somebody stops it.
@@ -404,7 +423,7 @@ fn exit(
 }
 
 fn verdict(found: &Findings, results: &[Outcome]) -> &'static str {
-    let order = ["contradiction", "refuted", "unknown", "vacuous"];
+    let order = ["contradiction", "refuted", "unknown", "vacuous", "no-worse"];
     let has = |name: &&&str| found.findings.iter().any(|finding| finding.judgement.name() == **name);
     match order.iter().find(has) {
         Some(name) => name,
@@ -422,7 +441,7 @@ fn verdict(found: &Findings, results: &[Outcome]) -> &'static str {
 fn report(
     flows: &Flows,
     intent: Option<&Intent>,
-    host: &Host,
+    subject: &Subject,
     mismatches: Option<&[Mismatch]>,
     progress: &Progress,
     started: Instant,
@@ -435,8 +454,13 @@ fn report(
     if let (Some(inputs), Some(intent)) = (inputs.as_object_mut(), intent) {
         inputs.insert("intent".to_owned(), intent.json());
     }
+    let (host, change) = (subject.host(), subject.change());
+    if let (Some(inputs), Some(change)) = (inputs.as_object_mut(), change) {
+        inputs.insert("since".to_owned(), change.flows.json());
+    }
     let source = if intent.is_some() { Source::Intent } else { Source::Derived };
-    let mut assumptions = report::assumptions_from(source, flows.ports.is_some());
+    let mut assumptions = change.map(Change::assumptions).unwrap_or_default();
+    assumptions.extend(report::assumptions_from(source, flows.ports.is_some()));
     assumptions.extend(isolation_rows::assumptions(host, intent.map(|intent| &intent.site)));
     assumptions.extend(intent.iter().flat_map(|intent| intent.assumptions()));
     Report {

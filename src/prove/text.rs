@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Verdicts in the order in which a reader wants them.
-const ORDER: [&str; 5] = ["contradiction", "refuted", "unknown", "vacuous", "proved"];
+const ORDER: [&str; 6] = ["contradiction", "refuted", "unknown", "vacuous", "no-worse", "proved"];
 const NAME_WIDTH: usize = 33;
 const FLOW_WIDTH: usize = 78;
 

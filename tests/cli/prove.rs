@@ -248,3 +248,80 @@ fn an_order_that_is_left_open_is_shown_by_a_packet_that_replays() {
     let expected = [("proved", 3), ("refuted", 3)];
     assert_eq!(found, expected.map(|(verdict, on)| ("port-independence".into(), verdict.into(), on)).into());
 }
+
+/// Old and new flows in a directory of their own.
+struct Change {
+    directory: std::path::PathBuf,
+}
+
+impl Change {
+    fn new(name: &str, more: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("flowproof-since-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let old = std::fs::read_to_string(example("flows.txt")).unwrap();
+        std::fs::write(directory.join("old"), &old).unwrap();
+        std::fs::write(directory.join("new"), format!("{old}{more}")).unwrap();
+        Self { directory }
+    }
+
+    fn prove(&self, [new, old]: [&str; 2], more: &[&str]) -> super::Run {
+        let [new, old] = [new, old].map(|name| self.directory.join(name).display().to_string());
+        run(&[&["prove", &new, "--since", &old, "--property", "spoofed-*"], more].concat())
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The host forges MACs in some packets, before and after: only those of the new flow count, and back again nothing does.
+#[test]
+fn since_says_what_is_broken_that_was_not() {
+    let change = Change::new("hole", "table=71,priority=200,tcp,in_port=13,tp_dst=4242 actions=NORMAL\n");
+    let worse = change.prove(["new", "old"], &[]);
+    assert_eq!(worse.code, Some(1), "{worse:?}");
+    for words in [
+        "refuted spoofed-mac",
+        ":4242",
+        "no-worse spoofed-arp",
+        "verdict: refuted",
+        "since",
+        "not that the property holds",
+    ] {
+        let joined = worse.out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(joined.contains(words), "{words}: {}", worse.out);
+    }
+    assert!(worse.out.lines().all(|line| line.chars().count() <= 80), "{}", worse.out);
+    for files in [["old", "new"], ["old", "old"], ["new", "new"]] {
+        let better = change.prove(files, &["--format", "json"]);
+        assert_eq!(better.code, Some(0), "{files:?}: {better:?}");
+        let report: Value = serde_json::from_str(&better.out).unwrap();
+        assert_eq!(report["verdict"], "no-worse");
+        assert!(report["inputs"]["since"]["sha256"].is_string(), "{report}");
+        assert!(verdicts(&report).iter().all(|(_, verdict, _)| verdict == "no-worse"), "{report}");
+    }
+}
+
+#[test]
+fn since_goes_with_no_option_that_asks_for_all_verdicts() {
+    let flows = example("flows.txt");
+    for option in [["--expect", &flows], ["--write-expect", "x"], ["--smt2", "x"], ["--engine", "z3"]] {
+        let run = run(&[&["prove", &flows, "--since", &flows], option.as_slice()].concat());
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{option:?}: {run:?}");
+    }
+    check_refused(&run(&["prove", &flows, "--since", "nowhere"]), &["nowhere"]);
+}
+
+/// A port that is no filtered port any more is not passed over in silence.
+#[test]
+fn since_names_ports_that_are_not_filtered_any_more() {
+    let change = Change::new("port", "");
+    let old = std::fs::read_to_string(change.directory.join("old")).unwrap();
+    let gone: String =
+        old.lines().filter(|line| !line.contains("in_port=13")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(change.directory.join("new"), gone).unwrap();
+    let run = change.prove(["new", "old"], &[]);
+    assert!(run.err.contains("13") && run.err.contains("filtered port"), "{run:?}");
+}

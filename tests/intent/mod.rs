@@ -6,6 +6,7 @@ mod command;
 mod corpus;
 mod entries;
 mod seed;
+mod since;
 mod stale;
 mod strict;
 mod support;

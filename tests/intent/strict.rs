@@ -58,7 +58,10 @@ const UNDECIDED: &[(&str, &str)] = &[("21_remote_groups_overlap", "intent-comple
 fn shown(judgement: &Judgement) -> String {
     match judgement {
         Judgement::Refuted(replay) => summary(&replay.datagram),
-        Judgement::Unknown(why) | Judgement::Vacuous(why) | Judgement::Contradiction(why) => why.clone(),
+        Judgement::Unknown(why)
+        | Judgement::Vacuous(why)
+        | Judgement::NoWorse(why)
+        | Judgement::Contradiction(why) => why.clone(),
         Judgement::Proved(_) => String::new(),
     }
 }
@@ -76,7 +79,7 @@ fn disagreements(name: &str, case: &Case, profiles: &[Profile]) -> Vec<String> {
                 *line == verdict && shows(&wire::extract(&replay.datagram, 0), divided)
             }),
             Judgement::Unknown(_) => UNDECIDED.contains(&(name, &*verdict)),
-            Judgement::Contradiction(_) => false,
+            Judgement::NoWorse(_) | Judgement::Contradiction(_) => false,
         };
         if !excused {
             let line = lines(case, std::slice::from_ref(&of)).join("");

@@ -4,18 +4,20 @@ use super::bases::{Base, Case};
 use flowproof_packet::PortNo;
 use flowproof_proofs::{
     check::{self, Engines, Judgement, Task},
+    diagram::Host,
     hygiene,
-    intent::{self, Ask, PROPERTIES},
+    intent::{self, Ask, PROPERTIES, site::Site},
     isolation,
     ports::Port,
     properties::{Property, SENDER},
+    since::{self, Since},
 };
 use flowproof_switch::{
     conntrack::Profile,
     flow::parse::{Era, ParseOptions, parse_flows},
     table::FlowId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is asked: everything of these ports, or one property.
 #[derive(Clone, Debug)]
@@ -36,8 +38,8 @@ impl Question {
         self.property.as_deref().is_none_or(|name| name == property.name)
     }
 
-    fn ports<'a>(&self, case: &'a Case) -> Vec<&'a Port> {
-        case.host.ports.iter().filter(|port| self.ports.contains(&port.ofport)).collect()
+    fn ports<'a>(&self, host: &'a Host) -> Vec<&'a Port> {
+        host.ports.iter().filter(|port| self.ports.contains(&port.ofport)).collect()
     }
 }
 
@@ -48,37 +50,59 @@ fn verdict(judgement: &Judgement, of: &str) -> &'static str {
     }
 }
 
+/// Whose tables are judged; with a change only what that breaks.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    host: &'a Host,
+    site: &'a Site,
+    since: Option<&'a Since>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) const fn of(case: &'a Case) -> Self {
+        Self { host: &case.host, site: &case.site, since: None }
+    }
+
+    pub(super) const fn changed(since: &'a Since, site: &'a Site) -> Self {
+        Self { host: &since.now, site, since: Some(since) }
+    }
+}
+
 /// Sections A, B and D.
 pub(super) fn verdicts(case: &Case, question: &Question) -> Verdicts {
-    let mut all = sent(case, question);
-    all.extend(isolated(case, question));
-    all.extend(agreed(case, question));
+    let subject = Subject::of(case);
+    let mut all = sent(subject, question);
+    all.extend(isolated(subject, question));
+    all.extend(agreed(subject, question));
     all
 }
 
 /// Section B: isolation and default deny.
-pub(super) fn isolated(case: &Case, question: &Question) -> Verdicts {
+pub(super) fn isolated(Subject { host, site, since }: Subject<'_>, question: &Question) -> Verdicts {
     let properties: Vec<_> =
         isolation::ROWS.iter().map(|row| &row.property).filter(|property| question.asks(property)).collect();
     if properties.is_empty() {
         return Verdicts::new();
     }
-    let (ports, profiles) = (question.ports(case), question.profiles.clone());
-    let site = Some(&case.site);
-    let ask = isolation::Ask { host: &case.host, site, ports, properties, profiles, watch: &() };
+    let (ports, profiles) = (question.ports(host), question.profiles.clone());
+    let ask = isolation::Ask { host, site: Some(site), ports, properties, profiles, watch: &() };
     let row = |of: &isolation::IsolationFinding| {
         let name = of.finding.property.name;
         let port = ask.ports[of.finding.port].ofport;
         ((name, port, of.finding.profile.name(), ""), verdict(&of.finding.judgement, name))
     };
-    isolation::check(&ask).iter().map(row).collect()
+    let found = match since {
+        None => isolation::check(&ask),
+        Some(since) => isolation::check_since(&ask, since),
+    };
+    found.iter().map(row).collect()
 }
 
 /// Section A: what ports send.
-pub(super) fn sent(case: &Case, question: &Question) -> Verdicts {
+pub(super) fn sent(Subject { host, since, .. }: Subject<'_>, question: &Question) -> Verdicts {
     let task = Task {
-        host: &case.host,
-        ports: question.ports(case),
+        host,
+        ports: question.ports(host),
         properties: SENDER.iter().filter(|property| question.asks(property)).collect(),
         profiles: question.profiles.clone(),
         engines: Engines::Diagram,
@@ -88,7 +112,10 @@ pub(super) fn sent(case: &Case, question: &Question) -> Verdicts {
     if task.properties.is_empty() {
         return Verdicts::new();
     }
-    let found = check::check(&task).findings;
+    let found = match since {
+        None => check::check(&task).findings,
+        Some(since) => since::check(&task, since).findings,
+    };
     let row = |of: &check::Finding| {
         let port = task.ports[of.port].ofport;
         let name = of.property.name;
@@ -111,24 +138,61 @@ const fn way(of: &intent::IntentFinding) -> &'static str {
 }
 
 /// Section D: tables and intent.
-pub(super) fn agreed(case: &Case, question: &Question) -> Verdicts {
+pub(super) fn agreed(Subject { host, site, since }: Subject<'_>, question: &Question) -> Verdicts {
     let properties: Vec<_> = PROPERTIES.into_iter().filter(|property| question.asks(property)).collect();
     if properties.is_empty() {
         return Verdicts::new();
     }
-    let (ports, profiles) = (question.ports(case), question.profiles.clone());
-    let ask = Ask { host: &case.host, site: &case.site, ports, properties, profiles, watch: &() };
+    let (ports, profiles) = (question.ports(host), question.profiles.clone());
+    let ask = Ask { host, site, ports, properties, profiles, watch: &() };
     let row = |of: &intent::IntentFinding| {
         let name = of.finding.property.name;
         let port = ask.ports[of.finding.port].ofport;
         ((name, port, of.finding.profile.name(), way(of)), verdict(&of.finding.judgement, name))
     };
-    intent::check(&ask).iter().map(row).collect()
+    let found = match since {
+        None => intent::check(&ask),
+        Some(since) => intent::check_since(&ask, since),
+    };
+    found.iter().map(row).collect()
+}
+
+/// What a change breaks: theorems that held, and theorems that did not hold, each with a packet that did not violate it
+/// before; and theorems of which that is not known and that held.
+#[derive(Debug, Default)]
+pub(super) struct Broken {
+    pub(super) lost: BTreeSet<&'static str>,
+    pub(super) worse: BTreeSet<&'static str>,
+    pub(super) unknown: BTreeSet<&'static str>,
+}
+
+impl Broken {
+    /// Whether a packet shows it.
+    pub(super) fn is_shown(&self) -> bool {
+        !self.lost.is_empty() || !self.worse.is_empty()
+    }
+
+    /// Adds what was found of a change to theorems that were judged `before`.
+    pub(super) fn add(&mut self, before: &Verdicts, found: &Verdicts) {
+        for (theorem, verdict) in found {
+            let held = before.get(theorem).is_some_and(|verdict| holds(verdict));
+            let name = theorem.0;
+            match *verdict {
+                "refuted" if held => drop(self.lost.insert(name)),
+                "refuted" => drop(self.worse.insert(name)),
+                "unknown" if held => drop(self.unknown.insert(name)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn holds(verdict: &str) -> bool {
+    matches!(verdict, "proved" | "vacuous")
 }
 
 /// The theorems that held and are refuted now; without any, those that held and do not now.
 pub(super) fn lost(before: &Verdicts, after: &Verdicts) -> Vec<(Theorem, &'static str)> {
-    let holds = |verdict: &str| matches!(verdict, "proved" | "vacuous");
     let changed = after.iter().filter(|(theorem, verdict)| {
         before.get(*theorem).is_some_and(|before| holds(before)) && !holds(verdict)
     });
@@ -150,7 +214,7 @@ pub(super) fn hygiene(text: &str) -> BTreeMap<&'static str, usize> {
     let lints = file.lints.len();
     let tables = flowproof_proofs::tables::Tables::new(file.flows);
     let found = check::with_deep_stack(|| hygiene::examine(&tables));
-    let rivals: std::collections::BTreeSet<(FlowId, FlowId)> = found.rivals;
+    let rivals: BTreeSet<(FlowId, FlowId)> = found.rivals;
     BTreeMap::from([
         ("openflow-valid", refused + lints),
         ("deterministic", rivals.len()),

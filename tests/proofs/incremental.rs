@@ -51,7 +51,7 @@ fn agree(flows: &[Flow], kept: Option<Kept>, edit: &str) -> (usize, usize, Kept)
 
 /// One random edit: a flow is gone, is there under another priority, does what another one does, or stands elsewhere; or
 /// some port may send what it must not.
-fn edit(rng: &mut Rng, flows: &mut Vec<Flow>) -> String {
+pub(super) fn edit(rng: &mut Rng, flows: &mut Vec<Flow>) -> String {
     let at = rng.below(flows.len());
     let old = flows[at].to_string();
     match rng.below(8) {

@@ -34,7 +34,7 @@ fn judge(host: &Host, names: &[&str], ports: &[PortNo], profiles: &[Profile]) ->
     isolation::check(&Ask { host, site: None, ports, properties, profiles: profiles.to_vec(), watch: &() })
 }
 
-fn every_row() -> Vec<&'static str> {
+pub(super) fn every_row() -> Vec<&'static str> {
     ROWS.iter().map(|row| row.property.name).collect()
 }
 

@@ -45,7 +45,10 @@ fn check(more: &str, property: &str, verdict: &str, why: &str) {
     assert_eq!(finding.judgement.name(), verdict, "{finding:#?}");
     match &finding.judgement {
         Judgement::Unknown(text) | Judgement::Vacuous(text) => assert!(text.contains(why), "{text}"),
-        Judgement::Proved(_) | Judgement::Refuted(_) | Judgement::Contradiction(_) => {}
+        Judgement::Proved(_)
+        | Judgement::Refuted(_)
+        | Judgement::NoWorse(_)
+        | Judgement::Contradiction(_) => {}
     }
 }
 

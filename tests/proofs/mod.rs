@@ -14,4 +14,5 @@ mod mutants;
 mod rng;
 mod seed;
 mod shortcuts;
+mod since;
 mod symmetry;

@@ -14,7 +14,7 @@ use crate::{
     tables::Tables,
     vars::Var,
 };
-use flowproof_packet::{Field, port};
+use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{conntrack::Profile, flow::Flow};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -169,6 +169,27 @@ pub fn find(question: &Question<'_>) -> Found {
     compare(question, Marked::new(question.a.flows(), question.b.flows()).as_ref())
 }
 
+/// Those of `ports` by which packets come in that hit a flow that only one of the tables has.
+#[must_use]
+pub fn touched(question: &Question<'_>, ports: &BTreeSet<PortNo>) -> BTreeSet<PortNo> {
+    if alike(question.a.flows(), question.b.flows()) {
+        return BTreeSet::new();
+    }
+    let Some(marked) = Marked::new(question.a.flows(), question.b.flows()) else { return ports.clone() };
+    let one = |(form, profile): &(Form, Profile)| {
+        let mut sets = Bdds::with_limit(NODE_LIMIT);
+        let frames = enterable(&mut sets, *form);
+        let packets = marked.packets(&mut sets, *profile, *form, frames);
+        let comes = |port: &PortNo| {
+            let by_port = entering(&mut sets, *port);
+            let both = sets.and(packets, by_port);
+            sets.overflown() || !sets.is_empty(both)
+        };
+        ports.iter().copied().filter(comes).collect::<BTreeSet<_>>()
+    };
+    with_deep_stack(|| combinations(question).par_iter().with_max_len(1).flat_map_iter(one).collect())
+}
+
 /// The same without what makes it fast: every packet is followed in both.
 #[must_use]
 pub fn find_slowly(question: &Question<'_>) -> Found {
@@ -177,10 +198,13 @@ pub fn find_slowly(question: &Question<'_>) -> Found {
 
 fn compare(question: &Question<'_>, marked: Option<&Marked>) -> Found {
     let (a, b) = (Subject::new(question.a), Subject::new(question.b));
-    let combinations: Vec<(Form, Profile)> =
-        question.profiles.iter().flat_map(|profile| Form::ALL.map(|form| (form, *profile))).collect();
+    let combinations = combinations(question);
     let one = |at: &(Form, Profile)| part(&a, &b, marked, *at);
     join(with_deep_stack(|| combinations.par_iter().with_max_len(1).map(one).collect()))
+}
+
+fn combinations(question: &Question<'_>) -> Vec<(Form, Profile)> {
+    question.profiles.iter().flat_map(|profile| Form::ALL.map(|form| (form, *profile))).collect()
 }
 
 /// Whether these are the same flows, wherever they stand.

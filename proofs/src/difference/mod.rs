@@ -13,11 +13,12 @@ mod find;
 mod places;
 mod relevant;
 mod shape;
+mod states;
 mod words;
 
 pub use deeds::{Change, Deed, Tracking, Way, Written};
 pub use example::{Example, Side};
-pub use find::{Class, Danger, Found, Question, find, find_slowly, same};
+pub use find::{Class, Danger, Found, Question, find, find_slowly, same, touched};
 pub use places::{Axis, combination};
 pub use shape::{Shape, Shapes};
 pub use words::{behaviour, describe};

@@ -19,6 +19,7 @@ use crate::{
     predicate::Predicate,
     properties::Property,
     replay::whole,
+    since::{self, Since, Twins},
     symmetry::{Exchange, Symmetry},
     tables::Tables,
 };
@@ -75,13 +76,20 @@ struct Show {
 #[must_use]
 pub fn check(ask: &Ask<'_>) -> Vec<IntentFinding> {
     let asked = encode::group_addressed().negate();
-    check_with(ask, &Symmetry::among(ask.host, Some(ask.site), &asked))
+    check_with(ask, &Symmetry::among(ask.host, Some(ask.site), &asked), None)
+}
+
+/// What a change breaks: see [`crate::since`]. Host and ports are those of the change.
+#[must_use]
+pub fn check_since(ask: &Ask<'_>, since: &Since) -> Vec<IntentFinding> {
+    let probed = probed(&since.before.tables);
+    check_with(ask, &Symmetry::trivial(ask.host), Some(Before { since, probed: &probed }))
 }
 
 /// The same without making use of symmetry, which is what [`check`] is compared with.
 #[must_use]
 pub fn check_slowly(ask: &Ask<'_>) -> Vec<IntentFinding> {
-    check_with(ask, &Symmetry::trivial(ask.host))
+    check_with(ask, &Symmetry::trivial(ask.host), None)
 }
 
 /// What is asked, and what is known before the first answer.
@@ -90,10 +98,18 @@ struct Work<'a> {
     ask: &'a Ask<'a>,
     symmetry: &'a Symmetry,
     probed: &'a Tables,
+    before: Option<Before<'a>>,
 }
 
-fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IntentFinding> {
-    let work = Work { ask, symmetry, probed: &probed(&ask.host.tables) };
+/// The tables of before a change, with probes.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    since: &'a Since,
+    probed: &'a Tables,
+}
+
+fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, before: Option<Before<'_>>) -> Vec<IntentFinding> {
+    let work = Work { ask, symmetry, probed: &probed(&ask.host.tables), before };
     let total = ask.ports.len();
     let firsts = symmetry.firsts(&ask.ports);
     let of_first = |number: usize| {
@@ -230,7 +246,7 @@ impl Repeat<'_> {
         let Shown { replay, says } = replay::replay(&case, &renamed(choice, self.first, self.port))?;
         let judgement = match aim {
             Aim::Agree => Judgement::Proved(Witness::Escapes(Box::new(replay))),
-            Aim::Differ => Judgement::Refuted(Box::new(replay)),
+            Aim::Differ | Aim::Alike => Judgement::Refuted(Box::new(replay)),
         };
         Some(IntentFinding { finding: Finding { judgement, ..finding.finding }, says: Some(says), ..finding })
     }
@@ -241,7 +257,7 @@ struct Engines<'a> {
     work: Work<'a>,
     subject: &'a ports::Port,
     facets: &'a [Facet<'a>],
-    known: Vec<(super::site::Entrance, Result<Judge<'a>, Exhausted>)>,
+    known: Vec<(super::site::Entrance, Result<Twins<Judge<'a>>, Exhausted>)>,
 }
 
 type Verdict = (Judgement, Option<String>);
@@ -251,7 +267,7 @@ fn unknown(why: impl ToString) -> Verdict {
 }
 
 impl<'a> Engines<'a> {
-    fn engine(&mut self, way: &Way<'_>) -> Option<&mut Result<Judge<'a>, Exhausted>> {
+    fn engine(&mut self, way: &Way<'_>) -> Option<&mut Result<Twins<Judge<'a>>, Exhausted>> {
         let place = match self.known.iter().position(|(entrance, _)| *entrance == way.entrance) {
             Some(place) => place,
             None => {
@@ -260,9 +276,16 @@ impl<'a> Engines<'a> {
                 let here = ways.filter(|other| other.entrance == way.entrance);
                 let asked = here.map(|way| question::addressed(site, way, false)).collect();
                 let asked = Predicate::Any(asked);
-                let engine =
-                    Judge::new((host, self.work.probed), site, (self.subject, &asked), way, profiles);
-                self.known.push((way.entrance.clone(), engine));
+                let asked = (self.subject, &asked);
+                let now = Judge::new((host, self.work.probed), site, asked, way, profiles);
+                let twins = now.and_then(|now| match self.work.before {
+                    None => Ok(Twins::alone(now)),
+                    Some(Before { since, probed }) => {
+                        let before = (&since.before, probed);
+                        Twins::new(now, |sets| Judge::within(sets, before, site, asked, way, profiles))
+                    }
+                });
+                self.known.push((way.entrance.clone(), twins));
                 self.known.len() - 1
             }
         };
@@ -279,11 +302,16 @@ impl<'a> Engines<'a> {
             match verdict.0 {
                 Judgement::Refuted(_) | Judgement::Contradiction(_) => return (verdict, shown),
                 Judgement::Unknown(_) => undecided = undecided.or(Some((verdict, None))),
-                Judgement::Proved(_) => proved = proved.or(Some((verdict, shown))),
+                Judgement::Proved(_) | Judgement::NoWorse(_) => {
+                    proved = proved.or(Some((verdict, shown)));
+                }
                 Judgement::Vacuous(_) => {}
             }
         }
         undecided.or(proved).unwrap_or_else(|| {
+            if self.work.before.is_some() {
+                return ((Judgement::NoWorse(since::AS_BEFORE.to_owned()), None), None);
+            }
             let (why, none) = match facet.ways.as_slice() {
                 [] => ("no uplink carries the network of the port", None),
                 _ => ("the intent lets no such frame pass", None),
@@ -297,39 +325,31 @@ impl<'a> Engines<'a> {
         let Ask { host, site, .. } = *self.work.ask;
         let wishes = wishes(host, self.subject, way);
         let subject = self.subject;
-        let engine = match self.engine(way) {
-            Some(Ok(engine)) => engine,
+        let since = self.work.before.map(|before| before.since);
+        if since.is_some_and(|since| !since.touches(way.entrance.ofport)) {
+            return plainly((Judgement::NoWorse(since::UNTOUCHED.to_owned()), None));
+        }
+        let twins = match self.engine(way) {
+            Some(Ok(twins)) => twins,
             Some(Err(why)) => return plainly(unknown(&*why)),
             None => return plainly(unknown("no engine")),
         };
-        let Answer { violations, witnesses, opaque } = match engine.answer(theorem, way, profile) {
+        let answer = answer(twins, theorem, way, profile);
+        let Answer { violations, witnesses, opaque } = match answer {
             Ok(answer) => answer,
             Err(why) => return plainly(unknown(why)),
         };
+        let engine = &mut twins.now;
         let case = Case { host, site, subject, way, theorem, profile, aim: Aim::Differ };
         if !violations.is_empty() {
-            let (mut stateless, mut assumed) = (None, None);
-            for (choice, is_stateless) in engine.examples(violations, &wishes) {
-                if let Some(Shown { replay, says }) = replay::replay(&case, &choice) {
-                    return ((Judgement::Refuted(Box::new(replay)), Some(says)), Some(choice));
-                }
-                if is_stateless {
-                    stateless.get_or_insert(choice);
-                } else {
-                    assumed.get_or_insert(choice);
-                }
-            }
-            return plainly(match (stateless, opaque) {
-                (_, Some(why)) => unknown(why),
-                (Some(choice), None) => {
-                    let text = format!("a counterexample does not replay: {:?}", choice.sent);
-                    (Judgement::Contradiction(text), None)
-                }
-                (None, None) => unknown(not_reached(assumed.as_ref())),
-            });
+            let before = since.map(|since| Case { host: &since.before, aim: Aim::Alike, ..case });
+            return violated(&case, before.as_ref(), engine.examples(violations, &wishes), opaque);
         }
         if let Some(why) = opaque {
             return plainly(unknown(why));
+        }
+        if since.is_some() {
+            return plainly((Judgement::NoWorse(since::AS_BEFORE.to_owned()), None));
         }
         let case = Case { aim: Aim::Agree, ..case };
         for (choice, _) in engine.examples(witnesses, &wishes) {
@@ -339,6 +359,55 @@ impl<'a> Engines<'a> {
         }
         plainly((Judgement::Vacuous("no frame that it speaks of is delivered".to_owned()), None))
     }
+}
+
+/// What a theorem comes to on a way; where a change is asked about, without what violates it in the tables of before.
+fn answer(
+    twins: &mut Twins<Judge<'_>>,
+    theorem: Theorem,
+    way: &Way<'_>,
+    profile: Profile,
+) -> Result<Answer, Exhausted> {
+    let answer = twins.now.answer(theorem, way, profile)?;
+    let depth = twins.now.depth(profile);
+    let guilty = |engine: &mut Judge<'_>| {
+        let guilty = engine.answer(theorem, way, profile)?.violations;
+        Ok((guilty, depth.max(engine.depth(profile))))
+    };
+    let violations = twins.anew(profile, answer.violations, guilty)?;
+    Ok(Answer { violations, ..answer })
+}
+
+/// The verdict where there are packets that violate a theorem: one that is shown, or why none is.
+fn violated(
+    case: &Case<'_>,
+    before: Option<&Case<'_>>,
+    examples: Vec<(Choice, bool)>,
+    opaque: Option<String>,
+) -> (Verdict, Option<Choice>) {
+    let (mut stateless, mut assumed, mut as_before) = (None, None, false);
+    for (choice, is_stateless) in examples {
+        if let Some(Shown { replay, says }) = replay::replay_anew(case, before, &choice) {
+            return ((Judgement::Refuted(Box::new(replay)), Some(says)), Some(choice));
+        }
+        if before.is_some() && replay::replay(case, &choice).is_some() {
+            as_before = true;
+        } else if is_stateless {
+            stateless.get_or_insert(choice);
+        } else {
+            assumed.get_or_insert(choice);
+        }
+    }
+    let verdict = match (stateless, opaque) {
+        (_, Some(why)) => unknown(why),
+        (Some(choice), None) => {
+            let text = format!("a counterexample does not replay: {:?}", choice.sent);
+            (Judgement::Contradiction(text), None)
+        }
+        (None, None) if assumed.is_none() && as_before => unknown(since::NOT_SHOWN),
+        (None, None) => unknown(not_reached(assumed.as_ref())),
+    };
+    (verdict, None)
 }
 
 /// A state that no packets were found to lead to, and the frame that would violate the theorem in it.

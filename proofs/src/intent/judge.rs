@@ -123,8 +123,19 @@ impl<'a> Judge<'a> {
         way: &Way<'_>,
         profiles: &[Profile],
     ) -> Result<Self, Exhausted> {
-        let (mut sets, mut memory) = (Bdds::with_limit(NODE_LIMIT), Memory::default());
-        let mut runs = Vec::new();
+        Self::within(Bdds::with_limit(NODE_LIMIT), (host, probed), site, (subject, asked), way, profiles)
+    }
+
+    /// The same with a manager of sets that is there already.
+    pub(super) fn within(
+        mut sets: Bdds,
+        (host, probed): (&'a Host, &Tables),
+        site: &'a Site,
+        (subject, asked): (&ports::Port, &Predicate),
+        way: &Way<'_>,
+        profiles: &[Profile],
+    ) -> Result<Self, Exhausted> {
+        let (mut runs, mut memory) = (Vec::new(), Memory::default());
         for form in Form::ALL {
             let entering = question::entering(way, subject).and(asked.clone());
             let wanted = entering.to_set(&mut sets);
@@ -153,6 +164,12 @@ impl<'a> Judge<'a> {
         } else {
             Ok(())
         }
+    }
+
+    /// How many answers of connection tracking packets have at most, under this profile.
+    pub(super) fn depth(&self, profile: Profile) -> u16 {
+        let runs = self.runs.iter().filter(|run| run.profile == profile);
+        runs.map(Run::depths).max().unwrap_or(1)
     }
 
     pub(super) fn words(&self) -> Words<'a> {
@@ -464,6 +481,18 @@ impl<'a> Judge<'a> {
         let recirculations = found.event.recirculations;
         let choice = familiar::choose(&mut self.sets, packets, found.form, wishes, recirculations)?;
         Some((choice, recirculations == 0))
+    }
+}
+
+impl crate::since::Engine for Judge<'_> {
+    fn sets(&mut self) -> &mut Bdds {
+        &mut self.sets
+    }
+
+    fn answers(&mut self, profile: Profile, form: Form, depth: u16) -> Bdd {
+        let legal = symbolic::legal_answers(&mut self.sets, profile, form, depth);
+        let plausible = follow::plausible(&mut self.sets, profile, depth);
+        self.sets.and(legal, plausible)
     }
 }
 

@@ -23,7 +23,8 @@ pub mod rows;
 pub mod site;
 pub mod stale;
 
-pub use check::{Ask, IntentFinding, check, check_slowly};
+pub use check::{Ask, IntentFinding, check, check_since, check_slowly};
+pub(crate) use follow::plausible;
 
 use crate::{
     predicate::Predicate,

@@ -14,6 +14,7 @@ use crate::{
     familiar::Choice,
     ports,
     replay::{Earlier, Replay, Sent, answering, frames, opening, ports as switch_ports, tagged, whole},
+    since::whichever,
     symkey::Form,
 };
 use flowproof_model::{
@@ -43,6 +44,8 @@ pub enum Aim {
     Differ,
     /// They agree that the frame arrives.
     Agree,
+    /// They do not differ.
+    Alike,
 }
 
 /// Where a choice belongs, and what it is to show.
@@ -82,12 +85,25 @@ struct Step {
 /// Plays a choice in every way that might bring about what it assumes.
 #[must_use]
 pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Shown> {
+    replay_anew(case, None, choice)
+}
+
+/// The same; with the tables of `before` only where the same packets also show what they should there, whichever of
+/// equal flows wins.
+#[must_use]
+pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Shown> {
     let frames = frames(choice)?;
     let datagram = whole(choice);
     let preludes = preludes(case, choice, &datagram);
-    [TieBreak::First, TieBreak::Last].into_iter().find_map(|tie| {
-        preludes.iter().find_map(|prelude| attempt(case, tie, prelude, (&frames, &datagram), choice))
-    })
+    let with = |tie, prelude: &Prelude| {
+        let tried = |case, tie| attempt(case, tie, prelude, (&frames, &datagram), choice);
+        let shown = tried(case, tie)?;
+        let also = |before| whichever(|tie| tried(before, tie).is_some());
+        before.is_none_or(also).then_some(shown)
+    };
+    [TieBreak::First, TieBreak::Last]
+        .into_iter()
+        .find_map(|tie| preludes.iter().find_map(|prelude| with(tie, prelude)))
 }
 
 fn attempt(
@@ -278,6 +294,15 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// Whether that is what the case wants to show; what the model says, if so.
     fn shows(&self, case: &Case<'_>) -> Option<String> {
+        let differ = || self.says(&Case { aim: Aim::Differ, ..*case });
+        match case.aim {
+            Aim::Differ | Aim::Agree => self.says(case),
+            Aim::Alike => differ().is_none().then(String::new),
+        }
+    }
+
+    /// What the model says, if they differ or agree as the case wants it.
+    fn says(&self, case: &Case<'_>) -> Option<String> {
         let place = case.way.receiver.map_or(Place::Elsewhere, |(port, _)| Place::Port(port.id.clone()));
         let there = self.deliveries.iter().find(|delivery| delivery.to == place)?;
         let refused = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
@@ -293,17 +318,15 @@ impl Seen<'_> {
                 refused(&there.outcome.egress) && left || refused(&there.outcome.ingress) && arrived > 0
             }
             (Theorem::Complete, Aim::Differ) => must && !delivered,
-            (Theorem::Sound, Aim::Agree) => there.outcome.is_delivered() && arrived > 0,
-            (Theorem::Complete, Aim::Agree) => must && delivered,
+            (Theorem::Sound, _) => there.outcome.is_delivered() && arrived > 0,
+            (Theorem::Complete, _) => must && delivered,
             (Theorem::Commit, _) => self.creates() && self.creates_wrongly(case) == differ,
             (Theorem::Delivery, _) => {
                 let opened = self.after.connections > self.before.connections;
                 opened && there.outcome.opens() && arrived > 0 && self.has_entry(case) != differ
             }
             (Theorem::Mark, Aim::Differ) => !self.is_marked_as_it_should(case)?,
-            (Theorem::Mark, Aim::Agree) => {
-                self.sent.iter().any(goes_on) && self.is_marked_as_it_should(case)?
-            }
+            (Theorem::Mark, _) => self.sent.iter().any(goes_on) && self.is_marked_as_it_should(case)?,
         };
         let says = there.outcome.decisive();
         shown.then(|| match case.theorem {

@@ -123,7 +123,10 @@ fn explanation(port: &Port, of: &IntentFinding) -> String {
     let says = of.says.as_deref().unwrap_or("nothing");
     let between = between(port, of);
     match &of.finding.judgement {
-        Judgement::Unknown(why) | Judgement::Vacuous(why) | Judgement::Contradiction(why) => {
+        Judgement::Unknown(why)
+        | Judgement::Vacuous(why)
+        | Judgement::NoWorse(why)
+        | Judgement::Contradiction(why) => {
             format!("{between}: {why}")
         }
         Judgement::Proved(Witness::Escapes(_) | Witness::Twins { .. }) => {

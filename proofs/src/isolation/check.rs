@@ -22,6 +22,7 @@ use crate::{
     predicate::Predicate,
     properties::Property,
     replay::{Replay, Stage, whole},
+    since::{self, Since, Twins},
     symmetry::{Exchange, Symmetry},
 };
 use flowproof_packet::{PortNo, summary::summary};
@@ -94,16 +95,32 @@ enum Said {
 /// Checks every row for every port and datapath: by row, then port, then datapath.
 #[must_use]
 pub fn check(ask: &Ask<'_>) -> Vec<IsolationFinding> {
-    check_with(ask, &Symmetry::new(ask.host, ask.site))
+    check_with(ask, &Symmetry::new(ask.host, ask.site), None)
 }
 
 /// The same without making use of symmetry, which is what [`check`] is compared with.
 #[must_use]
 pub fn check_slowly(ask: &Ask<'_>) -> Vec<IsolationFinding> {
-    check_with(ask, &Symmetry::trivial(ask.host))
+    check_with(ask, &Symmetry::trivial(ask.host), None)
 }
 
-fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
+/// What a change breaks: see [`crate::since`]. Host and ports are those of the change.
+#[must_use]
+pub fn check_since(ask: &Ask<'_>, since: &Since) -> Vec<IsolationFinding> {
+    let world = World::new(&since.before, ask.site);
+    let stage = Stage::default();
+    let before = Scene { host: &since.before, world: &world, site: ask.site, stage: &stage };
+    check_with(ask, &Symmetry::trivial(ask.host), Some(Before { scene: before, since }))
+}
+
+/// The tables of before a change.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    scene: Scene<'a>,
+    since: &'a Since,
+}
+
+fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, before: Option<Before<'_>>) -> Vec<IsolationFinding> {
     let world = World::new(ask.host, ask.site);
     let stage = Stage::default();
     let scene = Scene { host: ask.host, world: &world, site: ask.site, stage: &stage };
@@ -115,7 +132,7 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
         known.extend((0..ask.profiles.len()).map(|profile| ((row, port, profile), Known::default())));
     }
     crate::check::with_deep_stack(|| {
-        ask_senders(ask, scene, &rows, symmetry, &mut known);
+        ask_senders(ask, (scene, before), &rows, symmetry, &mut known);
         let slots = (0..rows.len()).flat_map(|row| (0..ask.ports.len()).map(move |port| (row, port)));
         let slots = slots.flat_map(|(row, port)| (0..ask.profiles.len()).map(move |d| (row, port, d)));
         let slots: Vec<Slot> = slots.collect();
@@ -124,7 +141,7 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
             let first = *firsts.get(port)?;
             let known = known.get(&(row, first, profile))?;
             match first == port {
-                true => conclude(ask, scene, &rows, *slot, known),
+                true => conclude(ask, (scene, before.is_some()), &rows, *slot, known),
                 false => repeat(ask, scene, &rows, symmetry, (*slot, first), known),
             }
         };
@@ -136,6 +153,7 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry) -> Vec<IsolationFinding> {
 struct Round<'a> {
     ask: &'a Ask<'a>,
     scene: Scene<'a>,
+    before: Option<Before<'a>>,
     rows: &'a [&'static Row],
     symmetry: &'a Symmetry,
     benches: Mutex<Vec<Bench>>,
@@ -144,17 +162,19 @@ struct Round<'a> {
 /// Asks everybody who can send, one of each class of filtered ports, until nothing is open.
 fn ask_senders(
     ask: &Ask<'_>,
-    scene: Scene<'_>,
+    (scene, before): (Scene<'_>, Option<Before<'_>>),
     rows: &[&'static Row],
     symmetry: &Symmetry,
     known: &mut BTreeMap<Slot, Known>,
 ) {
     let samples: BTreeSet<PortNo> =
         symmetry.samples(ask.host, &ask.ports, |_| 1).iter().map(|port| port.ofport).collect();
-    let is_asked =
-        |sender: &&Sender| !matches!(sender.kind, Kind::Filtered(_)) || samples.contains(&sender.ofport);
+    let is_asked = |sender: &&Sender| {
+        let touched = before.is_none_or(|before| before.since.touches(sender.ofport));
+        touched && (!matches!(sender.kind, Kind::Filtered(_)) || samples.contains(&sender.ofport))
+    };
     let senders: Vec<&Sender> = scene.world.senders.iter().filter(is_asked).collect();
-    let round = Round { ask, scene, rows, symmetry, benches: Mutex::default() };
+    let round = Round { ask, scene, before, rows, symmetry, benches: Mutex::default() };
     let (some, others) = senders.split_at(senders.len().min(FIRST_BATCH));
     for batch in [some].into_iter().chain(others.chunks(BATCH)) {
         let open: Vec<(Slot, bool)> = known
@@ -231,8 +251,8 @@ impl<'a> Round<'a> {
         }
         let free = || self.benches.lock().unwrap_or_else(PoisonError::into_inner);
         let bench = free().pop().unwrap_or_default();
-        let mut engine = match Engine::new(bench, (self.scene, sender), &self.ask.profiles, spared) {
-            Ok(engine) => engine,
+        let mut twins = match self.twins(bench, sender, spared) {
+            Ok(twins) => twins,
             Err(Exhausted(why)) => {
                 return open.iter().map(|(slot, _)| (*slot, sender, doubtful(why))).collect();
             }
@@ -243,17 +263,34 @@ impl<'a> Round<'a> {
             let Some(case) = self.case(*slot, sender) else { continue };
             let of = (slot.0, slot.1);
             let known = shown.get(&of).filter(|_| !has_witness);
-            let answer = judge(&mut engine, &case, *has_witness, known);
+            let answer = judge(&mut twins, (&case, self.before), *has_witness, known);
             let answer = answer.unwrap_or_else(|Exhausted(why)| doubtful(why));
             if let Said::Keeps(Some(witness)) = &answer {
                 shown.insert(of, witness.clone());
             }
             said.push((*slot, sender, answer));
             let twin = twin.filter(|_| case.receiver.ofport == sender.ofport);
-            said.extend(twin.and_then(|twin| self.of_twin(&mut engine, &case, twin, (*slot, *has_witness))));
+            said.extend(twin.and_then(|twin| self.of_twin(&mut twins, &case, twin, (*slot, *has_witness))));
         }
-        free().push(engine.into_bench());
+        free().push(twins.now.into_bench());
         said
+    }
+
+    /// The engine for what a sender sends; where a change is asked about, beside the one for the tables of before.
+    fn twins(
+        &self,
+        bench: Bench,
+        sender: &'a Sender,
+        spared: &Predicate,
+    ) -> Result<Twins<Engine<'a>>, Exhausted> {
+        let profiles = &self.ask.profiles;
+        let now = Engine::new(bench, (self.scene, sender), profiles, spared)?;
+        match self.before {
+            None => Ok(Twins::alone(now)),
+            Some(Before { scene, .. }) => {
+                Twins::new(now, |sets| Engine::new(sets.into(), (scene, sender), profiles, spared))
+            }
+        }
     }
 
     fn case(&self, (row, port, profile): Slot, sender: &'a Sender) -> Option<Case<'a>> {
@@ -267,7 +304,7 @@ impl<'a> Round<'a> {
     /// like anybody.
     fn of_twin(
         &self,
-        engine: &mut Engine<'_>,
+        twins: &mut Twins<Engine<'_>>,
         case: &Case<'a>,
         twin: &'a Port,
         (slot, has_witness): (Slot, bool),
@@ -277,7 +314,7 @@ impl<'a> Round<'a> {
         let here = Case { sender, ..*case };
         let exchanged = |choice: &Choice| renamed(choice, case.receiver, twin);
         let show = |choice: &Choice| replay::replay(&here, &exchanged(choice)).map(Box::new);
-        let said = match judge(engine, &there, has_witness, None) {
+        let said = match judge(twins, (&there, self.before), has_witness, None) {
             Err(Exhausted(why)) => Some(Said::Doubtful(Depends::Precision, why.to_owned())),
             Ok(Said::Doubtful(depends, text)) => Some(Said::Doubtful(depends, text)),
             Ok(Said::Keeps(None)) => Some(Said::Keeps(None)),
@@ -309,14 +346,21 @@ fn shown_again(case: &Case<'_>, witness: &Witness, packets: &[Choice]) -> Option
 
 /// What an engine says of a case; a witness that is known from another datapath is tried before one is looked for.
 fn judge(
-    engine: &mut Engine<'_>,
-    case: &Case<'_>,
+    twins: &mut Twins<Engine<'_>>,
+    (case, before): (&Case<'_>, Option<Before<'_>>),
     has_witness: bool,
     known: Option<&Shown>,
 ) -> Result<Said, Exhausted> {
-    let found = engine.violations(case.question, case.profile, case.receiver)?;
+    let violations = |engine: &mut Engine<'_>| engine.violations(case.question, case.profile, case.receiver);
+    let found = violations(&mut twins.now)?;
+    let found = twins.anew(case.profile, found, |engine| {
+        let guilty = violations(engine)?;
+        let depth = since::depth(&guilty);
+        Ok((guilty, depth))
+    })?;
+    let engine = &mut twins.now;
     if found.is_empty() {
-        if has_witness {
+        if has_witness || before.is_some() {
             return Ok(Said::Keeps(None));
         }
         let again = known.and_then(|Shown { packets, witness }| {
@@ -325,12 +369,15 @@ fn judge(
         });
         return Ok(Said::Keeps(if again.is_some() { again } else { witness(engine, case)? }));
     }
+    let before = before.map(|Before { scene, .. }| Case { scene, aim: Aim::Innocent, ..*case });
     let mut doubt: Option<(Depends, Choice)> = None;
     for (found, depends) in engine.candidates(found) {
         let Some(choice) = engine.choose(case.question, case.receiver, &found) else { continue };
-        if let Some(replay) = replay::replay(case, &choice) {
+        if let Some(replay) = replay::replay_anew(case, before.as_ref(), &choice) {
             return Ok(Said::Violates(Box::new(choice), Box::new(replay)));
         }
+        let guilty_before = before.is_some() && replay::replay(case, &choice).is_some();
+        let depends = if guilty_before { Depends::State } else { depends };
         if doubt.as_ref().is_none_or(|(known, _)| matters(depends) > matters(*known)) {
             doubt = Some((depends, choice));
         }
@@ -375,7 +422,7 @@ fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Shown>, Ex
 
 fn conclude(
     ask: &Ask<'_>,
-    scene: Scene<'_>,
+    (scene, is_change): (Scene<'_>, bool),
     rows: &[&'static Row],
     slot: Slot,
     known: &Known,
@@ -394,6 +441,7 @@ fn conclude(
         Known { witness: Some((sender, shown)), .. } => {
             (name(sender), Judgement::Proved(shown.witness.clone()))
         }
+        _ if is_change => (String::new(), Judgement::NoWorse(since::AS_BEFORE.to_owned())),
         Known { .. } => (String::new(), vacuous(row, port.ofport)),
     };
     finding(ask, rows, slot, judgement, sender)
@@ -433,7 +481,7 @@ fn repeat(
         Known { refuted: Some((from, ..)), .. } | Known { doubt: None, witness: Some((from, _)), .. } => {
             *from
         }
-        Known { .. } => return conclude(ask, scene, rows, slot, known),
+        Known { .. } => return conclude(ask, (scene, false), rows, slot, known),
     };
     let of = Exchange::of(first, receiver)?;
     let sender = sender(scene, of.port(from))?;
@@ -454,7 +502,7 @@ fn repeat(
         Some(judgement) => finding(ask, rows, slot, judgement, sender.name()),
         None => {
             let (ports, properties, profiles) = (vec![receiver], vec![&row.property], vec![profile]);
-            let alone = check_with(&Ask { ports, properties, profiles, ..ask.clone() }, symmetry);
+            let alone = check_with(&Ask { ports, properties, profiles, ..ask.clone() }, symmetry, None);
             let IsolationFinding { finding: of, sender } = alone.into_iter().next()?;
             finding(ask, rows, slot, of.judgement, sender)
         }

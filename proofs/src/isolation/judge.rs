@@ -62,7 +62,13 @@ pub struct Bench {
 
 impl Default for Bench {
     fn default() -> Self {
-        Self { sets: Bdds::with_limit(NODE_LIMIT), memory: Memory::default() }
+        Bdds::with_limit(NODE_LIMIT).into()
+    }
+}
+
+impl From<Bdds> for Bench {
+    fn from(sets: Bdds) -> Self {
+        Self { sets, memory: Memory::default() }
     }
 }
 
@@ -527,6 +533,12 @@ impl<'a> Engine<'a> {
         }
         self.runs = runs;
         self.bounded().map(|()| right)
+    }
+}
+
+impl crate::since::Engine for Engine<'_> {
+    fn sets(&mut self) -> &mut Bdds {
+        &mut self.sets
     }
 }
 

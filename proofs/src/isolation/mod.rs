@@ -18,7 +18,7 @@ pub mod rows;
 pub mod scene;
 pub mod world;
 
-pub use check::{Ask, IsolationFinding, check, check_slowly};
+pub use check::{Ask, IsolationFinding, check, check_since, check_slowly};
 
 use crate::{
     predicate::Predicate,

@@ -16,6 +16,7 @@ use crate::{
     ports::Port,
     properties::Property,
     replay::{self, Replay, Sent, frames, left, whole},
+    since::whichever,
     symbolic::Emit,
     tables::Tables,
 };
@@ -42,6 +43,8 @@ pub enum Aim {
     Arrives,
     /// The frame does not reach the port.
     Stays,
+    /// The row is not violated.
+    Innocent,
 }
 
 /// Where a choice belongs, and what it is to show.
@@ -75,25 +78,39 @@ struct Play<'a> {
 /// Plays a choice in every way that might bring about what it assumes.
 #[must_use]
 pub fn replay(case: &Case<'_>, choice: &Choice) -> Option<Replay> {
+    replay_anew(case, None, choice)
+}
+
+/// The same; with the tables of `before` only where the same packets also show what they should there, whichever of
+/// equal flows wins.
+#[must_use]
+pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<Replay> {
     let frames = frames(choice)?;
     let datagram = whole(choice);
     let preludes = preludes(case, choice, &datagram);
-    [TieBreak::First, TieBreak::Last].into_iter().find_map(|tie| {
-        preludes.iter().find_map(|prelude| {
-            let key = wire::extract(&datagram, case.sender.ofport);
-            let play = Play { tie, prelude, frames: &frames, datagram: key, choice };
-            let events = run(case, None, &play);
-            let sent = events.get(prelude.len()..)?;
-            if !shows(case, &play, sent) {
-                return None;
-            }
-            let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
-            let path = path(telling);
-            let datagram = datagram.clone();
-            let events = events.into_iter().map(Sent::untraced).collect();
-            Some(Replay { prelude: prelude.len(), earlier: None, path, tie, whole: None, datagram, events })
-        })
-    })
+    let with = |tie, prelude: &Vec<(PortNo, Vec<u8>)>| {
+        let key = wire::extract(&datagram, case.sender.ofport);
+        let play = Play { tie, prelude, frames: &frames, datagram: key, choice };
+        let events = shown(case, &play)?;
+        let also = |before| {
+            whichever(|tie| shown(before, &Play { tie, datagram: play.datagram.clone(), ..play }).is_some())
+        };
+        before.is_none_or(also).then_some((events, prelude.len(), tie))
+    };
+    let (events, prelude, tie) = [TieBreak::First, TieBreak::Last]
+        .into_iter()
+        .find_map(|tie| preludes.iter().find_map(|prelude| with(tie, prelude)))?;
+    let sent = events.get(prelude..)?;
+    let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
+    let path = path(telling);
+    let events = events.into_iter().map(Sent::untraced).collect();
+    Some(Replay { prelude, earlier: None, path, tie, whole: None, datagram, events })
+}
+
+/// What came of a play, if it shows what it should.
+fn shown(case: &Case<'_>, play: &Play<'_>) -> Option<Vec<Sent>> {
+    let events = run(case, None, play);
+    shows(case, play, events.get(play.prelude.len()..)?).then_some(events)
 }
 
 /// The frame for nobody that is like `choice` in all but its destination.
@@ -167,6 +184,7 @@ fn shows(case: &Case<'_>, play: &Play<'_>, sent: &[Sent]) -> bool {
         Aim::Stays => !reaches(case, sent),
         Aim::Arrives => reaches(case, sent) && !violates(case, play, sent),
         Aim::Violates => violates(case, play, sent),
+        Aim::Innocent => !violates(case, play, sent),
     }
 }
 

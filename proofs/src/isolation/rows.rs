@@ -41,7 +41,10 @@ fn row(host: &Host, ports: &[&Port], group: &[&IsolationFinding]) -> Option<Row>
 fn explanation(port: &Port, of: &IsolationFinding) -> String {
     let theorem = of.finding.property.theorem;
     match &of.finding.judgement {
-        Judgement::Unknown(why) | Judgement::Vacuous(why) | Judgement::Contradiction(why) => why.clone(),
+        Judgement::Unknown(why)
+        | Judgement::Vacuous(why)
+        | Judgement::NoWorse(why)
+        | Judgement::Contradiction(why) => why.clone(),
         Judgement::Proved(Witness::Escapes(_)) => {
             format!(
                 "{theorem}; the frame shown comes from {} and rightly reaches port {}",

@@ -243,10 +243,10 @@ impl Outcome {
     /// The same without copying frames.
     pub fn deliveries(&self) -> impl Iterator<Item = (PortNo, &[u8])> {
         self.effects.iter().flat_map(|effect| {
-            let (one, many): (Option<(PortNo, &[u8])>, &[(PortNo, Shared)]) = match effect {
-                Effect::Output { port, frame } => (Some((*port, frame)), &[]),
-                Effect::Normal { delivered, .. } => (None, delivered),
-                Effect::Controller { .. } | Effect::Opaque { .. } => (None, &[]),
+            let (one, many) = match effect {
+                Effect::Output { port, frame } => (Some((*port, &**frame)), [].as_slice()),
+                Effect::Normal { delivered, .. } => (None, delivered.as_slice()),
+                Effect::Controller { .. } | Effect::Opaque { .. } => (None, [].as_slice()),
             };
             one.into_iter().chain(many.iter().map(|(port, frame)| (*port, &**frame)))
         })
