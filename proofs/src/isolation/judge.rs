@@ -146,9 +146,10 @@ impl<'a> Engine<'a> {
             if let Emit::Opaque(text) = &event.emit
                 && let Some(action) = probe::behind(self.scene.host.tables.flows(), text)
             {
-                let named = match action {
-                    Action::Ct(ct) => probe::zone(ct, &event.key),
-                    action => registers(self.scene.host, action).flatten(),
+                let named = if let Action::Ct(ct) = action {
+                    probe::zone(ct, &event.key)
+                } else {
+                    registers(self.scene.host, action).flatten()
                 };
                 arranged.probes.push((named, event));
                 continue;

@@ -22,7 +22,10 @@ type Asked = (FlowId, u32, SmallVec<[u64; 6]>);
 
 /// What groups of flows take of any packets, by flows that stand for those that are alike; nothing for groups of which too many
 /// are not.
-pub(super) type Ways<Set> = FxHashMap<Asked, Option<Arc<[(FlowId, Set)]>>>;
+pub(super) type Ways<Set> = FxHashMap<Asked, Option<Taken<Set>>>;
+
+/// Flows, and what they take of any packets.
+type Taken<Set> = Arc<[(FlowId, Set)]>;
 
 impl<S: PacketSets> Execution<'_, S> {
     pub(super) fn level(&mut self, table: u8, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
@@ -51,7 +54,7 @@ impl<S: PacketSets> Execution<'_, S> {
     }
 
     /// What the flows of a group take of any packets, those that are alike together.
-    fn ways(&mut self, group: &Group, key: &SymKey, view: u32) -> Option<Arc<[(FlowId, S::Set)]>> {
+    fn ways(&mut self, group: &Group, key: &SymKey, view: u32) -> Option<Taken<S::Set>> {
         if self.each_flow {
             return None;
         }
@@ -73,7 +76,7 @@ impl<S: PacketSets> Execution<'_, S> {
                 return None;
             }
         }
-        let ways: Arc<[(FlowId, S::Set)]> = ways.into();
+        let ways: Taken<S::Set> = ways.into();
         self.memory.ways.insert(asked, Some(Arc::clone(&ways)));
         Some(ways)
     }
