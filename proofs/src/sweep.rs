@@ -56,6 +56,8 @@ pub(crate) struct Unit<Set> {
     /// The most calls, and the deepest, that follow in the same translation.
     pub(crate) calls: u32,
     pub(crate) depth: u32,
+    /// The most recirculations that follow.
+    pub(crate) recirculations: u16,
     /// Explorations of it that are under way.
     pub(crate) active: u32,
     /// The flows that were hit there, and where packets came to next.
@@ -247,7 +249,8 @@ impl<Set> Unit<Set> {
                 .for_each(|word| *word &= !(1u64 << (var.0 % 64)));
         }
         let (hits, next) = (Vec::new(), BTreeSet::new());
-        Self { keep: Rc::new(keep), explored: none, taken, calls: 0, depth: 0, active: 0, hits, next }
+        let keep = Rc::new(keep);
+        Self { keep, explored: none, taken, calls: 0, depth: 0, recirculations: 0, active: 0, hits, next }
     }
 }
 

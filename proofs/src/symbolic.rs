@@ -194,6 +194,8 @@ pub struct Execution<'a, S: PacketSets> {
     sweep: Option<&'a mut Sweep<S::Set>>,
     /// The most calls, and the deepest, in the translation under way.
     reach: (u32, u32),
+    /// The most recirculations since a sweep came to the place that is being explored.
+    recirculated: u16,
 }
 
 /// The longest ways that some packet takes.
@@ -301,6 +303,7 @@ pub fn execute_with<S: PacketSets>(
         each_flow: each_flow || sweep.is_some(),
         sweep,
         reach: (0, 0),
+        recirculated: 0,
     };
     execution.enter(0, None, start, true);
     let complete = !execution.stopped();
@@ -389,6 +392,11 @@ impl<S: PacketSets> Execution<'_, S> {
         ways
     }
 
+    fn recirculated(&mut self, times: u16) {
+        self.recirculated = self.recirculated.max(times);
+        self.longest.recirculations = self.longest.recirculations.max(times);
+    }
+
     fn reached_so_far(&mut self, calls: u32, depth: u32) {
         self.reach = (self.reach.0.max(calls), self.reach.1.max(depth));
         self.longest.calls = self.longest.calls.max(calls);
@@ -469,7 +477,7 @@ impl<S: PacketSets> Execution<'_, S> {
         }
         if let Some(table) = ct.table.filter(|_| state.recirculations < self.recirculations()) {
             let mut copy = state.clone();
-            let depth = copy.recirculations;
+            let depth = self.answer_place(&mut copy);
             let zone = match ct.zone {
                 Zone::Const(zone) => Some(u128::from(zone)),
                 Zone::Field(part) => copy.key.constant(part),
@@ -484,7 +492,7 @@ impl<S: PacketSets> Execution<'_, S> {
                 copy.key.reassemble();
             }
             copy.recirculations += 1;
-            self.longest.recirculations = self.longest.recirculations.max(copy.recirculations);
+            self.recirculated(copy.recirculations);
             (copy.depth, copy.calls) = (0, 0);
             if self.scope() == Scope::Every {
                 copy.packets = self.put_together(copy.packets);

@@ -181,16 +181,27 @@ impl SymKey {
         self.word(word).0 & mask == 0 && !self.renamed.iter().any(touches)
     }
 
-    /// The key without those constant bits that are not `live`.
+    /// The key without those bits that are not `live`: they are zero, whatever they were.
     #[must_use]
     pub fn only(&self, live: &[u64; WORDS]) -> Self {
         let mut key = self.clone();
-        let constant = Self::constant_bits();
-        for (at, (live, constant)) in live.iter().zip(constant).enumerate() {
-            let dead = constant & !live;
-            key.update(MaskedWord { word: at as u8, value: 0, mask: dead }, true);
+        for (at, live) in live.iter().enumerate() {
+            key.update(MaskedWord { word: at as u8, value: 0, mask: !live }, true);
         }
+        let is_live = |bit: u16| {
+            let word = live.get(usize::from(bit / 64)).copied().unwrap_or(u64::MAX);
+            word >> (63 - bit % 64) & 1 == 1
+        };
+        key.renamed.retain(|run| (run.start..run.start + run.width).any(is_live));
         key
+    }
+
+    /// Whether any bit is what connection tracking answered at nesting `depth`.
+    #[must_use]
+    pub fn shows_answer(&self, depth: u16) -> bool {
+        let answers = vars::answers(depth);
+        let shows = |run: &Renamed| run.first.0 < answers.end && answers.start < run.first.0 + run.width;
+        self.renamed.iter().any(shows)
     }
 
     /// The key without the values of its known bits: what a flow takes of packets under it depends on no more, once

@@ -66,6 +66,13 @@ pub fn tracked(depth: u16, field: Field) -> impl DoubleEndedIterator<Item = Var>
     (first..first + width).map(Var)
 }
 
+/// All that the `ct()` at nesting `depth` leaves in the key.
+#[must_use]
+pub const fn answers(depth: u16) -> std::ops::Range<u16> {
+    let first = CT_BASE + depth * ct_width();
+    first..first + ct_width()
+}
+
 /// The fields that a `ct()` leaves in the key, apart from the zone.
 pub fn tracked_fields() -> impl Iterator<Item = Field> {
     CT_FIELDS.into_iter()

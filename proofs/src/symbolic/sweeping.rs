@@ -8,9 +8,10 @@ use crate::{
     index::Group,
     live::is_live,
     set::PacketSets,
-    sweep::{Place, Sweep, Unit, forget},
+    sweep::{Place, Scope, Sweep, Unit, forget},
     symkey::SymKey,
     tables::Level,
+    vars,
 };
 use flowproof_packet::PortNo;
 use flowproof_switch::table::FlowId;
@@ -73,7 +74,7 @@ impl<S: PacketSets> Execution<'_, S> {
     ) -> (Place, S::Set) {
         let Some(sweep) = self.sweep.as_ref() else { return (Place::default(), self.sets.none()) };
         let (live, widely) = (sweep.live(table, level), sweep.widely);
-        let recirculations = state.recirculations;
+        let recirculations = if sweep.scope == Scope::One { state.recirculations } else { 0 };
         let at = Place { table, level, in_port, recirculations, key: state.key.only(&live) };
         if let Some(known) = sweep.find(&at).and_then(|number| sweep.unit(number)) {
             let taken = known.taken;
@@ -103,6 +104,7 @@ impl<S: PacketSets> Execution<'_, S> {
         }
         let explored = self.sets.or(explored, new);
         let outside = std::mem::replace(&mut self.reach, (state.calls, state.depth));
+        let before = std::mem::replace(&mut self.recirculated, state.recirculations);
         let mut from = None;
         if let Some(sweep) = self.sweep.as_mut() {
             from = sweep.follow_from(Some(number));
@@ -114,16 +116,36 @@ impl<S: PacketSets> Execution<'_, S> {
         let mut found = Found { hits: Vec::new(), missed: new, pin: None };
         self.hard(key, level, &mut found);
         self.follow(found.hits, at.table, state, true);
-        let (calls, depth) = self.reach;
+        let ((calls, depth), recirculated) = (self.reach, self.recirculated);
         if let Some(sweep) = self.sweep.as_mut() {
             sweep.follow_from(from);
             if let Some(unit) = sweep.unit_mut(number) {
                 unit.active -= 1;
                 unit.calls = unit.calls.max(calls.saturating_sub(state.calls));
                 unit.depth = unit.depth.max(depth.saturating_sub(state.depth));
+                let more = recirculated.saturating_sub(state.recirculations);
+                unit.recirculations = unit.recirculations.max(more);
             }
         }
         self.reach = (outside.0.max(calls), outside.1.max(depth));
+        self.recirculated = before.max(recirculated);
+    }
+
+    /// Which answer of connection tracking stands for the next one. In a sweep of all frames that is always the first, if nobody
+    /// has kept what that was: then it does not matter how often packets came back already.
+    pub(super) fn answer_place(&mut self, state: &mut State<S::Set>) -> u16 {
+        if self.scope() == Scope::One {
+            return state.recirculations;
+        }
+        let mut key = state.key.clone();
+        key.untrack();
+        if key.shows_answer(0) {
+            return state.recirculations;
+        }
+        if state.recirculations > 0 {
+            state.packets = self.sets.exists(state.packets, &|var| vars::answers(0).contains(&var.0));
+        }
+        0
     }
 
     /// Packets that are all for one destination, without that, where nobody will look at it in a table or behind it: what comes
@@ -156,7 +178,9 @@ impl<S: PacketSets> Execution<'_, S> {
     fn seen_before(&mut self, number: usize, state: &State<S::Set>) {
         let Some(unit) = self.sweep.as_ref().and_then(|sweep| sweep.unit(number)) else { return };
         let (calls, depth, active) = (state.calls + unit.calls, state.depth + unit.depth, unit.active);
+        let recirculated = state.recirculations + unit.recirculations;
         self.reached_so_far(calls, depth);
+        self.recirculated(recirculated);
         if active > 0 || calls > MAX_CALLS || depth > MAX_DEPTH {
             self.emit(Emit::Limit, state);
         }
