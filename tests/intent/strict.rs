@@ -1,7 +1,7 @@
 //! Our own layout against every intent of the corpus: what a VM sends (section A) and agreement with the intent (D).
 //!
-//! A chosen dozen here; all of them with `FLOWPROOF_SOAK`. What is refuted is in [`KNOWN`] with what shows it, what is
-//! not decided in [`UNDECIDED`].
+//! A chosen dozen here; all of them with `FLOWPROOF_SOAK`. What is refuted is in [`KNOWN`] with what shows it; nothing is
+//! undecided.
 
 use super::support::{Case, bind, flows, lines, policy};
 use flowproof_compiler::{Layout, Options, compile, text};
@@ -52,9 +52,6 @@ fn fragment(_: &FlowKey, divided: bool) -> bool {
 
 const KNOWN: &[Known] = &[("intent-complete userspace-3.1 refuted", fragment)];
 
-/// What is not decided: the engine assumes a reply in fragments, and no packets that bring it about are found.
-const UNDECIDED: &[(&str, &str)] = &[("21_remote_groups_overlap", "intent-complete userspace-3.1 unknown")];
-
 fn shown(judgement: &Judgement) -> String {
     match judgement {
         Judgement::Refuted(replay) => summary(&replay.datagram),
@@ -75,8 +72,7 @@ fn disagreements(name: &str, case: &Case, profiles: &[Profile]) -> Vec<String> {
                 let divided = replay.events.len() - replay.prelude > 1;
                 *line == verdict && shows(&wire::extract(&replay.datagram, 0), divided)
             }),
-            Judgement::Unknown(_) => UNDECIDED.contains(&(name, &*verdict)),
-            Judgement::Contradiction(_) => false,
+            Judgement::Unknown(_) | Judgement::Contradiction(_) => false,
         };
         if !excused {
             let line = lines(case, std::slice::from_ref(&of)).join("");
