@@ -13,8 +13,8 @@ use flowproof_proofs::{
 };
 use flowproof_switch::conntrack::Profile;
 
-/// Small ones of every kind.
-const CHOSEN: [&str; 12] = [
+/// Small ones of every kind, and one of fifty ports.
+const CHOSEN: [&str; 14] = [
     "01_seed_scenario",
     "02_ipv4_only",
     "03_ipv6_only",
@@ -23,9 +23,11 @@ const CHOSEN: [&str; 12] = [
     "11_cidr_v4",
     "15_allowed_pairs_cidr_mac",
     "18_remote_group_3",
+    "21_remote_groups_overlap",
     "23_remote_address_groups",
     "25_stateless",
     "27_no_rules",
+    "28_ports_50",
     "36_permitted_ethertypes",
 ];
 
