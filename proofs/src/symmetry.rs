@@ -11,6 +11,7 @@
 
 mod census;
 mod exchange;
+mod turns;
 
 pub(crate) use exchange::Exchange;
 

@@ -168,7 +168,8 @@ fn hop_text(hop: &Hop, verbose: bool) -> String {
 fn name(row: &Row) -> String {
     let (Some(direction), Some(peer)) = (row.direction, row.peer) else { return row.property.to_owned() };
     let way = if direction == "egress" { "to" } else { "from" };
-    format!("{} {way} {}", row.property, peer.trim_start_matches("local-"))
+    // Long ones need more than their column, and a space behind.
+    format!("{} {way} {} ", row.property, peer.trim_start_matches("local-"))
 }
 
 fn mark(verdict: &str, text: &str, style: Style) -> String {

@@ -4,13 +4,22 @@ use super::support::{policy, read};
 use flowproof_model::{
     crossing::{Crossing, End, Law, Standing},
     frame::Frame,
-    policy::{Policy, Port},
+    history::{Connection, Place},
+    policy::{Binding, Policy, Port},
     semantics::judge,
     switches::Switches,
     verdict::Level,
 };
 use flowproof_packet::{Field, FlowKey};
-use flowproof_proofs::intent::encode::{self, Admission, Words};
+use flowproof_proofs::{
+    intent::{
+        encode::{self, Admission, Words},
+        question::{self, Way},
+        site::{Entrance, Target},
+    },
+    predicate::Predicate,
+    symkey::Form,
+};
 
 /// Chance that can be repeated (splitmix64).
 struct Rng(u64);
@@ -212,6 +221,70 @@ fn predicates_and_model_agree_on_every_intent_under_every_reading() {
         }
     }
     assert!(seen.iter().all(|count| *count > 1000), "all levels are met often: {seen:?}");
+}
+
+/// A way between two ends, as the questions of section D have it.
+fn way<'p>((sender, receiver): (End<'p>, End<'p>)) -> Way<'p> {
+    let port = |end| if let End::Port(port) = end { Some(port) } else { None };
+    let entrance = Entrance { ofport: 1, access: None, frames: Predicate::always(), tag: None };
+    let at = Binding { ofport: 2, vlan: 1 };
+    let receiver = port(receiver).map(|port| (port, at));
+    Way { entrance, sender: port(sender), receiver, target: Target::Remote }
+}
+
+/// What opens a connection and what ends one, of one intent: how often either was seen.
+fn check_connections(policy: &Policy, switches: &Switches, rng: &mut Rng) -> [usize; 2] {
+    let words = Words { policy, switches };
+    let (pool, mut seen) = (Pool::of(policy), [0; 2]);
+    for ends in pairs(policy) {
+        let way = way(ends);
+        let opens = question::opens(words, &way);
+        let revokes = question::revokes(words, &way, Form::Whole);
+        for _ in 0..KEYS {
+            let key = pool.key(rng);
+            let frame = Frame::from_key(&key);
+            let network = match ends {
+                (End::Port(port), _) | (_, End::Port(port)) => &port.network,
+                (End::Elsewhere, End::Elsewhere) => unreachable!(),
+            };
+            let outcome = |standing| {
+                let (sender, receiver) = ends;
+                let crossing = Crossing { frame: &frame, network: Some(network), sender, receiver, standing };
+                judge(Law { policy, switches }, &crossing)
+            };
+            let new = outcome(Standing::New);
+            let opened = new.opens() && !question::untracked().holds(&key);
+            assert_eq!(opens.holds(&key), opened, "{new:?} of {frame:?}");
+            let connection = Connection {
+                network: network.clone(),
+                opening: frame.clone(),
+                admission: new,
+                sender: Place::Elsewhere,
+                receivers: Vec::new(),
+                revoked: false,
+            };
+            let later = outcome(Standing::Original(&connection));
+            assert_eq!(revokes.holds(&key), later.is_revoked(), "{later:?} of {frame:?}");
+            seen[0] += usize::from(opened);
+            seen[1] += usize::from(later.is_revoked());
+        }
+    }
+    seen
+}
+
+#[test]
+fn predicates_and_model_agree_on_what_opens_a_connection_and_what_ends_one() {
+    let mut rng = Rng(2);
+    let mut seen = [0; 2];
+    for name in
+        ["01_seed_scenario", "08_icmpv6", "15b_allowed_pairs_any", "18_remote_group_3", "32_local_talk"]
+    {
+        for switches in [Switches::default(), Switches::neutron(), Switches::mitaka(), Switches::strict()] {
+            let counts = check_connections(&policy(name), &switches, &mut rng);
+            seen.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 1000), "both are met often: {seen:?}");
 }
 
 /// Boundaries that random frames rarely meet: every destination port of every range.

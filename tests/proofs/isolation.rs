@@ -125,11 +125,7 @@ const MUTANTS: &[(&str, PortNo, Edit)] = &[
     ("ingress-group-addressed", 13, (&["table=74, priority=100"], "actions=", "actions=output:13,")),
     ("ingress-group-addressed", 10, (&["table=73, priority=95"], "resubmit(,74)", "NORMAL")),
     ("ingress-unknown-unicast", 13, (&["table=73, priority=80"], "actions=", "actions=NORMAL,")),
-    (
-        "ingress-unknown-unicast",
-        10,
-        (&["table=60, priority=79"], ",dl_dst=01:00:00:00:00:00/01:00:00:00:00:00", ""),
-    ),
+    ("ingress-unknown-unicast", 10, (&["table=73, priority=80"], "actions=", "actions=output:10,")),
     (
         "untracked-exceptions",
         13,

@@ -210,10 +210,12 @@ fn nothing_else(uplink: PortNo) -> AnnotatedFlow {
     infrastructure(0, 2, matching, &[], "an uplink: no other networks than its own")
 }
 
-/// Everybody of a network, one after the other: filtered ports judge for themselves.
+/// Everybody of a network, one after the other: filtered ports judge for themselves. In which order makes no difference,
+/// as none of what is called commits frames for groups.
 fn everybody(vlan: u16, receivers: &[&Local<'_>], why: &str) -> AnnotatedFlow {
     let mut matching = Match::default();
     matching.set(Field::Reg6, vlan.into(), u128::MAX);
+    matching.set(Field::DlDst, tables::GROUP_BIT, tables::GROUP_BIT);
     let mut actions = Vec::new();
     for receiver in receivers {
         let ofport = receiver.subject.ofport;

@@ -45,6 +45,7 @@ const PERMITTED: Want = Want::Is(Field::DlType, Value::Number);
 const UNADDRESSED: Want = Want::Bits(Field::Ipv6Src, 0, u128::MAX);
 const CODE_ZERO: Want = Want::Is(Field::Icmpv6Code, Value::Const(0));
 const GROUP_ADDRESSED: Want = Want::Bits(Field::DlDst, GROUP_BIT, GROUP_BIT);
+const FOR_ONE: Want = Want::Bits(Field::DlDst, 0, GROUP_BIT);
 const FRAGMENT: Want = Want::Bits(Field::NwFrag, 1, 1);
 const IPV6: Want = Want::Is(Field::DlType, Value::Const(ethertype::IPV6 as u128));
 const UDP: Want = Want::Is(Field::NwProto, Value::Const(protocol::UDP as u128));
@@ -323,15 +324,14 @@ pub(super) const FILTERED: &[Row] = &[
         &[Do::To(INGRESS)],
         "accepted egress of others to it",
     ),
-    row((DELIVER, 100), &[], &[GROUP_ADDRESSED, PORT_REGISTER], &[Do::Output], "for a group"),
     row(
         (DELIVER, 90),
         &[Each::Family],
-        &[Want::Ip, NEW, PORT_REGISTER],
+        &[Want::Ip, NEW, FOR_ONE, PORT_REGISTER],
         &[Do::Commit, Do::Output],
         "the first of a connection",
     ),
-    row((DELIVER, 80), &[], &[PORT_REGISTER], &[Do::Output], "of a connection"),
+    row((DELIVER, 80), &[], &[PORT_REGISTER], &[Do::Output], "of a connection, or for a group"),
 ];
 
 /// What every port gets that is not filtered: port security switched off, or the network's own.

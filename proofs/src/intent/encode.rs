@@ -298,11 +298,10 @@ impl Words<'_> {
     /// What no rule can let it send. Frames that are not IP are no rule's business at all.
     fn never_sent(&self, port: &Port) -> Predicate {
         let discovery = icmpv6([SOLICITATION, ADVERTISEMENT]);
-        let sources = own_source(port, Ethertype::Ipv4).or(own_source(port, Ethertype::Ipv6));
         let mut parts = vec![
             ip().negate(),
             icmpv6(ROUTERS),
-            sources.negate(),
+            own_sources(port).negate(),
             discovery.and(own_neighbour(port).negate()),
         ];
         parts.extend(DHCP.map(|(family, server, client)| match self.switches.dhcp_server {
@@ -404,6 +403,12 @@ fn paired(port: &Port, ethertype: Ethertype, field: Field) -> Predicate {
     let pair =
         |pair: AddressPair| Predicate::is(Field::DlSrc, pair.mac.to_bits()).and(inside(field, &pair.prefix));
     Predicate::Any(port.pairs(ethertype).map(pair).collect())
+}
+
+/// A datagram from an address of the port, whatever its family.
+#[must_use]
+pub fn own_sources(port: &Port) -> Predicate {
+    own_source(port, Ethertype::Ipv4).or(own_source(port, Ethertype::Ipv6))
 }
 
 /// A datagram from an address of the port.

@@ -24,6 +24,7 @@ use flowproof_packet::Field;
 use flowproof_switch::{
     conntrack::state,
     flow::{Action, Ct, Flow, Match, Subfield},
+    table::FlowId,
 };
 
 /// What a `ct(commit)` does to the mark.
@@ -98,7 +99,7 @@ impl Judge<'_> {
                 wrong = created;
             }
             for (other, first) in &earlier {
-                if other.zone == commit.zone && (!run.open || precedes(&other.event, &commit.event)) {
+                if other.zone == commit.zone && !self.is_instead(&other.event, &commit.event) {
                     let twice = self.sets.and(*first, created);
                     wrong = self.sets.or(wrong, twice);
                 }
@@ -261,9 +262,17 @@ impl Judge<'_> {
         let original = self.answered_so(depth, ORIGINAL, packets);
         self.unmarked(depth, original)
     }
-}
 
-/// Whether one execution came to `first` on its way to `then`.
-fn precedes(first: &Event<Bdd>, then: &Event<Bdd>) -> bool {
-    flows_of(&then.path).starts_with(&flows_of(&first.path))
+    /// Whether one of two events happens instead of the other: where their ways part, one lookup had a choice. Where a
+    /// `ct()` forks, its copy goes on in another table.
+    fn is_instead(&self, one: &Event<Bdd>, other: &Event<Bdd>) -> bool {
+        let (a, b) = (flows_of(&one.path), flows_of(&other.path));
+        let common = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+        let table = |id: &FlowId| self.host.tables.flow(*id).map(|flow| flow.table);
+        match (a.get(common), b.get(common)) {
+            (Some(a), Some(b)) => table(a) == table(b),
+            (None, None) => one.emit == other.emit,
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
 }

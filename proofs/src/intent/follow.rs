@@ -8,7 +8,7 @@
 //!
 //! Source: ovs-fields(7), connection tracking; experiments with Open vSwitch 3.1.
 
-use super::encode::Words;
+use super::encode::{Words, own_sources};
 use crate::{
     frames,
     predicate::Predicate,
@@ -83,6 +83,19 @@ impl Following {
             (_, Field::Ipv6Dst) => tracked(Field::CtIpv6Dst),
             _ => None,
         }
+    }
+
+    /// The end of a packet's way at which the connection was opened.
+    pub(crate) const fn opener(self) -> Direction {
+        match self {
+            Self::Reply | Self::ErrorBack => Direction::Ingress,
+            Self::ErrorForth => Direction::Egress,
+        }
+    }
+
+    /// What follows connections that `port` can have opened: from addresses of its own.
+    pub(crate) fn opened_by<S: PacketSets>(self, sets: &mut S, port: &Port, depth: u16) -> S::Set {
+        fold(sets, &own_sources(port), &|field| self.place(depth, false, field))
     }
 
     /// What passes `port`, at this end of its way, because the rules admit its connection. `all_rules` are all of

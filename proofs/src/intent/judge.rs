@@ -68,7 +68,7 @@ pub fn probed(tables: &Tables) -> Tables {
 
 /// All frames of one entrance through the tables.
 pub struct Judge<'a> {
-    host: &'a Host,
+    pub(super) host: &'a Host,
     pub(super) site: &'a Site,
     pub(super) sets: Bdds,
     runs: Vec<Run>,
@@ -85,8 +85,6 @@ pub(super) struct Run {
     pub(super) events: Vec<Event<Bdd>>,
     /// Every `ct(commit)`.
     pub(super) commits: Vec<Commit>,
-    /// Whether a choice between flows was left open.
-    pub(super) open: bool,
 }
 
 impl Run {
@@ -100,7 +98,7 @@ impl Run {
                 events.push(event);
             }
         }
-        Self { profile, form, start, events, commits, open: !run.rivals.is_empty() }
+        Self { profile, form, start, events, commits }
     }
 
     /// How many answers of connection tracking a packet may have had on its way; at least one is asked for.
@@ -367,7 +365,8 @@ impl<'a> Judge<'a> {
         (end(way.sender, Direction::Egress), end(way.receiver.map(|(port, _)| port), Direction::Ingress))
     }
 
-    /// Of what has to be delivered of any connection, what has to be of those that the rules admit now.
+    /// Of what has to be delivered of any connection, what has to be of those that the rules admit now. A filtered port has
+    /// opened none from an address that is not its own.
     fn required_to_follow(&mut self, way: &Way<'_>, form: Form, profile: Profile, must: Bdd) -> Bdd {
         let (sends, receives) = question::admissions(self.words(), way, Standing::Revoked);
         let whole = form == Form::Whole;
@@ -381,12 +380,26 @@ impl<'a> Judge<'a> {
             let sent = self.sets.or(sent, without_rule.0);
             let received = self.sets.or(received, without_rule.1);
             let answered = following.answered(&mut self.sets, 0);
+            let opened = self.opened(following, way, 0);
             let both = self.sets.and(sent, received);
+            let both = self.sets.and(both, opened);
             let both = self.sets.and(both, answered);
             let both = self.sets.and(both, must);
             all = self.sets.or(all, both);
         }
         all
+    }
+
+    /// What follows a connection that the end can have opened which, by the way, did.
+    fn opened(&mut self, following: Following, way: &Way<'_>, depth: u16) -> Bdd {
+        let opener = match following.opener() {
+            Direction::Egress => way.sender,
+            Direction::Ingress => way.receiver.map(|(port, _)| port),
+        };
+        match opener.filter(|port| port.is_filtered()) {
+            Some(port) => following.opened_by(&mut self.sets, port, depth),
+            None => self.sets.all(),
+        }
     }
 
     /// Those of `packets` that connection tracking can have answered so for.

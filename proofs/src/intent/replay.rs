@@ -342,6 +342,8 @@ impl Seen<'_> {
     /// Whether what created an entry did not arrive, or did so twice, in another network's zone or with a mark.
     fn creates_wrongly(&self, case: &Case<'_>) -> bool {
         let zone = question::vlan(case.way);
+        // Each of the fragments that come out of a train is committed for itself.
+        let whole = self.form == Form::Whole || case.profile.reassembles();
         let lost = |(sent, created): (&Sent, &bool)| *created && !arrives(case, sent, false);
         let astray = |entry: &Entry| {
             let new = !self.before.entries.iter().any(|old| is_same(old, entry));
@@ -352,7 +354,7 @@ impl Seen<'_> {
         };
         self.sent.iter().zip(self.created).any(lost)
             || self.after.entries.iter().any(astray)
-            || self.sent.iter().any(twice)
+            || whole && self.sent.iter().any(twice)
     }
 
     /// Whether the connection has an entry in its network's zone, without a mark.

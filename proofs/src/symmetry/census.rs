@@ -1,6 +1,7 @@
 //! Where on a host which values stand: so that an exchange is held against those flows and ports alone that it changes.
 
 use super::exchange::{Exchange, SORTS, Sort, is_orderly, sort};
+use super::turns::{Order, turns};
 use crate::{
     diagram::Host,
     intent::site::Site,
@@ -26,6 +27,8 @@ pub(super) struct Census<'a> {
     host: &'a Host,
     site: Option<&'a Site>,
     flows: FxHashMap<Name<'a>, &'a Flow>,
+    /// Those whose actions may change places.
+    open: FxHashSet<Name<'a>>,
     /// The only flows that matter, if that is known.
     hit: Option<FxHashSet<FlowId>>,
     /// The flows that name a value.
@@ -61,10 +64,12 @@ impl<'a> Census<'a> {
         if flows.len() != all.len() {
             return None;
         }
+        let order = Order::new(all);
+        let open = all.iter().filter(|flow| order.is_open(flow)).map(|flow| name(flow).0).collect();
         let bound = site.map(Site::local).unwrap_or_default();
         let wanted = bound.into_iter().map(|(port, at)| (at.ofport, (port, at.vlan))).collect();
         let (naming, owners, prefixes) = (FxHashMap::default(), Default::default(), FxHashSet::default());
-        let mut census = Self { host, site, flows, hit: None, naming, owners, prefixes, wanted };
+        let mut census = Self { host, site, flows, open, hit: None, naming, owners, prefixes, wanted };
         all.iter().enumerate().for_each(|(at, flow)| census.flow(FlowId(at as u32), flow));
         host.ports.iter().for_each(|port| census.port(port));
         site.into_iter().for_each(|site| census.intent(site));
@@ -213,10 +218,11 @@ impl<'a> Census<'a> {
             }
             let matching = of.matching(flow);
             let counterpart = self.flows.get(&name(flow, &matching));
-            let same = |other: &&Flow| {
-                flow.actions.iter().map(|action| of.action(action)).eq(other.actions.iter().cloned())
-            };
-            counterpart.is_some_and(same)
+            counterpart.is_some_and(|other| {
+                let exchanged: Vec<Action> = flow.actions.iter().map(|action| of.action(action)).collect();
+                let open = [flow, *other].iter().all(|flow| self.open.contains(&name(flow, &flow.matching)));
+                exchanged == other.actions || open && turns(&exchanged) == turns(&other.actions)
+            })
         })
     }
 }
