@@ -274,7 +274,10 @@ fn named_table(rows: &[Row]) -> String {
     out
 }
 
-const COLUMNS: &[(&str, fn(&Row) -> bool)] = &[
+/// A column of the table of operators: its name, and which mutants it counts.
+type Column = (&'static str, fn(&Row) -> bool);
+
+const COLUMNS: &[Column] = &[
     ("mutants", |_| true),
     ("the same", |row| row.same),
     ("excused", |row| row.excused().is_some()),
@@ -296,7 +299,7 @@ fn generic_table(rows: &[Row]) -> String {
     let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
     let mut out = format!("| operator | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     let mut line = |name: &str, rows: &[&Row]| {
-        let count = |(_, wanted): &(&str, fn(&Row) -> bool)| rows.iter().filter(|row| wanted(row)).count();
+        let count = |(_, wanted): &Column| rows.iter().filter(|row| wanted(row)).count();
         let counts: Vec<String> = COLUMNS.iter().map(|column| count(column).to_string()).collect();
         let _infallible = writeln!(out, "| {name} | {} |", counts.join(" | "));
     };
