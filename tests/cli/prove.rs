@@ -282,8 +282,14 @@ fn since_says_what_is_broken_that_was_not() {
     let change = Change::new("hole", "table=71,priority=200,tcp,in_port=13,tp_dst=4242 actions=NORMAL\n");
     let worse = change.prove(["new", "old"], &[]);
     assert_eq!(worse.code, Some(1), "{worse:?}");
-    for words in ["refuted spoofed-mac", ":4242", "no-worse spoofed-arp", "verdict: refuted", "since", "not that the property holds"]
-    {
+    for words in [
+        "refuted spoofed-mac",
+        ":4242",
+        "no-worse spoofed-arp",
+        "verdict: refuted",
+        "since",
+        "not that the property holds",
+    ] {
         let joined = worse.out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(joined.contains(words), "{words}: {}", worse.out);
     }
@@ -313,7 +319,8 @@ fn since_goes_with_no_option_that_asks_for_all_verdicts() {
 fn since_names_ports_that_are_not_filtered_any_more() {
     let change = Change::new("port", "");
     let old = std::fs::read_to_string(change.directory.join("old")).unwrap();
-    let gone: String = old.lines().filter(|line| !line.contains("in_port=13")).map(|line| format!("{line}\n")).collect();
+    let gone: String =
+        old.lines().filter(|line| !line.contains("in_port=13")).map(|line| format!("{line}\n")).collect();
     std::fs::write(change.directory.join("new"), gone).unwrap();
     let run = change.prove(["new", "old"], &[]);
     assert!(run.err.contains("13") && run.err.contains("filtered port"), "{run:?}");
