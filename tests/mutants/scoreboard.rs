@@ -5,7 +5,7 @@ use super::bases::{self, Base, Case};
 use super::fuzzing;
 use super::judge::{Broken, Question, Subject, Verdicts, agreed, hygiene, isolated, sent, unclean};
 use super::operators::{Mutation, mutations};
-use super::same::{Excuse, unlike};
+use super::same::{Excuse, Unlike, unlike};
 use super::zoo::{By, Mutant, mutants};
 use flowproof_proofs::since::Since;
 use flowproof_switch::conntrack::Profile;
@@ -122,11 +122,13 @@ impl Arena {
     ) -> Row {
         let text = change(&self.text).unwrap();
         let case = self.base.case(&text);
-        let Some(unlike) = unlike(&self.base.case(&self.text), &case) else {
+        let unlike = unlike(&self.base.case(&self.text), &case);
+        // `diff` does not compare how often something is done; proof does.
+        let profiles = unlike.as_ref().map_or(Profile::ALL.to_vec(), |unlike| unlike.profiles.clone());
+        let proof = self.proved(case, &profiles);
+        let Some(Unlike { words, excuse, .. }) = unlike.or(proof.is_shown().then(Unlike::default)) else {
             return Row { same: true, ..about };
         };
-        let (excuse, words) = (unlike.excuse, unlike.words);
-        let proof = self.proved(case, &unlike.profiles);
         let hygiene = unclean(&self.clean, &hygiene(&text));
         let began = fuzzing::spent();
         let agreement =
