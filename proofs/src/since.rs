@@ -189,7 +189,10 @@ fn of_port(task: &Task<'_>, since: &Since, port: &Port) -> Vec<Judgement> {
     let [now, before] = &[Stage::default(), Stage::default()];
     let engine = |host| Diagram::within(Workshop::default(), host, port, &task.profiles);
     let twins = Twins::new(engine(&since.now), |sets| Ok(engine(&since.before).counting_with(sets)));
-    let Ok(mut twins) = twins else { return Vec::new() };
+    let mut twins = match twins {
+        Ok(twins) => twins,
+        Err(why) => return all.map(|_| Judgement::Unknown(why.to_string())).collect(),
+    };
     let judge = |(property, profile)| {
         let case = Case { host: &since.now, port, property, profile, aim: Aim::Violates, stage: now };
         let before = Case { host: &since.before, aim: Aim::Innocent, stage: before, ..case };

@@ -5,7 +5,7 @@ use super::bases::{self, Base, Case};
 use super::fuzzing;
 use super::judge::{Broken, Question, Subject, Verdicts, agreed, hygiene, isolated, sent, unclean};
 use super::operators::{Mutation, mutations};
-use super::same::{Excuse, unlike};
+use super::same::{Excuse, Unlike, unlike};
 use super::zoo::{By, Mutant, mutants};
 use flowproof_proofs::since::Since;
 use flowproof_switch::conntrack::Profile;
@@ -122,11 +122,13 @@ impl Arena {
     ) -> Row {
         let text = change(&self.text).unwrap();
         let case = self.base.case(&text);
-        let Some(unlike) = unlike(&self.base.case(&self.text), &case) else {
+        let unlike = unlike(&self.base.case(&self.text), &case);
+        // `diff` does not compare how often something is done; proof does.
+        let profiles = unlike.as_ref().map_or(Profile::ALL.to_vec(), |unlike| unlike.profiles.clone());
+        let proof = self.proved(case, &profiles);
+        let Some(Unlike { words, excuse, .. }) = unlike.or(proof.is_shown().then(Unlike::default)) else {
             return Row { same: true, ..about };
         };
-        let (excuse, words) = (unlike.excuse, unlike.words);
-        let proof = self.proved(case, &unlike.profiles);
         let hygiene = unclean(&self.clean, &hygiene(&text));
         let began = fuzzing::spent();
         let agreement =
@@ -274,7 +276,10 @@ fn named_table(rows: &[Row]) -> String {
     out
 }
 
-const COLUMNS: &[(&str, fn(&Row) -> bool)] = &[
+/// A column of the table of operators: its name, and which mutants it counts.
+type Column = (&'static str, fn(&Row) -> bool);
+
+const COLUMNS: &[Column] = &[
     ("mutants", |_| true),
     ("the same", |row| row.same),
     ("excused", |row| row.excused().is_some()),
@@ -296,7 +301,7 @@ fn generic_table(rows: &[Row]) -> String {
     let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
     let mut out = format!("| operator | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     let mut line = |name: &str, rows: &[&Row]| {
-        let count = |(_, wanted): &(&str, fn(&Row) -> bool)| rows.iter().filter(|row| wanted(row)).count();
+        let count = |(_, wanted): &Column| rows.iter().filter(|row| wanted(row)).count();
         let counts: Vec<String> = COLUMNS.iter().map(|column| count(column).to_string()).collect();
         let _infallible = writeln!(out, "| {name} | {} |", counts.join(" | "));
     };
