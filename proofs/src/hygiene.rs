@@ -65,14 +65,15 @@ pub fn examine(tables: &Tables) -> Hygiene {
     }
 }
 
-/// Whole frames on one datapath, and then everything else at once: where that finds nothing more, it needs not be told apart.
+/// Whole frames on one datapath, and everything at once: where that finds nothing more, it needs not be told apart. What either
+/// has followed says nothing of the other, because connection tracking answers them differently.
 fn examine_together(tables: &Tables, live: &Live) -> Option<Explored> {
     if !loosely::is_plain(tables) {
         return None;
     }
-    let (mut sets, mut memory) = (Bdds::with_limit(NODE_LIMIT), Memory::default());
-    let mut sweep = Sweep::new(Rc::new(live.clone()));
-    let mut explore = |scope: Scope| {
+    let explore = |scope: Scope| {
+        let (mut sets, mut memory) = (Bdds::with_limit(NODE_LIMIT), Memory::default());
+        let mut sweep = Sweep::new(Rc::new(live.clone()));
         sweep.scope = scope;
         let packets = match scope {
             Scope::One | Scope::First => loosely::wholes(&mut sets),
@@ -83,7 +84,7 @@ fn examine_together(tables: &Tables, live: &Live) -> Option<Explored> {
         let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
         explored(run, &sets)
     };
-    let (exact, all) = (explore(Scope::First), explore(Scope::Every));
+    let (exact, all) = rayon::join(|| explore(Scope::First), || explore(Scope::Every));
     let nothing_new = all.hit.is_subset(&exact.hit) && all.rivals.is_subset(&exact.rivals);
     let ends = all.complete && exact.complete && !all.exceeds_limits && !exact.exceeds_limits;
     let longest = longer(exact.longest, all.longest);

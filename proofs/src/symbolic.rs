@@ -4,7 +4,7 @@
 //! packet leaves the tables. Registers, zones and VLAN rewrites are constants along a path ([`SymKey`]); only the
 //! packet set narrows. Packets that hit flows of one table which do the same go on together, so that a sender's rules and a
 //! receiver's do not multiply. Where all of them are for one destination its bits are taken for known and no longer carried
-//! in the set ([`Execution::pinned`]): what is found out for one receiver is then found out for those with the same rules.
+//! in the set: what is found out for one receiver is then found out for those with the same rules.
 //!
 //! Nondeterminism is followed, not resolved: of overlapping flows of equal priority with different actions each
 //! may win, and so may each of several satisfied conjunctions.
@@ -194,6 +194,10 @@ pub struct Execution<'a, S: PacketSets> {
     sweep: Option<&'a mut Sweep<S::Set>>,
     /// The most calls, and the deepest, in the translation under way.
     reach: (u32, u32),
+    /// Whether packets were not followed that may be followed if they come by another way.
+    cut: bool,
+    /// Flows that some packet may hit another one instead of.
+    contested: FxHashSet<FlowId>,
     /// The most recirculations since a sweep came to the place that is being explored.
     recirculated: u16,
 }
@@ -303,10 +307,12 @@ pub fn execute_with<S: PacketSets>(
         each_flow: each_flow || sweep.is_some(),
         sweep,
         reach: (0, 0),
+        cut: false,
+        contested: FxHashSet::default(),
         recirculated: 0,
     };
     execution.enter(0, None, start, true);
-    let complete = !execution.stopped();
+    let complete = !execution.stopped() && !execution.cut;
     let Execution { events, hit, rivals, longest, .. } = execution;
     Yield { events, hit, rivals, longest, complete }
 }
@@ -374,7 +380,8 @@ impl<S: PacketSets> Execution<'_, S> {
         after
     }
 
-    /// Notes the flows that were hit; and of those that are alike one, with the packets of all.
+    /// Notes the flows that were hit; and of those that are alike one, with the packets of all. Where it is open which of two flows
+    /// is hit, each stays for itself.
     fn together(&mut self, hits: Vec<(FlowId, S::Set)>) -> Vec<(FlowId, S::Set)> {
         let mut ways: Vec<(FlowId, S::Set)> = Vec::new();
         let mut places: FxHashMap<FlowId, usize> = FxHashMap::default();
@@ -383,7 +390,8 @@ impl<S: PacketSets> Execution<'_, S> {
             if let Some(sweep) = self.sweep.as_mut() {
                 sweep.hit(flow, &self.rivals);
             }
-            let place = *places.entry(self.tables.like(flow)).or_insert(ways.len());
+            let way = if self.contested.contains(&flow) { flow } else { self.tables.like(flow) };
+            let place = *places.entry(way).or_insert(ways.len());
             match ways.get_mut(place) {
                 Some((_, others)) => *others = self.sets.or(*others, packets),
                 None => ways.push((flow, packets)),
@@ -475,7 +483,10 @@ impl<S: PacketSets> Execution<'_, S> {
         if ct.nat.is_some() || !ct.other.is_empty() {
             self.emit(Emit::Opaque("ct() with nat or alg".to_owned()), &state);
         }
-        if let Some(table) = ct.table.filter(|_| state.recirculations < self.recirculations()) {
+        let more = state.recirculations < self.recirculations();
+        // A sweep that does not mind how often packets came back would take what is behind for explored.
+        self.cut |= ct.table.is_some() && !more && self.scope() != Scope::One;
+        if let Some(table) = ct.table.filter(|_| more) {
             let mut copy = state.clone();
             let depth = self.answer_place(&mut copy);
             let zone = match ct.zone {

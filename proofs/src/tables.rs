@@ -6,6 +6,7 @@
 use crate::index::Index;
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
+    conntrack::state,
     flow::{Action, Conjunction, Flow, Match},
     table::{self, FlowId},
 };
@@ -57,8 +58,8 @@ impl Tables {
         Self { switch: Arc::new(switch), levels, ports: ports.into_iter().collect(), vlans, like }
     }
 
-    /// The first flow that is like this one: of its table, with its actions, for the same port register, and a table's miss
-    /// entry if this is one. Who knows that one of them was hit knows what becomes of the packet, and whose rule it was.
+    /// The first flow that is like this one: of its table, with its actions, for the same port register, for untracked packets only
+    /// if this is, and a table's miss entry if this is one. Who knows that one of them was hit knows what becomes of the packet, and whose rule it was.
     #[must_use]
     pub fn like(&self, id: FlowId) -> FlowId {
         self.like.get(id.0 as usize).copied().unwrap_or(id)
@@ -126,10 +127,17 @@ fn like(flows: &[Flow]) -> Vec<FlowId> {
     let mut like = Vec::with_capacity(flows.len());
     for (at, flow) in flows.iter().enumerate() {
         let does = (flow.table, flow.actions.as_slice(), flow.opaque_match.as_slice());
-        let of = (flow.matching.get(Field::Reg5), is_miss(flow));
+        let of = (flow.matching.get(Field::Reg5), is_untracked(flow), is_miss(flow));
         like.push(*first.entry((does, of)).or_insert(FlowId(at as u32)));
     }
     like
+}
+
+/// Whether a flow is for packets only that no connection tracking has looked at.
+pub(crate) fn is_untracked(flow: &Flow) -> bool {
+    let (value, mask) = flow.matching.get(Field::CtState);
+    let trk = u128::from(state::TRK);
+    mask & trk != 0 && value & trk == 0
 }
 
 /// Whether a flow is its table's miss entry: of priority 0, for everything (OpenFlow 1.3, 5.4).

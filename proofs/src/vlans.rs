@@ -13,7 +13,7 @@ use crate::{
     properties::{Judge, Property, violation},
     set::PacketSets,
     sweep::{Scope, Sweep},
-    symbolic::{self, Memory, Start, loosely},
+    symbolic::{self, Emit, Memory, Start, loosely},
     symkey::{Form, SymKey},
 };
 use flowproof_packet::{Field, PortNo};
@@ -105,6 +105,7 @@ impl Asked<'_> {
             let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
             safe &= run.complete;
             for mut event in run.events {
+                safe &= event.emit != Emit::Limit;
                 event.packets = frames::escaping(&mut sets, &event, access);
                 let inside = frames::inside(&mut sets, &event, first.network, &members);
                 let lost = sets.minus(event.packets, inside);

@@ -72,6 +72,66 @@ fn a_loop_is_found_by_a_sweep() {
     assert!(hygiene.exceeds_limits);
 }
 
+/// Each datapath answers some packets otherwise: what one has followed was not followed for another.
+#[test]
+fn what_only_one_datapath_does_is_not_dead() {
+    let discovery = "table=0,priority=10,icmp6,icmp_type=135 actions=ct(table=1)\n\
+        table=1,priority=10,ct_state=+new+trk,icmp6,icmp_type=135 actions=output:1\n";
+    let mut often = String::new();
+    for table in 0..7 {
+        writeln!(often, "table={table},tcp,tp_dst=80 actions=ct(table={})", table + 1).unwrap();
+    }
+    often.push_str("table=7 actions=output:1\n");
+    for text in [discovery, &often] {
+        let hygiene = check::with_deep_stack(|| sweeps_alike(text));
+        assert!(hygiene.complete && hygiene.dead.is_empty(), "{:?}", hygiene.dead);
+    }
+}
+
+/// Packets that came back too often to go on say nothing of those that come there by a shorter way.
+#[test]
+fn what_is_out_of_reach_by_a_long_way_may_be_reached_by_a_short_one() {
+    let mut text = "table=0,priority=20,tcp,tp_dst=80,nw_src=10.0.0.1 actions=resubmit(,6)\n\
+        table=0,priority=10,tcp,tp_dst=80 actions=ct(table=1)\n"
+        .to_owned();
+    for table in 1..7 {
+        writeln!(text, "table={table},tcp,tp_dst=80 actions=ct(table={})", table + 1).unwrap();
+    }
+    text.push_str("table=7 actions=output:1\n");
+    let hygiene = check::with_deep_stack(|| sweeps_alike(&text));
+    assert!(hygiene.complete && hygiene.dead.is_empty(), "{:?}", hygiene.dead);
+}
+
+/// A destination that was moved into a register is looked at there.
+#[test]
+fn a_destination_is_told_apart_where_a_register_shows_it() {
+    let text = "table=0,dl_dst=00:00:00:00:00:01 \
+        actions=move:NXM_OF_ETH_DST[0..15]->NXM_NX_REG0[0..15],resubmit(,1)\n\
+        table=1,priority=5,reg0=0x1/0x1 actions=output:1\n\
+        table=1,priority=5,reg0=0x2/0x2 actions=output:2\n";
+    let hygiene = check::with_deep_stack(|| sweeps_alike(text));
+    assert_eq!((hygiene.dead.len(), hygiene.rivals.len()), (1, 0));
+}
+
+/// Of two flows that may be hit instead of each other each is named on the way, though others do the same.
+#[test]
+fn flows_that_are_alike_stay_apart_where_it_is_open_which_is_hit() {
+    let text = "table=0,priority=1 actions=resubmit(,72)\n\
+        table=72,priority=70,reg1=0,reg5=0,tcp actions=resubmit(,80)\n\
+        table=72,priority=70,reg1=1,reg5=0,tcp actions=resubmit(,80)\n\
+        table=72,priority=70,reg1=0,reg5=0,tcp,nw_src=10.0.0.1 \
+        actions=load:1->NXM_NX_REG1[],resubmit(,72)\n\
+        table=80,reg1=1 actions=output:5\n";
+    let tables = Tables::new(hosts::flows(text));
+    let mut sets = Bdds::with_limit(1_000_000);
+    let all = sets.all();
+    let run = symbolic::execute(&mut sets, &tables, Profile::Kernel, Form::Whole, 9, all);
+    let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
+    let way: Vec<u32> = symbolic::flows_of(&event.path).iter().map(|flow| flow.0).collect();
+    assert_eq!(way, [0, 3, 2, 4]);
+    assert_eq!(run.rivals.keys().map(|(a, b)| (a.0, b.0)).collect::<Vec<_>>(), [(1, 3)]);
+}
+
 fn verdicts(host: &Host, alone: bool) -> BTreeMap<(u16, &'static str, &'static str), &'static str> {
     let mut all = BTreeMap::new();
     let groups: Vec<Vec<_>> = match alone {

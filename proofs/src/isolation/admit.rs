@@ -6,6 +6,7 @@
 use crate::{
     ports::{Pair, Port},
     predicate::Predicate,
+    tables::is_untracked,
 };
 use flowproof_model::policy::Direction;
 use flowproof_packet::{Field, PortNo};
@@ -104,11 +105,7 @@ pub(super) fn owner(flow: &Flow) -> Option<PortNo> {
 
 /// Whether a flow changes what the packet is for whoever comes after it.
 pub(super) fn changes(flow: &Flow) -> bool {
-    let untracked = {
-        let (value, mask) = flow.matching.get(Field::CtState);
-        let trk = u128::from(state::TRK);
-        mask & trk != 0 && value & trk == 0
-    };
+    let untracked = is_untracked(flow);
     flow.actions.iter().any(|action| match action {
         Action::Ct(ct) => ct.table.is_none() || !untracked,
         Action::Set { .. }

@@ -32,7 +32,6 @@ use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{
     conntrack::{Profile, state},
     flow::{Action, Match},
-    table::FlowId,
 };
 use std::collections::BTreeMap;
 
@@ -100,20 +99,25 @@ impl<'a> Engine<'a> {
             let (all, spared) = (frames::sendable(&mut engine.sets, form), spared.to_set(&mut engine.sets));
             let start = engine.sets.minus(all, spared);
             for profile in profiles {
-                let Self { sets, memory, .. } = &mut engine;
-                let (key, packets) = (SymKey::entering(sender.ofport, form), start);
-                let (tables, profile) = (&scene.world.tables, *profile);
-                let start =
-                    Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: false };
-                let run = symbolic::execute_with(sets, memory, start, None);
+                let mut run = engine.run(form, *profile, start, false);
+                if !run.rivals.is_empty() {
+                    run = engine.run(form, *profile, start, true);
+                }
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));
                 }
-                let run = engine.arranged(profile, form, run);
+                let run = engine.arranged(*profile, form, run);
                 engine.runs.push(run);
             }
         }
         engine.bounded().map(|()| engine)
+    }
+
+    /// Where it is open which of two flows is hit, each flow must be named: those that are alike may not all be.
+    fn run(&mut self, form: Form, profile: Profile, packets: Bdd, each_flow: bool) -> Yield<Bdd> {
+        let (key, tables) = (SymKey::entering(self.sender.ofport, form), &self.scene.world.tables);
+        let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow };
+        symbolic::execute_with(&mut self.sets, &mut self.memory, start, None)
     }
 
     /// The bench, for the next sender; a new one where this holds much that nobody will ask for again.
@@ -470,7 +474,6 @@ impl<'a> Engine<'a> {
 
     /// Packets that match two flows of equal priority and leave otherwise by one than by the other.
     fn undefined(&mut self, wrong: &mut Vec<Found>, run: &Run, found: &[Found]) {
-        let tables = &self.scene.world.tables;
         for ((a, b), contested) in &run.rivals {
             let mut exits: Vec<Exit> = found.iter().map(|found| exit(&found.event)).collect();
             exits.dedup();
@@ -478,10 +481,9 @@ impl<'a> Engine<'a> {
                 let mut packets = [self.sets.none(), self.sets.none()];
                 let mut by_either = Vec::new();
                 for found in found.iter().filter(|found| exit(&found.event) == way) {
-                    let path: Vec<FlowId> =
-                        flows_of(&found.event.path).into_iter().map(|step| tables.like(step)).collect();
+                    let path = flows_of(&found.event.path);
                     for (flow, set) in [a, b].into_iter().zip(&mut packets) {
-                        if path.contains(&tables.like(*flow)) {
+                        if path.contains(flow) {
                             *set = self.sets.or(*set, found.event.packets);
                             by_either.push(found);
                         }

@@ -1,7 +1,7 @@
 //! What the flows of one priority take of the packets that come to them.
 //!
 //! What flows that are alike take together is computed once, and then again and again asked of other packets
-//! ([`Execution::ways`]): a receiver's rules are so much work for the first sender only.
+//! (`Execution::ways`): a receiver's rules are so much work for the first sender only.
 
 use super::{Execution, Found, Level};
 use crate::{
@@ -201,6 +201,7 @@ impl<S: PacketSets> Execution<'_, S> {
 
     fn contest(&mut self, a: FlowId, b: FlowId, packets: S::Set, pin: Option<S::Set>) {
         let packets = self.with_pin(packets, pin);
+        self.contested.extend([a, b]);
         let known = self.rivals.entry((a, b)).or_insert(packets);
         *known = self.sets.or(*known, packets);
     }

@@ -36,7 +36,7 @@ impl<S: PacketSets> Execution<'_, S> {
         state: &State<S::Set>,
     ) {
         let tables = self.tables;
-        let mut missed = self.without_destination(table, state.packets);
+        let mut missed = self.without_destination(table, state);
         let mut work = Vec::new();
         for (at, level) in tables.levels(table).iter().enumerate() {
             if self.sets.is_empty(missed) || self.stopped() {
@@ -150,11 +150,13 @@ impl<S: PacketSets> Execution<'_, S> {
 
     /// Packets that are all for one destination, without that, where nobody will look at it in a table or behind it: what comes
     /// to one receiver is then the same set as what comes to another.
-    fn without_destination(&mut self, table: u8, packets: S::Set) -> S::Set {
+    fn without_destination(&mut self, table: u8, state: &State<S::Set>) -> S::Set {
+        let packets = state.packets;
         let places = 0..self.tables.levels(table).len();
         let looks =
             |sweep: &Sweep<S::Set>| places.clone().any(|level| is_live(&sweep.live(table, level), PINNED));
-        if self.sweep.as_ref().is_none_or(|sweep| looks(sweep)) {
+        let is_shown = !state.key.is_only_as_sent(PINNED);
+        if is_shown || self.sweep.as_ref().is_none_or(|sweep| looks(sweep)) {
             return packets;
         }
         self.sets.agreed(packets, &PINNED_BITS).map_or(packets, |(_, rest)| rest)
