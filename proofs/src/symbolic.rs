@@ -272,7 +272,8 @@ pub struct Start<'a, Set> {
     pub packets: Set,
     /// Ways out of the tables after which to stop; the execution is then not complete.
     pub enough: usize,
-    /// Whether each flow that is hit is to be named; if not, one of those that are alike stands for all.
+    /// Whether each flow that is hit is to be named, and its packets go on for themselves; if not, one of those that are alike
+    /// stands for all.
     pub each_flow: bool,
 }
 
@@ -380,8 +381,8 @@ impl<S: PacketSets> Execution<'_, S> {
         after
     }
 
-    /// Notes the flows that were hit; and of those that are alike one, with the packets of all. Where it is open which of two flows
-    /// is hit, each stays for itself.
+    /// Notes the flows that were hit; and of those that are alike one, with the packets of all. Where each is to be named, or it is
+    /// open which of two is hit, each stays for itself.
     fn together(&mut self, hits: Vec<(FlowId, S::Set)>) -> Vec<(FlowId, S::Set)> {
         let mut ways: Vec<(FlowId, S::Set)> = Vec::new();
         let mut places: FxHashMap<FlowId, usize> = FxHashMap::default();
@@ -390,7 +391,8 @@ impl<S: PacketSets> Execution<'_, S> {
             if let Some(sweep) = self.sweep.as_mut() {
                 sweep.hit(flow, &self.rivals);
             }
-            let way = if self.contested.contains(&flow) { flow } else { self.tables.like(flow) };
+            let apart = self.each_flow && self.sweep.is_none() || self.contested.contains(&flow);
+            let way = if apart { flow } else { self.tables.like(flow) };
             let place = *places.entry(way).or_insert(ways.len());
             match ways.get_mut(place) {
                 Some((_, others)) => *others = self.sets.or(*others, packets),

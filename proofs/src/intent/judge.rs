@@ -143,7 +143,7 @@ impl<'a> Judge<'a> {
                 let (key, packets) = (SymKey::entering(way.entrance.ofport, form), start);
                 let (tables, profile) = (probed, *profile);
                 let asked =
-                    Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: false };
+                    Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
                 let run = symbolic::execute_with(&mut sets, &mut memory, asked, None);
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));
