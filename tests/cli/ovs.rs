@@ -212,6 +212,10 @@ fn a_counterexample_that_a_switch_does_not_repeat_is_a_contradiction() {
     assert_eq!(report["verdict"], "contradiction");
     let said = report["results"].to_string();
     assert!(said.contains("does not repeat it") && said.contains("sends nothing; expected"), "{said}");
+    let written = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("flowproof-contradiction-spoofed-nd-port13-userspace-3.1.flows");
+    assert!(std::fs::read_to_string(&written).unwrap().contains("does not repeat it"));
+    std::fs::remove_file(written).unwrap();
     let scenario = run_at(&strange, &["run", "--ovs", "tests/scenarios/even-port.scn"]);
     assert_eq!(scenario.code, Some(4), "{scenario:?}");
 }
