@@ -98,7 +98,7 @@ impl Emit {
 /// A step of a path: which flow of a table was hit.
 #[derive(Debug)]
 pub struct Step {
-    /// The flow, or one that is [like](Tables::like) it and that some of the packets hit.
+    /// The flow; where flows are not named one by one, any that is [like](Tables::like) it.
     pub flow: FlowId,
     before: Path,
 }
@@ -196,8 +196,6 @@ pub struct Execution<'a, S: PacketSets> {
     reach: (u32, u32),
     /// Whether packets were not followed that may be followed if they come by another way.
     cut: bool,
-    /// Flows that some packet may hit another one instead of.
-    contested: FxHashSet<FlowId>,
     /// The most recirculations since a sweep came to the place that is being explored.
     recirculated: u16,
 }
@@ -309,7 +307,6 @@ pub fn execute_with<S: PacketSets>(
         sweep,
         reach: (0, 0),
         cut: false,
-        contested: FxHashSet::default(),
         recirculated: 0,
     };
     execution.enter(0, None, start, true);
@@ -381,8 +378,7 @@ impl<S: PacketSets> Execution<'_, S> {
         after
     }
 
-    /// Notes the flows that were hit; and of those that are alike one, with the packets of all. Where each is to be named, or it is
-    /// open which of two is hit, each stays for itself.
+    /// Notes the flows that were hit; and of those that are alike one, with the packets of all, unless each is to be named.
     fn together(&mut self, hits: Vec<(FlowId, S::Set)>) -> Vec<(FlowId, S::Set)> {
         let mut ways: Vec<(FlowId, S::Set)> = Vec::new();
         let mut places: FxHashMap<FlowId, usize> = FxHashMap::default();
@@ -391,7 +387,7 @@ impl<S: PacketSets> Execution<'_, S> {
             if let Some(sweep) = self.sweep.as_mut() {
                 sweep.hit(flow, &self.rivals);
             }
-            let apart = self.each_flow && self.sweep.is_none() || self.contested.contains(&flow);
+            let apart = self.each_flow && self.sweep.is_none();
             let way = if apart { flow } else { self.tables.like(flow) };
             let place = *places.entry(way).or_insert(ways.len());
             match ways.get_mut(place) {

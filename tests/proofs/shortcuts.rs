@@ -12,13 +12,16 @@ use flowproof_proofs::{
     predicate::Predicate,
     properties,
     set::PacketSets,
-    symbolic,
-    symkey::Form,
+    symbolic::{self, Memory, Start},
+    symkey::{Form, SymKey},
     tables::Tables,
     vlans,
 };
 use flowproof_switch::conntrack::Profile;
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 /// Three ports of one network, as the current driver sets them up.
 const THREE: &str = include_str!("../fixtures/corpus/29.0.0/45_setup_one_by_one.flows");
@@ -113,23 +116,28 @@ fn a_destination_is_told_apart_where_a_register_shows_it() {
     assert_eq!((hygiene.dead.len(), hygiene.rivals.len()), (1, 0));
 }
 
-/// Of two flows that may be hit instead of each other each is named on the way, though others do the same.
+/// Where each flow is to be named, none stands for another one that does the same; else one stands for all.
 #[test]
-fn flows_that_are_alike_stay_apart_where_it_is_open_which_is_hit() {
+fn flows_that_are_alike_go_together_unless_each_is_to_be_named() {
     let text = "table=0,priority=1 actions=resubmit(,72)\n\
-        table=72,priority=70,reg1=0,reg5=0,tcp actions=resubmit(,80)\n\
-        table=72,priority=70,reg1=1,reg5=0,tcp actions=resubmit(,80)\n\
-        table=72,priority=70,reg1=0,reg5=0,tcp,nw_src=10.0.0.1 \
-        actions=load:1->NXM_NX_REG1[],resubmit(,72)\n\
-        table=80,reg1=1 actions=output:5\n";
+        table=72,priority=80,reg5=0,udp actions=resubmit(,80)\n\
+        table=72,priority=70,reg5=0,tcp actions=resubmit(,80)\n\
+        table=72,priority=70,reg5=0,tcp,nw_src=10.0.0.1 actions=resubmit(,81)\n\
+        table=80 actions=output:5\n\
+        table=81 actions=output:6\n";
     let tables = Tables::new(hosts::flows(text));
-    let mut sets = Bdds::with_limit(1_000_000);
-    let all = sets.all();
-    let run = symbolic::execute(&mut sets, &tables, Profile::Kernel, Form::Whole, 9, all);
-    let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
-    let way: Vec<u32> = symbolic::flows_of(&event.path).iter().map(|flow| flow.0).collect();
-    assert_eq!(way, [0, 3, 2, 4]);
-    assert_eq!(run.rivals.keys().map(|(a, b)| (a.0, b.0)).collect::<Vec<_>>(), [(1, 3)]);
+    let (profile, form) = (Profile::Kernel, Form::Whole);
+    let ways = |each_flow: bool| {
+        let mut sets = Bdds::with_limit(1_000_000);
+        let (key, packets) = (SymKey::entering(9, form), sets.all());
+        let start = Start { tables: &tables, profile, form, key, packets, enough: usize::MAX, each_flow };
+        let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, None);
+        assert_eq!(run.rivals.keys().map(|(a, b)| (a.0, b.0)).collect::<Vec<_>>(), [(2, 3)]);
+        let way = |path| symbolic::flows_of(path).iter().map(|flow| flow.0).collect::<Vec<u32>>();
+        run.events.iter().map(|event| way(&event.path)).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(ways(true), BTreeSet::from([vec![0, 1, 4], vec![0, 2, 4], vec![0, 3, 5]]));
+    assert_eq!(ways(false), BTreeSet::from([vec![0, 1, 4], vec![0, 3, 5]]));
 }
 
 fn verdicts(host: &Host, alone: bool) -> BTreeMap<(u16, &'static str, &'static str), &'static str> {

@@ -201,7 +201,6 @@ impl<S: PacketSets> Execution<'_, S> {
 
     fn contest(&mut self, a: FlowId, b: FlowId, packets: S::Set, pin: Option<S::Set>) {
         let packets = self.with_pin(packets, pin);
-        self.contested.extend([a, b]);
         let known = self.rivals.entry((a, b)).or_insert(packets);
         *known = self.sets.or(*known, packets);
     }
