@@ -214,6 +214,27 @@ impl Bdds {
         result
     }
 
+    /// Whether two sets have a packet in common: walks down both diagrams without making a third, and stops at the first
+    /// one. `barren` are pairs of nodes that have nothing in common.
+    fn overlap(&self, (a, b): (Bdd, Bdd), barren: &mut FxHashSet<(Bdd, Bdd)>) -> bool {
+        if a == FALSE || b == FALSE || barren.contains(&(a, b)) {
+            return false;
+        }
+        if a == TRUE || b == TRUE || a == b {
+            return true;
+        }
+        let (left, right) = (self.node(a), self.node(b));
+        let level = left.level.min(right.level);
+        let split =
+            |node: Node, whole: Bdd| if node.level == level { (node.low, node.high) } else { (whole, whole) };
+        let ((a0, a1), (b0, b1)) = (split(left, a), split(right, b));
+        let common = self.overlap((a0, b0), barren) || self.overlap((a1, b1), barren);
+        if !common {
+            barren.insert((a, b));
+        }
+        common
+    }
+
     /// Whether the packet whose bits `bit` tells is in `set`.
     #[must_use]
     pub fn contains(&self, set: Bdd, bit: impl Fn(Var) -> bool) -> bool {
@@ -338,6 +359,10 @@ impl PacketSets for Bdds {
 
     fn exists(&mut self, set: Bdd, drop: &dyn Fn(Var) -> bool) -> Bdd {
         self.project(set, drop, &mut FxHashMap::default())
+    }
+
+    fn meet(&mut self, a: Bdd, b: Bdd) -> bool {
+        self.overlap((a, b), &mut FxHashSet::default())
     }
 
     /// Only for variables that come first in the order, as [`crate::vars::level`] has it.

@@ -14,6 +14,8 @@ use crate::{
 use flowproof_packet::{Field, FlowKey, MacAddr};
 use flowproof_switch::conntrack::{CtInfo, state};
 
+/// Wishes that are put together before the set is narrowed: more of them grow too much among themselves.
+const TOGETHER: usize = 8;
 const BROADCAST: u64 = 0xffff_ffff_ffff;
 /// All hosts: the group MAC that belongs to ff02::1.
 const ALL_NODES_MAC: u64 = 0x3333_0000_0001;
@@ -80,10 +82,16 @@ impl<Set: Copy + PartialEq + std::fmt::Debug> Wishes<Set> {
             self.answers.push(calm_answer(depth).iter().map(|literals| sets.cube(literals)).collect());
         }
         let answers = self.answers.iter().take(usize::from(recirculations)).flatten();
-        let chosen = answers.chain(&self.packet).fold(set, |set, wish| {
-            let narrowed = sets.and(set, *wish);
-            if sets.is_empty(narrowed) { set } else { narrowed }
-        });
+        let answers: Vec<Set> = answers.copied().collect();
+        let mut chosen = set;
+        // What is wished is small and what it is asked of may be large: a few wishes are put together before a set is made.
+        for some in answers.chunks(TOGETHER).chain(self.packet.chunks(TOGETHER)) {
+            let wanted = some.iter().fold(sets.all(), |wanted, wish| {
+                let narrowed = sets.and(wanted, *wish);
+                if sets.meet(chosen, narrowed) { narrowed } else { wanted }
+            });
+            chosen = sets.and(chosen, wanted);
+        }
         sets.member(chosen).map(|literals| assemble(&literals, form, recirculations))
     }
 }

@@ -30,6 +30,12 @@ pub trait PacketSets {
     /// Some member's bits; variables left out may have any value. `None` for the empty set.
     fn member(&self, set: Self::Set) -> Option<Vec<Literal>>;
 
+    /// Whether some packet is in both. An engine that need not make the set of those packets should not.
+    fn meet(&mut self, a: Self::Set, b: Self::Set) -> bool {
+        let both = self.and(a, b);
+        !self.is_empty(both)
+    }
+
     /// Where all packets of `set` agree in these variables: the value they have, and a set of which they are those with that
     /// value. An engine may always answer `None`; who can do it cheaply spares others to carry those bits along.
     fn agreed(&self, _set: Self::Set, _vars: &[Var]) -> Option<(Vec<Literal>, Self::Set)> {

@@ -82,6 +82,15 @@ fn valuation(vars: &[Var], bits: usize) -> impl Fn(Var) -> bool + '_ {
     move |var| vars.iter().position(|known| *known == var).is_some_and(|at| bits >> at & 1 == 1)
 }
 
+/// Whether two sets have something in common is found without making their intersection.
+fn assert_meet(sets: &mut Bdds, a: Bdd, b: Bdd) {
+    let before = sets.size();
+    let meet = sets.meet(a, b);
+    assert_eq!(sets.size(), before, "nothing is made");
+    let both = sets.and(a, b);
+    assert_eq!(meet, !sets.is_empty(both));
+}
+
 #[test]
 fn diagrams_agree_with_another_library_and_with_counting() {
     let vars = some_vars(10);
@@ -113,6 +122,7 @@ fn diagrams_agree_with_another_library_and_with_counting() {
         for (a, x) in &built {
             for (b, y) in &built {
                 assert_eq!(a == b, x == y, "equal sets are equal numbers");
+                assert_meet(&mut pair.sets, *a, *b);
             }
         }
         assert!(!pair.sets.overflown());

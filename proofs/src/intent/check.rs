@@ -8,11 +8,11 @@ use super::{
     judge::{Answer, Judge, probed},
     question::{self, Facet, Placement, Theorem, Way},
     replay::{self, Aim, Case, Shown},
-    site::{Site, Target},
+    site::{Entrance, Site, Target},
 };
 use crate::{
     check::{Finding, INTERRUPTED, Judgement, Watch, Witness},
-    diagram::{Exhausted, Host},
+    diagram::{self, Exhausted, Host},
     familiar::{self, Choice, REMOTE_MAC},
     kin::renamed,
     ports::{self, Pair},
@@ -24,7 +24,7 @@ use crate::{
     tables::Tables,
 };
 use flowproof_model::policy::Direction;
-use flowproof_packet::{Field, MacAddr, summary::summary};
+use flowproof_packet::{Field, MacAddr, PortNo, summary::summary};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -257,7 +257,7 @@ struct Engines<'a> {
     work: Work<'a>,
     subject: &'a ports::Port,
     facets: &'a [Facet<'a>],
-    known: Vec<(super::site::Entrance, Result<Twins<Judge<'a>>, Exhausted>)>,
+    known: Vec<(Entrance, Result<Twins<Judge<'a>>, Exhausted>)>,
 }
 
 type Verdict = (Judgement, Option<String>);
@@ -323,7 +323,6 @@ impl<'a> Engines<'a> {
     fn way(&mut self, theorem: Theorem, way: &Way<'_>, profile: Profile) -> (Verdict, Option<Choice>) {
         let plainly = |verdict: Verdict| (verdict, None);
         let Ask { host, site, .. } = *self.work.ask;
-        let wishes = wishes(host, self.subject, way);
         let subject = self.subject;
         let since = self.work.before.map(|before| before.since);
         if since.is_some_and(|since| !since.touches(way.entrance.ofport)) {
@@ -343,7 +342,7 @@ impl<'a> Engines<'a> {
         let case = Case { host, site, subject, way, theorem, profile, aim: Aim::Differ };
         if !violations.is_empty() {
             let before = since.map(|since| Case { host: &since.before, aim: Aim::Alike, ..case });
-            return violated(&case, before.as_ref(), engine.examples(violations, &wishes), opaque);
+            return violated(&case, before.as_ref(), engine, violations, opaque);
         }
         if let Some(why) = opaque {
             return plainly(unknown(why));
@@ -352,12 +351,15 @@ impl<'a> Engines<'a> {
             return plainly((Judgement::NoWorse(since::AS_BEFORE.to_owned()), None));
         }
         let case = Case { aim: Aim::Agree, ..case };
-        for (choice, _) in engine.examples(witnesses, &wishes) {
-            if let Some(Shown { replay, says }) = replay::replay(&case, &choice) {
-                return ((Judgement::Proved(Witness::Escapes(Box::new(replay))), Some(says)), Some(choice));
+        let shown = engine.examples(witnesses, wished(&case), &mut |choice, _| {
+            replay::replay(&case, &choice).map(|shown| (shown, choice))
+        });
+        match shown {
+            Some((Shown { replay, says }, choice)) => {
+                ((Judgement::Proved(Witness::Escapes(Box::new(replay))), Some(says)), Some(choice))
             }
+            None => plainly((Judgement::Vacuous("no frame that it speaks of is delivered".to_owned()), None)),
         }
-        plainly((Judgement::Vacuous("no frame that it speaks of is delivered".to_owned()), None))
     }
 }
 
@@ -382,13 +384,14 @@ fn answer(
 fn violated(
     case: &Case<'_>,
     before: Option<&Case<'_>>,
-    examples: Vec<(Choice, bool)>,
+    engine: &mut Judge<'_>,
+    violations: Vec<diagram::Found>,
     opaque: Option<String>,
 ) -> (Verdict, Option<Choice>) {
     let (mut stateless, mut assumed, mut as_before) = (None, None, false);
-    for (choice, is_stateless) in examples {
-        if let Some(Shown { replay, says }) = replay::replay_anew(case, before, &choice) {
-            return ((Judgement::Refuted(Box::new(replay)), Some(says)), Some(choice));
+    let shown = engine.examples(violations, wished(case), &mut |choice, is_stateless| {
+        if let Some(shown) = replay::replay_anew(case, before, &choice) {
+            return Some((shown, choice));
         }
         if before.is_some() && replay::replay(case, &choice).is_some() {
             as_before = true;
@@ -397,6 +400,10 @@ fn violated(
         } else {
             assumed.get_or_insert(choice);
         }
+        None
+    });
+    if let Some((Shown { replay, says }, choice)) = shown {
+        return ((Judgement::Refuted(Box::new(replay)), Some(says)), Some(choice));
     }
     let verdict = match (stateless, opaque) {
         (_, Some(why)) => unknown(why),
@@ -430,6 +437,12 @@ pub(crate) fn stranger() -> ports::Port {
         pairs6: pair(0x2001_0db8 << 96 | 7, u128::MAX),
         ..ports::Port::default()
     }
+}
+
+/// What to wish of a frame of this case, and whose frames it depends on.
+fn wished<'c>(case: &'c Case<'_>) -> (Option<PortNo>, impl FnOnce() -> Vec<Predicate> + 'c) {
+    let receiver = case.way.receiver.map(|(_, binding)| binding.ofport);
+    (receiver, || wishes(case.host, case.subject, case.way))
 }
 
 /// What to wish of a frame on a way: that it comes from its sender and is for its receiver.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bdd::{Bdd, Bdds},
     diagram::{Exhausted, Found, Host},
-    familiar::{self, Choice},
+    familiar::{Choice, Wishes},
     frames::{self, select},
     ports,
     predicate::Predicate,
@@ -29,7 +29,7 @@ use flowproof_model::{
     policy::{Direction, Port},
     switches::Revocation,
 };
-use flowproof_packet::Field;
+use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{
     conntrack::{Profile, state},
     flow::{Flow, Match},
@@ -73,6 +73,8 @@ pub struct Judge<'a> {
     pub(super) sets: Bdds,
     runs: Vec<Run>,
     entrance: Entrance,
+    /// What is wished of frames, by their receiver.
+    wishes: BTreeMap<Option<PortNo>, Wishes<Bdd>>,
 }
 
 /// What one execution came to.
@@ -151,7 +153,7 @@ impl<'a> Judge<'a> {
                 runs.push(Run::new(host.tables.flows(), (profile, form), run, start));
             }
         }
-        let engine = Self { host, site, sets, runs, entrance: way.entrance.clone() };
+        let engine = Self { host, site, sets, runs, entrance: way.entrance.clone(), wishes: BTreeMap::new() };
         engine.bounded()?;
         Ok(engine)
     }
@@ -471,29 +473,30 @@ impl<'a> Judge<'a> {
         Some(format!("`{what}` on line {line} is not modelled"))
     }
 
-    /// One packet of each of `found`, the most familiar of all first; with each whether it needs no connection.
-    pub fn examples(&mut self, mut found: Vec<Found>, wishes: &[Predicate]) -> Vec<(Choice, bool)> {
-        found.sort_by_key(|found| (found.form, found.event.recirculations));
+    /// Offers packets of what was found, the most familiar of all first and then of each, and whether one needs no
+    /// connection, until `accept` takes one. What is `wished` of frames from this entrance depends on the receiver.
+    pub fn examples<T>(
+        &mut self,
+        mut found: Vec<Found>,
+        (receiver, wished): (Option<PortNo>, impl FnOnce() -> Vec<Predicate>),
+        accept: &mut dyn FnMut(Choice, bool) -> Option<T>,
+    ) -> Option<T> {
+        let of = |found: &Found| (found.form, found.event.recirculations);
+        found.sort_by_key(of);
         found.truncate(ATTEMPTS);
-        let mut choices = Vec::new();
-        let same =
-            |a: &Found, b: &Found| (a.form, a.event.recirculations) == (b.form, b.event.recirculations);
-        for group in found.chunk_by(same) {
-            let Some(first) = group.first() else { continue };
-            let packets =
-                group.iter().fold(self.sets.none(), |sum, found| self.sets.or(sum, found.event.packets));
-            choices.extend(self.example(first, packets, wishes));
-        }
-        for found in &found {
-            choices.extend(self.example(found, found.event.packets, wishes));
-        }
-        choices
-    }
-
-    fn example(&mut self, found: &Found, packets: Bdd, wishes: &[Predicate]) -> Option<(Choice, bool)> {
-        let recirculations = found.event.recirculations;
-        let choice = familiar::choose(&mut self.sets, packets, found.form, wishes, recirculations)?;
-        Some((choice, recirculations == 0))
+        let together = || found.chunk_by(|a, b| of(a) == of(b));
+        let each = together().filter(|group| group.len() > 1).flat_map(|group| group.chunks(1));
+        let wishes = self.wishes.remove(&receiver);
+        let mut wishes = wishes.unwrap_or_else(|| Wishes::new(&mut self.sets, &wished()));
+        let taken = together().chain(each).find_map(|group| {
+            let (form, recirculations) = group.first().map(of)?;
+            let packets = group.iter().map(|found| found.event.packets);
+            let packets = packets.fold(self.sets.none(), |sum, more| self.sets.or(sum, more));
+            let choice = wishes.choose(&mut self.sets, packets, form, recirculations)?;
+            accept(choice, recirculations == 0)
+        });
+        self.wishes.insert(receiver, wishes);
+        taken
     }
 }
 
