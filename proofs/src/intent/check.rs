@@ -5,7 +5,7 @@
 
 use super::{
     encode,
-    judge::{Answer, Judge, probed},
+    judge::{Answer, Entering, Judge, probed},
     question::{self, Facet, Placement, Theorem, Way},
     replay::{self, Aim, Case, Shown},
     site::{Entrance, Site, Target},
@@ -158,7 +158,8 @@ fn theorem(property: &Property) -> Theorem {
 fn port_findings(work: Work<'_>, number: usize, subject: &ports::Port) -> Vec<Found> {
     let Work { ask, symmetry, .. } = work;
     let facets = facets(ask, symmetry, subject);
-    let mut engines = Engines { work, subject, facets: &facets, known: Vec::new() };
+    let engines = |each_flow| Engines { work, subject, facets: &facets, each_flow, known: Vec::new() };
+    let (mut coarse, mut fine) = (engines(false), engines(true));
     let mut findings = Vec::new();
     for property in &ask.properties {
         for facet in &facets {
@@ -166,13 +167,25 @@ fn port_findings(work: Work<'_>, number: usize, subject: &ports::Port) -> Vec<Fo
                 let (verdict, shown) = if ask.watch.stop() {
                     ((Judgement::Unknown(INTERRUPTED.to_owned()), None), None)
                 } else {
-                    engines.judge(theorem(property), facet, *profile)
+                    judged([&mut coarse, &mut fine], theorem(property), facet, *profile)
                 };
                 findings.push(Found { finding: finding(property, number, *profile, facet, verdict), shown });
             }
         }
     }
     findings
+}
+
+/// What the quick engines say, and where their packets show nothing what the thorough ones do.
+fn judged(
+    engines: [&mut Engines<'_>; 2],
+    theorem: Theorem,
+    facet: &Facet<'_>,
+    profile: Profile,
+) -> (Verdict, Option<Show>) {
+    let [mut coarse, mut fine] = engines.map(|engines| move || engines.judge(theorem, facet, profile));
+    let found = coarse();
+    if matches!(found.0.0, Judgement::Unknown(_) | Judgement::Contradiction(_)) { fine() } else { found }
 }
 
 fn finding(
@@ -257,6 +270,7 @@ struct Engines<'a> {
     work: Work<'a>,
     subject: &'a ports::Port,
     facets: &'a [Facet<'a>],
+    each_flow: bool,
     known: Vec<(Entrance, Result<Twins<Judge<'a>>, Exhausted>)>,
 }
 
@@ -275,14 +289,15 @@ impl<'a> Engines<'a> {
                 let ways = self.facets.iter().flat_map(|facet| &facet.ways);
                 let here = ways.filter(|other| other.entrance == way.entrance);
                 let asked = here.map(|way| question::addressed(site, way, false)).collect();
-                let asked = Predicate::Any(asked);
-                let asked = (self.subject, &asked);
-                let now = Judge::new((host, self.work.probed), site, asked, way, profiles);
-                let twins = now.and_then(|now| match self.work.before {
+                let (asked, probed) = (Predicate::Any(asked), self.work.probed);
+                let (subject, each_flow) = (self.subject, self.each_flow);
+                let (asked, way) = (&asked, way);
+                let entering = Entering { host, probed, site, subject, asked, way, profiles, each_flow };
+                let twins = Judge::new(&entering).and_then(|now| match self.work.before {
                     None => Ok(Twins::alone(now)),
                     Some(Before { since, probed }) => {
-                        let before = (&since.before, probed);
-                        Twins::new(now, |sets| Judge::within(sets, before, site, asked, way, profiles))
+                        let entering = Entering { host: &since.before, probed, ..entering };
+                        Twins::new(now, |sets| Judge::within(sets, &entering))
                     }
                 });
                 self.known.push((way.entrance.clone(), twins));

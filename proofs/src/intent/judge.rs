@@ -66,6 +66,39 @@ pub fn probed(tables: &Tables) -> Tables {
     probe::probed(tables, is_commit)
 }
 
+/// What comes in at the beginning of a way, of those frames that are asked about.
+#[derive(Clone, Copy)]
+pub struct Entering<'a, 'w> {
+    /// The host, and its tables with probes (see [`probed`]).
+    pub host: &'a Host,
+    /// Likewise.
+    pub probed: &'w Tables,
+    /// The intent.
+    pub site: &'a Site,
+    /// The port that is asked about.
+    pub subject: &'w ports::Port,
+    /// Which frames.
+    pub asked: &'w Predicate,
+    /// A way from the entrance.
+    pub way: &'w Way<'w>,
+    /// The datapaths.
+    pub profiles: &'w [Profile],
+    /// Whether each flow is followed for itself; otherwise those that do the same are followed as one.
+    pub each_flow: bool,
+}
+
+impl<'w> Entering<'_, 'w> {
+    fn packets(&self) -> Predicate {
+        question::entering(self.way, self.subject).and(self.asked.clone())
+    }
+
+    fn start(&self, form: Form, profile: Profile, packets: Bdd) -> Start<'w, Bdd> {
+        let key = SymKey::entering(self.way.entrance.ofport, form);
+        let (tables, each_flow) = (self.probed, self.each_flow);
+        Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow }
+    }
+}
+
 /// All frames of one entrance through the tables.
 pub struct Judge<'a> {
     pub(super) host: &'a Host,
@@ -111,46 +144,36 @@ impl Run {
 }
 
 impl<'a> Judge<'a> {
-    /// Runs everything that comes in at the beginning of `way`, of those frames that are `asked` about, through the
-    /// host's tables with probes (see [`probed`]).
+    /// Runs everything that enters through the tables.
     ///
     /// # Errors
     /// When the limits on memory or work are reached.
-    pub fn new(
-        (host, probed): (&'a Host, &Tables),
-        site: &'a Site,
-        (subject, asked): (&ports::Port, &Predicate),
-        way: &Way<'_>,
-        profiles: &[Profile],
-    ) -> Result<Self, Exhausted> {
-        Self::within(Bdds::with_limit(NODE_LIMIT), (host, probed), site, (subject, asked), way, profiles)
+    pub fn new(entering: &Entering<'a, '_>) -> Result<Self, Exhausted> {
+        Self::within(Bdds::with_limit(NODE_LIMIT), entering)
     }
 
     /// The same with a manager of sets that is there already.
-    pub(super) fn within(
-        mut sets: Bdds,
-        (host, probed): (&'a Host, &Tables),
-        site: &'a Site,
-        (subject, asked): (&ports::Port, &Predicate),
-        way: &Way<'_>,
-        profiles: &[Profile],
-    ) -> Result<Self, Exhausted> {
+    pub(super) fn within(mut sets: Bdds, entering: &Entering<'a, '_>) -> Result<Self, Exhausted> {
+        let Entering { host, site, way, .. } = *entering;
         let (mut runs, mut memory) = (Vec::new(), Memory::default());
         for form in Form::ALL {
-            let entering = question::entering(way, subject).and(asked.clone());
-            let wanted = entering.to_set(&mut sets);
+            let wanted = entering.packets().to_set(&mut sets);
             let sendable = frames::sendable(&mut sets, form);
             let start = sets.and(sendable, wanted);
-            for profile in profiles {
-                let (key, packets) = (SymKey::entering(way.entrance.ofport, form), start);
-                let (tables, profile) = (probed, *profile);
-                let asked =
-                    Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
-                let run = symbolic::execute_with(&mut sets, &mut memory, asked, None);
+            for profile in entering.profiles {
+                let mut follow = |each_flow| {
+                    let asked = Start { each_flow, ..entering.start(form, *profile, start) };
+                    symbolic::execute_with(&mut sets, &mut memory, asked, None)
+                };
+                let mut run = follow(entering.each_flow);
+                // Where it is open which of two flows is hit, each flow must be named: those that are alike may not all be.
+                if !run.rivals.is_empty() && !entering.each_flow {
+                    run = follow(true);
+                }
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));
                 }
-                runs.push(Run::new(host.tables.flows(), (profile, form), run, start));
+                runs.push(Run::new(host.tables.flows(), (*profile, form), run, start));
             }
         }
         let engine = Self { host, site, sets, runs, entrance: way.entrance.clone(), wishes: BTreeMap::new() };
