@@ -10,7 +10,7 @@ use crate::{
 use flowproof_packet::{Field, FlowKey, key::low_bits};
 
 /// A predicate. Fields mean the datagram as it was sent, whatever a fragment shows of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Predicate {
     /// All of these; true if there are none.
     All(Vec<Predicate>),

@@ -114,7 +114,7 @@ impl Judge<'_> {
     /// `delivery-implies-commit`
     pub(super) fn deliveries_are_committed(&mut self, answer: &mut Answer, way: &Way<'_>, run: &Run) {
         let class = self.spoken_of(way, run);
-        let opens = question::opens(self.words(), way).to_set(&mut self.sets);
+        let opens = self.set(&question::opens(self.words(), way));
         let opens = self.sets.and(opens, class);
         let mut created = self.sets.none();
         for commit in run.commits.iter().filter(|commit| commit.zone == question::vlan(way)) {
@@ -137,7 +137,7 @@ impl Judge<'_> {
     /// `mark-means-revoked`. Where fragments are not put together nobody can tell which of them the rules still admit.
     pub(super) fn marks_revoke(&mut self, answer: &mut Answer, way: &Way<'_>, run: &Run) {
         let class = self.spoken_of(way, run);
-        let revokes = question::revokes(self.words(), way, run.form).to_set(&mut self.sets);
+        let revokes = self.set(&question::revokes(self.words(), way, run.form));
         let refused = if self.is_at_once() { self.sets.none() } else { self.sets.and(revokes, class) };
         let mut marked = self.sets.none();
         for commit in run.commits.iter().filter(|commit| commit.marking != Marking::Plain) {
@@ -184,7 +184,7 @@ impl Judge<'_> {
         let original = self.answered_so(depth, ORIGINAL, here);
         let mut wrong = self.sets.minus(original, refused);
         if run.form != Form::Whole {
-            let ruled = question::ruled(self.words(), way).to_set(&mut self.sets);
+            let ruled = self.set(&question::ruled(self.words(), way));
             wrong = self.sets.and(wrong, ruled);
         }
         let others = self.sets.minus(here, original);

@@ -34,6 +34,7 @@ use flowproof_switch::{
     conntrack::{Profile, state},
     flow::{Flow, Match},
 };
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 const NODE_LIMIT: usize = 16_000_000;
@@ -106,6 +107,11 @@ pub struct Judge<'a> {
     pub(super) sets: Bdds,
     runs: Vec<Run>,
     entrance: Entrance,
+    /// Predicates as sets: most are asked about by several theorems, for each form and datapath.
+    known: FxHashMap<Predicate, Bdd>,
+    /// What connection tracking may answer, and what it can have answered.
+    legal: FxHashMap<(Profile, Form, u16), Bdd>,
+    plausible: FxHashMap<(Profile, u16), Bdd>,
     /// What is wished of frames, by their receiver.
     wishes: BTreeMap<Option<PortNo>, Wishes<Bdd>>,
 }
@@ -176,9 +182,21 @@ impl<'a> Judge<'a> {
                 runs.push(Run::new(host.tables.flows(), (*profile, form), run, start));
             }
         }
-        let engine = Self { host, site, sets, runs, entrance: way.entrance.clone(), wishes: BTreeMap::new() };
+        let (known, legal, plausible) = Default::default();
+        let (entrance, wishes) = (way.entrance.clone(), BTreeMap::new());
+        let engine = Self { host, site, sets, runs, entrance, known, legal, plausible, wishes };
         engine.bounded()?;
         Ok(engine)
+    }
+
+    /// The frames of which `predicate` is true.
+    pub(super) fn set(&mut self, predicate: &Predicate) -> Bdd {
+        if let Some(known) = self.known.get(predicate) {
+            return *known;
+        }
+        let set = predicate.to_set(&mut self.sets);
+        self.known.insert(predicate.clone(), set);
+        set
     }
 
     fn bounded(&self) -> Result<(), Exhausted> {
@@ -221,7 +239,7 @@ impl<'a> Judge<'a> {
 
     fn sound(&mut self, answer: &mut Answer, way: &Way<'_>, run: &Run) {
         let (form, profile) = (run.form, run.profile);
-        let class = question::addressed(self.site, way, false).to_set(&mut self.sets);
+        let class = self.set(&question::addressed(self.site, way, false));
         let mut permitted: BTreeMap<u16, Vec<Permitted>> = BTreeMap::new();
         for event in &run.events {
             let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
@@ -268,10 +286,12 @@ impl<'a> Judge<'a> {
     /// The frames of a way, with all that connection tracking may answer for them. Of MACs that several ports share
     /// nobody knows whom they are for.
     pub(super) fn spoken_of(&mut self, way: &Way<'_>, run: &Run) -> Bdd {
-        let class = question::addressed(self.site, way, true).to_set(&mut self.sets);
+        let class = self.set(&question::addressed(self.site, way, true));
         let mut all = self.sets.and(class, run.start);
         for depth in 0..run.depths() {
-            let legal = symbolic::legal_answers(&mut self.sets, run.profile, run.form, depth);
+            let legal = self.legal.entry((run.profile, run.form, depth));
+            let new = || symbolic::legal_answers(&mut self.sets, run.profile, run.form, depth);
+            let legal = *legal.or_insert_with(new);
             all = self.sets.and(all, legal);
         }
         self.plausibly(all, run.profile, run.depths())
@@ -321,10 +341,10 @@ impl<'a> Judge<'a> {
     /// which it does not look into.
     fn required(&mut self, way: &Way<'_>, form: Form, profile: Profile) -> Bdd {
         let words = self.words();
-        let untracked = question::untracked().to_set(&mut self.sets);
+        let untracked = self.set(&question::untracked());
         let mut all = self.sets.none();
         for standing in STANDINGS {
-            let must = question::required(words, way, standing, form, profile).to_set(&mut self.sets);
+            let must = self.set(&question::required(words, way, standing, form, profile));
             if self.is_at_once() && matches!(standing, Standing::Follows | Standing::Revoked) {
                 if standing == Standing::Follows {
                     let following = self.required_to_follow(way, form, profile, must);
@@ -352,7 +372,7 @@ impl<'a> Judge<'a> {
         let words = self.words();
         let mut may = |standing| {
             let (sends, receives) = question::admissions(words, way, standing);
-            (sends.may.to_set(&mut self.sets), receives.may.to_set(&mut self.sets))
+            (self.set(&sends.may), self.set(&receives.may))
         };
         let said = STANDINGS.map(|standing| (standing, may(standing)));
         let without_rule = may(Standing::Revoked);
@@ -396,7 +416,7 @@ impl<'a> Judge<'a> {
         let (sends, receives) = question::admissions(self.words(), way, Standing::Revoked);
         let whole = form == Form::Whole;
         let mut without_rule = |admission: Admission| {
-            if whole { admission.must.to_set(&mut self.sets) } else { self.sets.none() }
+            if whole { self.set(&admission.must) } else { self.sets.none() }
         };
         let without_rule = (without_rule(sends), without_rule(receives));
         let mut all = self.sets.none();
@@ -430,7 +450,8 @@ impl<'a> Judge<'a> {
     /// Those of `packets` that connection tracking can have answered so for.
     fn plausibly(&mut self, packets: Bdd, profile: Profile, recirculations: u16) -> Bdd {
         (0..recirculations).fold(packets, |packets, depth| {
-            let plausible = follow::plausible(&mut self.sets, profile, depth);
+            let plausible = self.plausible.entry((profile, depth));
+            let plausible = *plausible.or_insert_with(|| follow::plausible(&mut self.sets, profile, depth));
             self.sets.and(packets, plausible)
         })
     }
