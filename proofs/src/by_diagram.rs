@@ -20,7 +20,10 @@ use crate::{
 use flowproof_packet::{Field, PortNo};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Ports that one workshop serves, one after another.
 const BATCH: usize = 8;
@@ -220,8 +223,8 @@ fn kept(task: &Task<'_>, known: &Verdicts) -> Vec<&'static Property> {
 /// The leader's verdict on this port, if its packets show the same here.
 fn alike(case: &Case<'_>, leader: &Port, known: &Judged, holds: impl Fn() -> bool) -> Option<Judged> {
     let shown: Vec<Choice> = known.shown.iter().map(|choice| renamed(choice, leader, case.port)).collect();
-    let show = |aim: Aim, choice: &Choice| -> Option<Box<Replay>> {
-        replay(&Case { aim, ..*case }, choice).map(Box::new)
+    let show = |aim: Aim, choice: &Choice| -> Option<Arc<Replay>> {
+        replay(&Case { aim, ..*case }, choice).map(Arc::new)
     };
     let judgement = match (&known.judgement, shown.as_slice()) {
         (Judgement::Refuted(_), [choice]) => Judgement::Refuted(show(Aim::Violates, choice)?),
@@ -248,7 +251,7 @@ fn judge(engine: &mut Diagram<'_>, case: &Case<'_>, certain: bool) -> Result<Jud
         };
         let refuted = engine.examples(case.profile, found, &mut |choice, depends| {
             if let Some(replay) = replay(case, &choice) {
-                return Some(Judged { judgement: Judgement::Refuted(Box::new(replay)), shown: vec![choice] });
+                return Some(Judged { judgement: Judgement::Refuted(Arc::new(replay)), shown: vec![choice] });
             }
             doubts.push((depends, choice));
             None
@@ -290,7 +293,7 @@ pub(crate) fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judge
         Some((replay(&leaves, choice)?, choice.clone()))
     })?;
     if let Some((replay, choice)) = escapes {
-        return Ok(Judged::proved(Witness::Escapes(Box::new(replay)), vec![choice]));
+        return Ok(Judged::proved(Witness::Escapes(Arc::new(replay)), vec![choice]));
     }
     let twins = match traits(case.property) {
         None => None,
@@ -301,7 +304,7 @@ pub(crate) fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judge
     };
     Ok(match twins {
         Some((stopped, twin, shown)) => {
-            Judged::proved(Witness::Twins { stopped: Box::new(stopped), twin: Box::new(twin) }, shown)
+            Judged::proved(Witness::Twins { stopped: Arc::new(stopped), twin: Arc::new(twin) }, shown)
         }
         None => Judged::plainly(Judgement::Vacuous(format!(
             "nothing that `{}` speaks of, nor anything like it, escapes",

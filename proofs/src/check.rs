@@ -15,7 +15,7 @@ use crate::{
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which engines answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,13 +79,13 @@ pub(crate) const INTERRUPTED: &str = "interrupted";
 #[derive(Clone, Debug)]
 pub enum Witness {
     /// A packet the property speaks of that rightly escapes.
-    Escapes(Box<Replay>),
+    Escapes(Arc<Replay>),
     /// A forbidden packet that is stopped, and its twin that differs only in what makes it forbidden and escapes.
     Twins {
         /// The forbidden packet.
-        stopped: Box<Replay>,
+        stopped: Arc<Replay>,
         /// Its twin.
-        twin: Box<Replay>,
+        twin: Arc<Replay>,
     },
 }
 
@@ -95,7 +95,7 @@ pub enum Judgement {
     /// It holds for all packets and states.
     Proved(Witness),
     /// It does not.
-    Refuted(Box<Replay>),
+    Refuted(Arc<Replay>),
     /// It was not decided.
     Unknown(String),
     /// There is no packet it speaks of.
@@ -293,7 +293,7 @@ fn alone<'a>(
             };
             replay(case, &choice).map_or_else(
                 || Judgement::Unknown(NOT_REACHED.to_owned()),
-                |replay| Judgement::Refuted(Box::new(replay)),
+                |replay| Judgement::Refuted(Arc::new(replay)),
             )
         }
         Answer::Unsat => {
@@ -310,10 +310,10 @@ mod tests {
     use super::*;
     use flowproof_switch::table::TieBreak;
 
-    fn shown() -> Box<Replay> {
+    fn shown() -> Arc<Replay> {
         let (events, datagram, path) = (Vec::new(), Vec::new(), Vec::new());
         let (earlier, whole) = (None, None);
-        Box::new(Replay { events, datagram, prelude: 0, earlier, path, tie: TieBreak::First, whole })
+        Arc::new(Replay { events, datagram, prelude: 0, earlier, path, tie: TieBreak::First, whole })
     }
 
     fn said(name: &str) -> Judgement {

@@ -14,7 +14,7 @@ use crate::{
     check::{self, Finding, Findings, Judgement, Task, Witness},
     diagram::Host,
     ports::Port,
-    reach::Reach,
+    reach::{self, Reach},
     replay::Replay,
 };
 use flowproof_packet::PortNo;
@@ -34,7 +34,7 @@ use std::{
 pub struct Kept {
     circumstances: Circumstances,
     tables: Arc<table::Tables>,
-    reach: Reach,
+    reach: Arc<Reach>,
     /// By port.
     findings: BTreeMap<PortNo, Vec<Finding>>,
 }
@@ -83,12 +83,15 @@ pub fn check_again(task: &Task<'_>, before: Option<Kept>) -> Again {
     let circumstances = Circumstances::of(task);
     let flows = task.host.tables.flows();
     let numbers: Vec<PortNo> = task.host.ports.iter().map(|port| port.ofport).collect();
-    let reach = Reach::new(&task.host.tables, &numbers);
+    let reach = || Arc::new(Reach::new(&task.host.tables, &numbers));
+    let mut reached = None;
     let mut known: BTreeMap<PortNo, Vec<Finding>> = BTreeMap::new();
     let mut changed = flows.len();
     if let Some(before) = before.filter(|before| before.circumstances == circumstances) {
         let difference = Difference::new(before.tables.flows(), flows);
         changed = difference.gone.len() + difference.new.len();
+        let same = reach::is_same(&difference.gone, &difference.new);
+        let reach = &*reached.insert(if same { Arc::clone(&before.reach) } else { reach() });
         let touched: BTreeSet<PortNo> = (difference.gone.iter().flat_map(|flow| before.reach.ports(flow)))
             .chain(difference.new.iter().flat_map(|flow| reach.ports(flow)))
             .collect();
@@ -109,6 +112,7 @@ pub fn check_again(task: &Task<'_>, before: Option<Kept>) -> Again {
     }
     let findings = Findings { findings: arranged(task, &known), queries };
     let tables = Arc::clone(task.host.tables.switch());
+    let reach = reached.unwrap_or_else(reach);
     let kept = Kept { circumstances, tables, reach, findings: known };
     Again { findings, proved, changed, kept }
 }
@@ -179,7 +183,7 @@ impl<'a> Difference<'a> {
 /// Findings of a port whose frames come to no flow that changed, as they are told now; nothing if they must be found again.
 fn still(mut findings: Vec<Finding>, difference: &Difference<'_>) -> Option<Vec<Finding>> {
     for finding in &mut findings {
-        let shown: Vec<&mut Replay> = match &mut finding.judgement {
+        let shown: Vec<&mut Arc<Replay>> = match &mut finding.judgement {
             Judgement::Refuted(replay) | Judgement::Proved(Witness::Escapes(replay)) => vec![replay],
             Judgement::Proved(Witness::Twins { stopped, twin }) => vec![stopped, twin],
             Judgement::Unknown(_)
@@ -192,8 +196,10 @@ fn still(mut findings: Vec<Finding>, difference: &Difference<'_>) -> Option<Vec<
         };
         for replay in shown {
             (replay.prelude == 0 || difference.is_empty()).then_some(())?;
-            for (_, flow) in &mut replay.path {
-                *flow = *difference.place.get(flow)?;
+            let now = |(table, flow): &(u8, FlowId)| Some((*table, *difference.place.get(flow)?));
+            let path: Vec<(u8, FlowId)> = replay.path.iter().map(now).collect::<Option<_>>()?;
+            if path != replay.path {
+                Arc::make_mut(replay).path = path;
             }
         }
     }

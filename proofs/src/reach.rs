@@ -101,6 +101,21 @@ impl Reach {
     }
 }
 
+/// Whether frames come to the same places after a change of flows: where each that is gone has one that is new and sends
+/// the same frames on alike, as far as is known of them here.
+#[must_use]
+pub(crate) fn is_same(gone: &[&Flow], new: &[&Flow]) -> bool {
+    let all = |flows: &[&Flow]| {
+        let mut counts: FxHashMap<_, isize> = FxHashMap::default();
+        for flow in flows {
+            let asks = flow.matching.looks_at(Field::InPort);
+            *counts.entry((flow.table, wanted(flow), asks, flow.actions.clone())).or_default() += 1;
+        }
+        counts
+    };
+    all(gone) == all(new)
+}
+
 fn places(by_table: &BTreeMap<u8, Vec<(Known, Set)>>, table: u8) -> impl Iterator<Item = &(Known, Set)> {
     by_table.get(&table).into_iter().flatten()
 }

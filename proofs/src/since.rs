@@ -27,7 +27,7 @@ use crate::{
 use flowproof_packet::PortNo;
 use flowproof_switch::{conntrack::Profile, table::TieBreak};
 use rayon::prelude::*;
-use std::{collections::BTreeSet, mem};
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 /// Why nothing is new where packets come to changed flows.
 pub(crate) const AS_BEFORE: &str =
@@ -231,7 +231,7 @@ fn judge(twins: &mut Twins<Diagram<'_>>, case: &Case<'_>, before: &Case<'_>) -> 
             shown
         };
         if let Some(replay) = twins.now.examples(profile, found, &mut show) {
-            return Ok(Judgement::Refuted(Box::new(replay)));
+            return Ok(Judgement::Refuted(Arc::new(replay)));
         }
     }
     Ok(match (doubts.is_empty(), as_before) {

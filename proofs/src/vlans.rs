@@ -40,11 +40,12 @@ pub fn certain(
     for port in ports {
         groups.entry((port.network, host.is_access(port.ofport))).or_default().push(port);
     }
-    let wanted = matches!(property.judge, Judge::KeepsVlan);
+    if ports.is_empty() || !matches!(property.judge, Judge::KeepsVlan) {
+        return BTreeSet::new();
+    }
     let live = &Live::new(&host.tables);
     let asked: Vec<Asked<'_>> = groups
         .values()
-        .filter(|_| wanted)
         .filter_map(|group| {
             let senders = Predicate::one_of(Field::InPort, group.iter().map(|port| port.ofport));
             let first = *group.first()?;

@@ -27,7 +27,7 @@ use flowproof_model::policy::Direction;
 use flowproof_packet::{Field, MacAddr, PortNo, summary::summary};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What to check.
 #[derive(Clone)]
@@ -258,8 +258,8 @@ impl Repeat<'_> {
         let case = Case { host, site, subject: self.port, way, theorem: theorem(property), profile, aim };
         let Shown { replay, says } = replay::replay(&case, &renamed(choice, self.first, self.port))?;
         let judgement = match aim {
-            Aim::Agree => Judgement::Proved(Witness::Escapes(Box::new(replay))),
-            Aim::Differ | Aim::Alike => Judgement::Refuted(Box::new(replay)),
+            Aim::Agree => Judgement::Proved(Witness::Escapes(Arc::new(replay))),
+            Aim::Differ | Aim::Alike => Judgement::Refuted(Arc::new(replay)),
         };
         Some(IntentFinding { finding: Finding { judgement, ..finding.finding }, says: Some(says), ..finding })
     }
@@ -371,7 +371,7 @@ impl<'a> Engines<'a> {
         });
         match shown {
             Some((Shown { replay, says }, choice)) => {
-                ((Judgement::Proved(Witness::Escapes(Box::new(replay))), Some(says)), Some(choice))
+                ((Judgement::Proved(Witness::Escapes(Arc::new(replay))), Some(says)), Some(choice))
             }
             None => plainly((Judgement::Vacuous("no frame that it speaks of is delivered".to_owned()), None)),
         }
@@ -418,7 +418,7 @@ fn violated(
         None
     });
     if let Some((Shown { replay, says }, choice)) = shown {
-        return ((Judgement::Refuted(Box::new(replay)), Some(says)), Some(choice));
+        return ((Judgement::Refuted(Arc::new(replay)), Some(says)), Some(choice));
     }
     let verdict = match (stateless, opaque) {
         (_, Some(why)) => unknown(why),

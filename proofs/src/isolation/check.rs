@@ -30,7 +30,7 @@ use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Senders that are asked at once; what is reported does not depend on how many threads there are. The first few find most of
@@ -72,7 +72,7 @@ type Slot = (usize, usize, usize);
 /// What is known of a slot.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    refuted: Option<(PortNo, Choice, Box<Replay>)>,
+    refuted: Option<(PortNo, Choice, Arc<Replay>)>,
     doubt: Option<(Depends, String)>,
     witness: Option<(PortNo, Shown)>,
 }
@@ -87,7 +87,7 @@ struct Shown {
 /// What one sender adds to a slot.
 #[derive(Clone, Debug)]
 enum Said {
-    Violates(Box<Choice>, Box<Replay>),
+    Violates(Box<Choice>, Arc<Replay>),
     Doubtful(Depends, String),
     Keeps(Option<Shown>),
 }
@@ -313,7 +313,7 @@ impl<'a> Round<'a> {
         let there = Case { receiver: twin, ..*case };
         let here = Case { sender, ..*case };
         let exchanged = |choice: &Choice| renamed(choice, case.receiver, twin);
-        let show = |choice: &Choice| replay::replay(&here, &exchanged(choice)).map(Box::new);
+        let show = |choice: &Choice| replay::replay(&here, &exchanged(choice)).map(Arc::new);
         let said = match judge(twins, (&there, self.before), has_witness, None) {
             Err(Exhausted(why)) => Some(Said::Doubtful(Depends::Precision, why.to_owned())),
             Ok(Said::Doubtful(depends, text)) => Some(Said::Doubtful(depends, text)),
@@ -334,7 +334,7 @@ impl<'a> Round<'a> {
 
 /// A witness of the same kind with these packets, if they show it.
 fn shown_again(case: &Case<'_>, witness: &Witness, packets: &[Choice]) -> Option<Witness> {
-    let show = |aim: Aim, choice: &Choice| replay::replay(&Case { aim, ..*case }, choice).map(Box::new);
+    let show = |aim: Aim, choice: &Choice| replay::replay(&Case { aim, ..*case }, choice).map(Arc::new);
     match (witness, packets) {
         (Witness::Escapes(_), [choice]) => show(Aim::Arrives, choice).map(Witness::Escapes),
         (Witness::Twins { .. }, [stopped, twin]) => {
@@ -374,7 +374,7 @@ fn judge(
     for (found, depends) in engine.candidates(found) {
         let Some(choice) = engine.choose(case.question, case.receiver, &found) else { continue };
         if let Some(replay) = replay::replay_anew(case, before.as_ref(), &choice) {
-            return Ok(Said::Violates(Box::new(choice), Box::new(replay)));
+            return Ok(Said::Violates(Box::new(choice), Arc::new(replay)));
         }
         let guilty_before = before.is_some() && replay::replay(case, &choice).is_some();
         let depends = if guilty_before { Depends::State } else { depends };
@@ -397,7 +397,7 @@ fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Shown>, Ex
     }
     let arrives = Case { aim: Aim::Arrives, ..*case };
     let stays = Case { aim: Aim::Stays, ..*case };
-    let show = |choice: &Choice| replay::replay(&arrives, choice).map(Box::new);
+    let show = |choice: &Choice| replay::replay(&arrives, choice).map(Arc::new);
     if case.question != Question::Strangers {
         let found = engine.innocent(case.question, case.profile, case.receiver)?;
         let shown = engine.candidates(found).iter().take(CANDIDATES).find_map(|(found, _)| {
@@ -414,7 +414,7 @@ fn witness(engine: &mut Engine<'_>, case: &Case<'_>) -> Result<Option<Shown>, Ex
         let choice = engine.choose(Question::Networks, case.receiver, found)?;
         let everybody = case.question == Question::Groups;
         let other = if everybody { replay::for_everybody(&choice) } else { replay::for_nobody(&choice) };
-        let stopped = replay::replay(&stays, &other).map(Box::new)?;
+        let stopped = replay::replay(&stays, &other).map(Arc::new)?;
         let twin = show(&choice)?;
         Some(Shown { witness: Witness::Twins { stopped, twin }, packets: vec![other, choice] })
     }))
@@ -490,7 +490,7 @@ fn repeat(
     let exchanged = |choice: &Choice| renamed(choice, first, receiver);
     let judgement = match known {
         Known { refuted: Some((_, choice, _)), .. } => {
-            replay::replay(&case, &exchanged(choice)).map(Box::new).map(Judgement::Refuted)
+            replay::replay(&case, &exchanged(choice)).map(Arc::new).map(Judgement::Refuted)
         }
         Known { witness: Some((_, shown)), .. } => {
             let packets: Vec<Choice> = shown.packets.iter().map(exchanged).collect();
