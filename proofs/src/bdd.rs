@@ -29,6 +29,12 @@ struct Node {
     high: Bdd,
 }
 
+impl Node {
+    fn hash(&self) -> u32 {
+        hash(self.low.0, self.high.0, self.level.into())
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Op {
     #[default]
@@ -51,13 +57,16 @@ const NOTHING: Computed = Computed { op: Op::And, a: FALSE, b: FALSE, result: FA
 
 /// A manager: the nodes, a table to find them again, and a cache of what has been computed.
 ///
-/// `unique` is open addressing over node numbers, 0 for a free place, at most half full. `computed` forgets: a result
+/// `unique` is open addressing over node numbers, 0 for a free place, at most half full; the bits that no number needs hold
+/// some of the node's hash, so that few other nodes are looked at, which are seldom at hand. `computed` forgets: a result
 /// that falls on a taken place replaces what was there, which costs time and never an answer.
 pub struct Bdds {
     nodes: Vec<Node>,
     unique: Vec<u32>,
     computed: Vec<Computed>,
     limit: usize,
+    /// The bits that numbers of nodes need.
+    numbers: u32,
     overflown: bool,
 }
 
@@ -66,12 +75,17 @@ const FIRST_SIZE: usize = 1 << 12;
 /// Results that are remembered at most: 64 MiB.
 const MOST_COMPUTED: usize = 1 << 22;
 
-/// Multiplication spreads differences upwards, so the place is taken from the upper half (Knuth, TAOCP 3, 6.4).
-const fn place(a: u32, b: u32, c: u32, size: usize) -> usize {
+/// Multiplication spreads differences upwards, so only the upper half is of use (Knuth, TAOCP 3, 6.4).
+const fn hash(a: u32, b: u32, c: u32) -> u32 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let mixed =
         ((a as u64) << 32 | b as u64).wrapping_mul(GOLDEN) ^ (c as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    (mixed.wrapping_mul(GOLDEN) >> 32) as usize & (size - 1)
+    (mixed.wrapping_mul(GOLDEN) >> 32) as u32
+}
+
+/// Where a search begins in a table of this size.
+const fn place(hash: u32, size: usize) -> usize {
+    hash as usize & (size - 1)
 }
 
 impl Bdds {
@@ -81,7 +95,9 @@ impl Bdds {
     pub fn with_limit(limit: usize) -> Self {
         let leaf = Node { level: LEAF, low: FALSE, high: FALSE };
         let (unique, computed) = (vec![0; FIRST_SIZE], vec![NOTHING; FIRST_SIZE]);
-        Self { nodes: vec![leaf, leaf], unique, computed, limit, overflown: false }
+        let numbers = u32::try_from(limit.checked_next_power_of_two().unwrap_or(usize::MAX))
+            .map_or(u32::MAX, |above| above - 1);
+        Self { nodes: vec![leaf, leaf], unique, computed, limit, numbers, overflown: false }
     }
 
     /// Whether the node limit was reached: every answer since then is worthless.
@@ -105,10 +121,12 @@ impl Bdds {
             return low;
         }
         let wanted = Node { level, low, high };
-        let mut at = place(low.0, high.0, u32::from(level), self.unique.len());
+        let hash = wanted.hash();
+        let mut at = place(hash, self.unique.len());
         while let Some(&known) = self.unique.get(at).filter(|known| **known != 0) {
-            if self.node(Bdd(known)) == wanted {
-                return Bdd(known);
+            let number = Bdd(known & self.numbers);
+            if (known ^ hash) & !self.numbers == 0 && self.node(number) == wanted {
+                return number;
             }
             at = (at + 1) & (self.unique.len() - 1);
         }
@@ -119,7 +137,7 @@ impl Bdds {
         let new = self.nodes.len() as u32;
         self.nodes.push(wanted);
         if let Some(free) = self.unique.get_mut(at) {
-            *free = new;
+            *free = new | hash & !self.numbers;
         }
         if self.nodes.len() * 2 > self.unique.len() {
             self.grow();
@@ -131,12 +149,13 @@ impl Bdds {
         let size = self.unique.len() * 2;
         let mut unique = vec![0; size];
         for (number, node) in self.nodes.iter().enumerate().skip(2) {
-            let mut at = place(node.low.0, node.high.0, u32::from(node.level), size);
+            let hash = node.hash();
+            let mut at = place(hash, size);
             while unique.get(at).is_some_and(|taken| *taken != 0) {
                 at = (at + 1) & (size - 1);
             }
             if let Some(free) = unique.get_mut(at) {
-                *free = number as u32;
+                *free = number as u32 | hash & !self.numbers;
             }
         }
         self.unique = unique;
@@ -149,7 +168,7 @@ impl Bdds {
     }
 
     fn computed_at(&self, op: Op, a: Bdd, b: Bdd) -> usize {
-        place(a.0, b.0, op as u32, self.computed.len())
+        place(hash(a.0, b.0, op as u32), self.computed.len())
     }
 
     fn remember(&mut self, entry: Computed) {
