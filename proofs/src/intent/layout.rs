@@ -4,7 +4,7 @@ use super::{UNSUPPORTED_RULE, site::Site};
 use flowproof_compiler::{Layout, Options, Unsupported, compile};
 use flowproof_model::{policy::Policy, switches::Switches};
 use flowproof_switch::flow::{Flow, Match};
-use std::collections::BTreeMap;
+use rustc_hash::FxHashSet;
 
 /// What the tables of an intent are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +42,10 @@ pub fn recognise(site: &Site, flows: &[Flow]) -> Recognised {
 }
 
 fn common<'a>(ours: impl Iterator<Item = &'a Flow>, theirs: &'a [Flow]) -> usize {
-    let mut places: BTreeMap<(u8, u16), Vec<&Match>> = BTreeMap::new();
-    for flow in theirs {
-        places.entry((flow.table, flow.priority)).or_default().push(&flow.matching);
-    }
-    let known = |flow: &&Flow| {
-        places.get(&(flow.table, flow.priority)).is_some_and(|known| known.contains(&&flow.matching))
-    };
-    ours.filter(known).count()
+    type Place<'m> = (u8, u16, &'m Match);
+    let place = |flow: &'a Flow| -> Place<'a> { (flow.table, flow.priority, &flow.matching) };
+    let places: FxHashSet<Place<'a>> = theirs.iter().map(place).collect();
+    ours.filter(|flow| places.contains(&place(flow))).count()
 }
 
 /// Binds an intent to the tables: recognises their layout, and takes its switches.

@@ -77,7 +77,9 @@ impl Site {
     /// The bound port with this number.
     #[must_use]
     pub fn at(&self, ofport: PortNo) -> Option<(&Port, Binding)> {
-        self.local().into_iter().find(|(_, binding)| binding.ofport == ofport)
+        let bindings = self.policy.host.iter().flat_map(|host| &host.bindings);
+        let here = bindings.filter(|(_, binding)| binding.ofport == ofport);
+        here.filter_map(|(id, binding)| Some((self.policy.ports.get(id)?, *binding))).next()
     }
 
     /// The other ports bound here in the network of `port`.
