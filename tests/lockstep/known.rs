@@ -153,7 +153,7 @@ fn one_connection_of_a_protocol_without_ports_is_not_excused() {
 #[test]
 fn what_no_rule_lets_pass_in_fragments_is_not_excused() {
     let request = "packet client > peer udp,tp_src=68,tp_dst=67 payload=1600 fragment=1400\n";
-    let text = "table=71,priority=99,ip,in_port=11 actions=ct(commit,zone=1),output:1";
+    let text = "table=71,priority=99,ip,in_port=11 actions=mod_vlan_vid:1,ct(commit,zone=1),output:1";
     // The driver of 2016 makes any protocol of the rule.
     for layout in [Layout::Neutron, Layout::Strict] {
         check_seen(layout, request, text);
