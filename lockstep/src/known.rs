@@ -199,6 +199,12 @@ pub const KNOWN: &[Known] = &[
         "fragments show no type where router advertisements are dropped, and kernels before 4.12 called them new",
     ),
     known(
+        "port-zero-merged",
+        NEUTRON,
+        |case| case.is_lost_by_merging(),
+        "a rule for all ports loses port 0 when it is merged with another one of its protocol",
+    ),
+    known(
         "address-groups-unknown",
         MITAKA,
         |case| case.rule_involved(|rule| matches!(rule.peer, RulePeer::AddressGroup(_))) && case.blocked(),
@@ -346,7 +352,7 @@ pub(crate) struct Case<'s> {
     pub(crate) seen: &'s Observation,
     pub(crate) frame: Frame,
     /// The port of this host that sends it.
-    sender: Option<&'s Port>,
+    pub(crate) sender: Option<&'s Port>,
     service: Option<Service>,
 }
 
@@ -376,7 +382,7 @@ impl<'s> Case<'s> {
         self.seen.differences.iter().any(|one| matches!(one, Difference::OverBlocked { .. }))
     }
 
-    fn any_port(&self, is: impl Fn(&Port) -> bool) -> bool {
+    pub(crate) fn any_port(&self, is: impl Fn(&Port) -> bool) -> bool {
         self.seen.policy.local_ports().any(|(port, _)| is(port))
     }
 

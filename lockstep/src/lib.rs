@@ -22,6 +22,7 @@ pub mod text;
 pub mod watch;
 
 mod change;
+mod merged;
 mod mistaken;
 mod rules_alone;
 mod sort;
