@@ -21,7 +21,7 @@ use flowproof_model::policy::{
 use flowproof_model::rules::admits;
 use flowproof_model::service::{Service, service};
 use flowproof_model::switches::Switches;
-use flowproof_model::verdict::{Reason, Refusal, Verdict};
+use flowproof_model::verdict::{Outcome, Reason, Refusal, Verdict};
 use flowproof_model::world::{Origin, World};
 use flowproof_switch::conntrack::state;
 use flowproof_switch::pipeline::Effect;
@@ -542,7 +542,12 @@ impl<'s> Case<'s> {
                 deliveries.iter().any(|one| target(&one.to) == *to && one.outcome.is_delivered())
             }
             // Where there is no way out, that it is tracked is all there is to see.
-            Difference::Committed { .. } => deliveries.iter().any(|one| one.outcome.is_delivered()),
+            Difference::Committed { .. } => deliveries.iter().any(|one| {
+                let without =
+                    |verdict: &Verdict| matches!(verdict, Verdict::Admit(Reason::Infrastructure(_)));
+                let Outcome { egress, ingress } = &one.outcome;
+                one.outcome.is_delivered() && !without(egress) && !without(ingress)
+            }),
             _ => true,
         })
     }
