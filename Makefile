@@ -52,7 +52,7 @@ soak: setup ## a night's worth: a real Open vSwitch, random policies, small worl
 	CI=true FLOWPROOF_SOAK=$${FLOWPROOF_SOAK:-1000000} $(CARGO) test --locked --release --package flowproof --test main -- real_switch --nocapture --test-threads=1
 	FLOWPROOF_ROUNDS=$${FLOWPROOF_ROUNDS:-5000} $(CARGO) test --locked --release --package flowproof --test main -- proofs::brute --nocapture
 	FLOWPROOF_SOAK=1 $(CARGO) test --locked --release --package flowproof --test main -- lockstep::properties lockstep::exhaustive intent::strict --nocapture
-	$(CARGO) run --locked --release -- explore --layout mitaka --layout neutron --layout strict --cases $(POLICIES) --seed $(SEED)
+	$(CARGO) run --locked --release -- explore --layout mitaka --layout neutron --layout strict --datapath all --cases $(POLICIES) --seed $(SEED)
 	CI=true FLOWPROOF_SOAK=1 $(CARGO) test --locked --release --package flowproof --test main -- genuine::everywhere --nocapture
 
 TIME ?= 60

@@ -5,6 +5,7 @@ mod report;
 mod state;
 
 use crate::console::Console;
+use crate::datapath::{Datapath, datapath};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -16,6 +17,7 @@ use flowproof_fuzz::bare::Bare;
 use flowproof_fuzz::campaign::Subject;
 use flowproof_lockstep::Scenario;
 use flowproof_lockstep::scenario::Tables;
+use flowproof_switch::conntrack::Profile;
 use flowproof_switch::flow::ParseOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
   flowproof explore
   flowproof explore --layout mitaka --layout strict --seconds 600 --state night.json
   flowproof explore --cases 1000 --seed 7 --jobs 4
+  flowproof explore --layout strict --datapath all --cases 1000
   flowproof explore --flows flows.txt --intent intent.json --ovs
   flowproof explore --flows flows.txt
 
@@ -45,6 +48,9 @@ pub(crate) struct Options {
     /// Tables of this layout, compiled from random policies (repeatable; neutron if nothing is said)
     #[arg(long, value_parser = layout, value_name = "LAYOUT")]
     layout: Vec<Layout>,
+    /// Whose connection tracking random policies are played with: userspace-3.1, kernel, kernel-2016 or all
+    #[arg(long, value_name = "PROFILE", default_value = "userspace-3.1", value_parser = datapath, conflicts_with = "flows")]
+    datapath: Datapath,
     /// These tables, under an intent or alone
     #[arg(long, value_name = "FLOWS", conflicts_with = "layout")]
     flows: Option<PathBuf>,
@@ -145,7 +151,21 @@ fn campaigns(options: &Options) -> Result<Vec<Campaign>, Failure> {
         layouts.push(Layout::Neutron);
     }
     layouts.dedup();
-    Ok(layouts.into_iter().map(|one| Campaign::new(one.name().to_owned(), Subject::Layout(one))).collect())
+    let profiles = &options.datapath.0;
+    if options.ovs && profiles.iter().any(|profile| *profile != Profile::Userspace31) {
+        let text = "--ovs: a private switch has the datapath userspace-3.1, and no other";
+        return Err(Failure::input([text.to_owned()]));
+    }
+    let all = layouts.into_iter().flat_map(|layout| profiles.iter().map(move |of| campaign_of(layout, *of)));
+    Ok(all.collect())
+}
+
+/// What one layout's tables do on one datapath.
+fn campaign_of(layout: Layout, profile: Profile) -> Campaign {
+    match profile {
+        Profile::Userspace31 => Campaign::new(layout.name().to_owned(), Subject::Layout(layout)),
+        other => Campaign::new(format!("{}-{}", layout.name(), other.name()), Subject::On(layout, other)),
+    }
 }
 
 /// Tables of a file under an intent, and what to call them: the name of the file and the hash of its bytes.

@@ -10,6 +10,7 @@ use crate::scenario::{self, BYTES, Drawn, Wishes};
 use flowproof_compiler::Layout;
 use flowproof_lockstep::report::explain;
 use flowproof_lockstep::{Ending, Patch, Scenario, play, run, shrink, written_down};
+use flowproof_switch::conntrack::Profile;
 use std::sync::Arc;
 
 /// What is explored.
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub enum Subject {
     /// The tables that this layout makes of random policies.
     Layout(Layout),
+    /// The same on a datapath other than `userspace-3.1`.
+    On(Layout, Profile),
     /// The tables of this scenario under its policy.
     Given(Box<Scenario>),
     /// Tables without a policy, and what is proved of them.
@@ -28,7 +31,17 @@ impl Subject {
     #[must_use]
     pub const fn layout(&self) -> Option<Layout> {
         match self {
-            Self::Layout(layout) => Some(*layout),
+            Self::Layout(layout) | Self::On(layout, _) => Some(*layout),
+            Self::Given(_) | Self::Bare(_) => None,
+        }
+    }
+
+    /// The datapath that scenarios are drawn for; none for tables that are given.
+    #[must_use]
+    pub const fn datapath(&self) -> Option<Profile> {
+        match self {
+            Self::Layout(_) => Some(Profile::Userspace31),
+            Self::On(_, profile) => Some(*profile),
             Self::Given(_) | Self::Bare(_) => None,
         }
     }
@@ -110,6 +123,7 @@ pub fn draw(subject: &Subject, seed: u64, number: u64) -> Option<Drawn> {
     let choices = &mut Choices::of(&bytes);
     match subject {
         Subject::Layout(layout) => Some(compiled(choices, *layout)),
+        Subject::On(layout, profile) => Some(on(*profile, compiled(choices, *layout))),
         Subject::Given(given) => Some(under(choices, given)),
         Subject::Bare(_) => None,
     }
@@ -117,6 +131,11 @@ pub fn draw(subject: &Subject, seed: u64, number: u64) -> Option<Drawn> {
 
 fn compiled(choices: &mut Choices<'_>, layout: Layout) -> Drawn {
     scenario::scenario(choices, &Wishes::new(&[layout]))
+}
+
+/// The same scenario on a datapath: where the tables' connection tracking is another, the model's oracle is, too.
+fn on(datapath: Profile, Drawn { scenario, events }: Drawn) -> Drawn {
+    Drawn { scenario: Scenario { datapath, ..scenario }, events }
 }
 
 fn under(choices: &mut Choices<'_>, given: &Scenario) -> Drawn {
@@ -130,6 +149,7 @@ pub fn case(subject: &Subject, seed: u64, number: u64) -> Case {
     let choices = &mut Choices::of(&bytes);
     match subject {
         Subject::Layout(layout) => played(subject, compiled(choices, *layout)),
+        Subject::On(layout, profile) => played(subject, on(*profile, compiled(choices, *layout))),
         Subject::Given(given) => played(subject, under(choices, given)),
         Subject::Bare(bare) => bare.case(&mut Choices::new(seed_of(seed, number))),
     }

@@ -12,14 +12,16 @@ use crate::rules_alone::Answer;
 use crate::run::Observation;
 use crate::scenario::Target;
 use flowproof_compiler::Layout;
-use flowproof_model::frame::{Datagram, Frame, Icmp, Payload, Upper};
+use flowproof_model::frame::{Frame, Icmp, Payload, Upper};
 use flowproof_model::history::Tracking;
 use flowproof_model::policy::{
-    Filtering, GroupId, IcmpMatch, IpNet, Policy, Port, PortRange, Protocol, Rule, RulePeer, Transport,
+    Direction, Filtering, GroupId, IcmpMatch, IpNet, Policy, Port, PortRange, Protocol, Rule, RulePeer,
+    Transport,
 };
+use flowproof_model::rules::admits;
 use flowproof_model::service::{Service, service};
 use flowproof_model::switches::Switches;
-use flowproof_model::verdict::{Reason, Refusal, Verdict};
+use flowproof_model::verdict::{Outcome, Reason, Refusal, Verdict};
 use flowproof_model::world::{Origin, World};
 use flowproof_switch::conntrack::state;
 use flowproof_switch::pipeline::Effect;
@@ -41,6 +43,7 @@ const MITAKA: &[&str] = &["mitaka"];
 const NEUTRON: &[&str] = &["neutron"];
 const STRICT: &[&str] = &["strict"];
 const DRIVERS: &[&str] = &["mitaka", "neutron"];
+const TODAY: &[&str] = &["neutron", "strict"];
 const ALL: &[&str] = &["mitaka", "neutron", "strict"];
 
 const fn known(
@@ -187,6 +190,21 @@ pub const KNOWN: &[Known] = &[
         "fragments show no ports where DHCP answers are dropped (bugs F-3)",
     ),
     known(
+        "router-advertisement-in-fragments",
+        NEUTRON,
+        |case| {
+            let by_rule = case.in_fragments() && case.has_state(state::NEW);
+            case.sends(&[Service::RouterAdvertisement]) && by_rule && case.permitted()
+        },
+        "fragments show no type where router advertisements are dropped, and kernels before 4.12 called them new",
+    ),
+    known(
+        "port-zero-merged",
+        NEUTRON,
+        |case| case.is_lost_by_merging(),
+        "a rule for all ports loses port 0 when it is merged with another one of its protocol",
+    ),
+    known(
         "address-groups-unknown",
         MITAKA,
         |case| case.rule_involved(|rule| matches!(rule.peer, RulePeer::AddressGroup(_))) && case.blocked(),
@@ -195,13 +213,17 @@ pub const KNOWN: &[Known] = &[
     known(
         "rule-misread",
         MITAKA,
-        |case| case.permitted() && case.admitted_by(&misread(&case.seen.policy)),
+        |case| {
+            let tracked = |one: &Difference| matches!(one, Difference::Committed { marked: false, .. });
+            let only_tracked = || case.seen.differences.iter().all(tracked);
+            (case.permitted() || only_tracked()) && case.admitted_by(&misread(&case.seen.policy))
+        },
         "even ports, protocols by number or other name, ICMP types, members with any address (LP 1611991, 1625516, 1708358, 1867119)",
     ),
     known(
         "untracked-ports",
         ALL,
-        |case| case.has_untracked_ports() && case.is_tracked_already(),
+        |case| case.is_taken_for_another() && case.seen.differences.iter().all(|one| case.is_anothers(one)),
         "connection tracking keeps no ports for the protocol: all connections of two addresses are one",
     ),
     known(
@@ -230,11 +252,14 @@ pub const KNOWN: &[Known] = &[
     ),
     known(
         "service-in-fragments",
-        ALL,
-        |case| {
-            let committed = |one: &Difference| matches!(one, Difference::Committed { .. });
-            case.in_fragments() && case.is_without_rule() && case.seen.differences.iter().all(committed)
-        },
+        MITAKA,
+        |case| case.is_dhcp_by_rule(&misread(&case.seen.policy)),
+        "DHCP in fragments passes by rule, as a connection that is tracked",
+    ),
+    known(
+        "service-in-fragments",
+        TODAY,
+        |case| case.is_dhcp_by_rule(&case.seen.policy),
         "DHCP in fragments passes by rule, as a connection that is tracked",
     ),
     known(
@@ -303,6 +328,9 @@ pub const KNOWN: &[Known] = &[
     ),
 ];
 
+const DHCP_SERVICES: &[Service] =
+    &[Service::Dhcpv4Client, Service::Dhcpv4Server, Service::Dhcpv6Client, Service::Dhcpv6Server];
+
 const NEIGHBOUR_SERVICES: &[Service] = &[
     Service::MldQuery,
     Service::MldReport,
@@ -320,11 +348,11 @@ pub fn classify(layout: Layout, seen: &Observation) -> Option<&'static Known> {
 }
 
 /// An observation, with what rows ask about it.
-struct Case<'s> {
-    seen: &'s Observation,
-    frame: Frame,
+pub(crate) struct Case<'s> {
+    pub(crate) seen: &'s Observation,
+    pub(crate) frame: Frame,
     /// The port of this host that sends it.
-    sender: Option<&'s Port>,
+    pub(crate) sender: Option<&'s Port>,
     service: Option<Service>,
 }
 
@@ -354,7 +382,7 @@ impl<'s> Case<'s> {
         self.seen.differences.iter().any(|one| matches!(one, Difference::OverBlocked { .. }))
     }
 
-    fn any_port(&self, is: impl Fn(&Port) -> bool) -> bool {
+    pub(crate) fn any_port(&self, is: impl Fn(&Port) -> bool) -> bool {
         self.seen.policy.local_ports().any(|(port, _)| is(port))
     }
 
@@ -409,10 +437,35 @@ impl<'s> Case<'s> {
         self.seen.model.iter().any(|one| is(&one.outcome.egress))
     }
 
-    /// Whether it passes one end without a rule.
-    fn is_without_rule(&self) -> bool {
-        let is = |verdict: &Verdict| matches!(verdict, Verdict::Admit(Reason::Infrastructure(_)));
-        self.seen.model.iter().any(|one| is(&one.outcome.egress) || is(&one.outcome.ingress))
+    /// Whether it is DHCP in fragments that one end lets pass without a rule, whose rules in this policy let it pass, too;
+    /// and nothing but that it is tracked.
+    fn is_dhcp_by_rule(&self, policy: &Policy) -> bool {
+        let dhcp = self.service.is_some_and(|service| DHCP_SERVICES.contains(&service));
+        let committed = |one: &Difference| matches!(one, Difference::Committed { marked: false, .. });
+        let is_without = |verdict: &Verdict| matches!(verdict, Verdict::Admit(Reason::Infrastructure(_)));
+        let port = |to: &Target| match to {
+            Target::Port(id) => policy.ports.get(id),
+            Target::Elsewhere => None,
+        };
+        let by_rule = || {
+            self.seen.model.iter().any(|one| {
+                let ends = [
+                    (&one.outcome.egress, self.sender, Direction::Egress),
+                    (&one.outcome.ingress, port(&target(&one.to)), Direction::Ingress),
+                ];
+                let without = ends.into_iter().filter(|(verdict, ..)| is_without(verdict));
+                let admitted: Vec<bool> =
+                    without.map(|(_, port, direction)| self.rules_admit(policy, port, direction)).collect();
+                !admitted.is_empty() && admitted.into_iter().all(|admits| admits)
+            })
+        };
+        dhcp && self.in_fragments() && self.seen.differences.iter().all(committed) && by_rule()
+    }
+
+    /// Whether some rule of a port admits it, or nobody is there to filter.
+    fn rules_admit(&self, policy: &Policy, port: Option<&Port>, direction: Direction) -> bool {
+        let (Some(port), Some(datagram)) = (port, self.frame.datagram()) else { return true };
+        admits((policy, &Switches::neutron()), (port, direction), &self.frame, datagram)
     }
 
     fn in_fragments(&self) -> bool {
@@ -424,18 +477,13 @@ impl<'s> Case<'s> {
     }
 
     /// Whether somebody refuses it because its connection is no longer admitted.
-    fn is_revoked(&self) -> bool {
+    pub(crate) fn is_revoked(&self) -> bool {
         let is = |verdict: &Verdict| *verdict == Verdict::Drop(Refusal::Revoked);
         self.seen.model.iter().any(|one| is(&one.outcome.egress) || is(&one.outcome.ingress))
     }
 
-    fn has_state(&self, bits: u32) -> bool {
+    pub(crate) fn has_state(&self, bits: u32) -> bool {
         self.seen.answers.iter().flat_map(|answer| &answer.infos).any(|info| info.state & bits != 0)
-    }
-
-    /// Whether there was a connection before this packet.
-    fn is_tracked_already(&self) -> bool {
-        self.has_state(state::EST | state::RPL | state::REL | state::NEW)
     }
 
     /// Whether all differences are what rules alone say of an answer that does not go between those who have its
@@ -477,16 +525,6 @@ impl<'s> Case<'s> {
         self.sender.is_none() && self.any_port(has)
     }
 
-    fn has_untracked_ports(&self) -> bool {
-        let portless = |datagram: &Datagram| matches!(datagram.protocol, 33 | 132 | 136);
-        self.frame.datagram().is_some_and(|datagram| match &datagram.upper {
-            Upper::Icmp(Icmp { quoted: Some(quoted), .. }) => portless(quoted),
-            Upper::Icmp(Icmp { quoted: None, .. }) | Upper::Ports { .. } | Upper::Unseen => {
-                portless(datagram)
-            }
-        })
-    }
-
     fn met_normal(&self) -> bool {
         let mut effects = self.seen.outcomes.iter().flat_map(|outcome| &outcome.effects);
         effects.any(|effect| matches!(effect, Effect::Normal { .. }))
@@ -503,6 +541,13 @@ impl<'s> Case<'s> {
             Difference::OverPermitted { to, normal: false } => {
                 deliveries.iter().any(|one| target(&one.to) == *to && one.outcome.is_delivered())
             }
+            // Where there is no way out, that it is tracked is all there is to see.
+            Difference::Committed { .. } => deliveries.iter().any(|one| {
+                let without =
+                    |verdict: &Verdict| matches!(verdict, Verdict::Admit(Reason::Infrastructure(_)));
+                let Outcome { egress, ingress } = &one.outcome;
+                one.outcome.is_delivered() && !without(egress) && !without(ingress)
+            }),
             _ => true,
         })
     }

@@ -22,6 +22,8 @@ pub mod text;
 pub mod watch;
 
 mod change;
+mod merged;
+mod mistaken;
 mod rules_alone;
 mod sort;
 

@@ -19,7 +19,7 @@ use flowproof_model::history::{Connection, Delivery, Ends, Tracking, Tuple};
 use flowproof_model::policy::{Host, Policy};
 use flowproof_model::world::{Event as Happening, Origin, World};
 use flowproof_packet::PortNo;
-use flowproof_switch::conntrack::{Conntrack, Entry, state};
+use flowproof_switch::conntrack::{Conntrack, Entry, Profile, state};
 use flowproof_switch::flow::{Flow, ParseOptions, parse_flows};
 use flowproof_switch::pipeline::{Outcome, PortConfig, Switch, SwitchConfig};
 use flowproof_switch::table;
@@ -304,7 +304,8 @@ impl Lockstep {
         };
         if let Some(tuple) = network.and_then(|network| Tuple::of(network, frame)).filter(|_| is_new) {
             let known = |tuple: &Tuple| before.iter().find(|entry| is_same(policy, tuple, entry));
-            let reopened = |entry: &Entry| entry.state().is_some_and(|state| !STARTING.contains(&state));
+            let profile = self.switch.config().profile;
+            let reopened = |entry: &Entry| entry.state().is_some_and(|state| is_over(profile, state));
             if known(&tuple).is_some_and(reopened) {
                 over.push(tuple.clone());
             }
@@ -367,6 +368,17 @@ impl Lockstep {
 
 /// States of an entry whose connection has only begun: its first packet may come again.
 const STARTING: [&str; 3] = ["SYN_SENT", "SYN_SENT2", "SYN_RECV"];
+/// States in which a kernel opens a connection again. In any other a packet is new as long as nobody has answered, of a
+/// connection that it found established, too.
+const ENDED: [&str; 2] = ["TIME_WAIT", "CLOSING"];
+
+/// Whether a packet that is new finds a connection in this state that it takes the place of.
+fn is_over(profile: Profile, state: &str) -> bool {
+    match profile {
+        Profile::Userspace31 => !STARTING.contains(&state),
+        Profile::Kernel | Profile::Kernel2016 => ENDED.contains(&state),
+    }
+}
 
 /// Whether a layout leaves unicast to `NORMAL` even where it knows the way out.
 fn may_flood(layout: Option<Layout>) -> bool {

@@ -30,11 +30,11 @@ pub enum Engines {
 }
 
 impl Engines {
-    const fn diagram(self) -> bool {
+    pub(crate) const fn diagram(self) -> bool {
         !matches!(self, Self::Z3)
     }
 
-    const fn z3(self) -> bool {
+    pub(crate) const fn z3(self) -> bool {
         !matches!(self, Self::Diagram)
     }
 }
@@ -230,7 +230,7 @@ const fn z3_name(answer: &Answer) -> &'static str {
 }
 
 /// One verdict from what the engines say. Z3 may not know; it may not say otherwise.
-fn reconcile(
+pub(crate) fn reconcile(
     diagram: Option<Judgement>,
     z3: Option<(Answer, Option<Judgement>)>,
 ) -> (Judgement, Option<&'static str>, Option<&'static str>) {
@@ -256,7 +256,7 @@ fn reconcile(
 
 /// Z3 is asked by one thread at a time: two that work in its allocator at once are slower than one after the other
 /// (measured: 2.7 s against 3.4 s for a port).
-static TURN: Mutex<()> = Mutex::new(());
+pub(crate) static TURN: Mutex<()> = Mutex::new(());
 
 fn by_z3(task: &Task<'_>, port: &Port, slot: usize, profile: Profile) -> (Answers, Vec<Query>) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -40,8 +40,11 @@ pub mod tables;
 pub mod vars;
 pub mod vlans;
 pub mod z3_engine;
+mod z3_leads;
+mod z3_model;
 pub mod z3_port;
 pub mod z3_query;
+mod z3_sets;
 mod z3_term;
 
 /// The version of the Z3 that this program runs with, as `major.minor.build`.

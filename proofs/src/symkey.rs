@@ -31,6 +31,16 @@ pub enum Form {
 impl Form {
     /// All forms.
     pub const ALL: [Self; 3] = [Self::Whole, Self::First, Self::Later];
+
+    /// Its name in those of queries.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::First => "first-fragment",
+            Self::Later => "later-fragment",
+        }
+    }
 }
 
 /// A bit of the key: known, or some variable.

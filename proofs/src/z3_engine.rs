@@ -8,27 +8,24 @@
 //! Deliberately absent: the limit on the number of calls (formulas have no history); depth is bounded.
 
 use crate::{
-    familiar::{self, Choice},
     frames::{self, EXTENSION_HEADERS, Inside},
     predicate::Predicate,
     set::Literal,
     symbolic::{Emit, SECOND_TAG, emitted, icmpv6, may_be_overdue, retag},
     symkey::{Bit, Form, SymKey},
     tables::{Level, Tables},
+    z3_leads::{Leads, all, any, exactly_one},
     z3_term::Term,
 };
-use flowproof_packet::{Field, FlowKey, PortNo, port};
+use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
-    conntrack::{CtInfo, Profile, state},
+    conntrack::{Profile, state},
     flow::{Action, Ct, Match, Zone},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
 use std::{collections::BTreeMap, rc::Rc};
-use z3::{
-    SatResult, Solver,
-    ast::{BV, Bool},
-};
+use z3::ast::{BV, Bool};
 
 const MAX_DEPTH: u32 = 64;
 /// Lookups in one encoding after which it stops and says so.
@@ -61,6 +58,22 @@ pub enum Counts<'a> {
     },
     /// An escape through this exit.
     Exit(&'a Exit),
+    /// What somebody else says, and whether it is asked who leaves twice.
+    Told(&'a Tells<'a>, bool),
+}
+
+/// The packets for which leaving like this counts, as far as they really leave.
+pub type Tells<'a> = dyn Fn(&mut Encoder<'_>, &Left<'_>) -> Bool + 'a;
+
+/// How packets leave.
+#[derive(Debug)]
+pub struct Left<'a> {
+    /// Where to.
+    pub emit: &'a Emit,
+    /// The key as it is then.
+    pub key: &'a SymKey,
+    /// How many `ct()` recirculations they went through.
+    pub recirculations: u16,
 }
 
 /// What is left to do when a called table returns.
@@ -85,42 +98,16 @@ struct At<'a> {
 pub struct Encoder<'a> {
     tables: &'a Tables,
     profile: Profile,
-    form: Form,
+    pub(crate) form: Form,
     access: bool,
     counts: Counts<'a>,
+    pairs: bool,
     terms: FxHashMap<Term, BV>,
-    known: FxHashMap<(u8, SymKey, u16, u32), Bool>,
+    known: FxHashMap<(u8, SymKey, u16, u32), Leads>,
     exits: Vec<Exit>,
     lookups: usize,
     deepest: u16,
     told: u16,
-}
-
-fn all(parts: &[Bool]) -> Bool {
-    match parts {
-        [] => Bool::from_bool(true),
-        [one] => one.clone(),
-        many => Bool::and(many),
-    }
-}
-
-fn any(parts: &[Bool]) -> Bool {
-    match parts {
-        [] => Bool::from_bool(false),
-        [one] => one.clone(),
-        many => Bool::or(many),
-    }
-}
-
-/// Exactly one of them, in the core theory: cardinality constraints are a word of Z3's own.
-fn exactly_one(parts: &[&Bool]) -> Bool {
-    let alone = |place: usize| {
-        let others = parts.iter().enumerate().filter(|(other, _)| *other != place);
-        let mut alone: Vec<Bool> = others.map(|(_, part)| part.not()).collect();
-        alone.extend(parts.get(place).map(|part| (*part).clone()));
-        all(&alone)
-    };
-    any(&(0..parts.len()).map(alone).collect::<Vec<_>>())
 }
 
 impl<'a> Encoder<'a> {
@@ -128,7 +115,9 @@ impl<'a> Encoder<'a> {
     #[must_use]
     pub fn new(tables: &'a Tables, profile: Profile, form: Form, access: bool, counts: Counts<'a>) -> Self {
         let (terms, known) = (FxHashMap::default(), FxHashMap::default());
+        let pairs = matches!(counts, Counts::Told(_, true));
         Self {
+            pairs,
             tables,
             profile,
             form,
@@ -170,16 +159,26 @@ impl<'a> Encoder<'a> {
 
     /// The packets that, entering at `in_port`, leave in a way that counts.
     pub fn enters(&mut self, in_port: PortNo) -> Bool {
+        self.leads(in_port).once
+    }
+
+    /// The same, with those that do it twice if that is asked.
+    pub(crate) fn leads(&mut self, in_port: PortNo) -> Leads {
         let key = SymKey::entering(in_port, self.form);
         self.reach(None, &At { table: 0, key, recirculations: 0, depth: 0, then: None })
     }
 
-    fn term(&mut self, term: Term) -> BV {
+    /// How many lookups were encoded.
+    pub(crate) const fn lookups(&self) -> usize {
+        self.lookups
+    }
+
+    pub(crate) fn term(&mut self, term: Term) -> BV {
         self.terms.entry(term).or_insert_with(|| BV::new_const(term.name(), term.width().into())).clone()
     }
 
     /// A conjunction of literals, as comparisons of runs of bits.
-    fn literals(&mut self, literals: &[Literal]) -> Bool {
+    pub(crate) fn literals(&mut self, literals: &[Literal]) -> Bool {
         let mut bits: BTreeMap<(String, u16), (Term, bool)> = BTreeMap::new();
         for (var, on) in literals {
             let (term, bit) = Term::of(*var);
@@ -252,7 +251,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// What connection tracking may answer to frames of `form` at a nesting depth.
-    fn legal(&mut self, form: Form, depth: u16) -> Bool {
+    pub(crate) fn legal(&mut self, form: Form, depth: u16) -> Bool {
         let answer = self.term(Term::Tracked(depth, Field::CtState));
         let has = |flag: u32| {
             let bit = flag.trailing_zeros();
@@ -287,7 +286,7 @@ impl<'a> Encoder<'a> {
         any(&[legal, all(&[trk.not(), inv, one_kind, reply])])
     }
 
-    fn reach(&mut self, in_port: Option<PortNo>, at: &At<'a>) -> Bool {
+    fn reach(&mut self, in_port: Option<PortNo>, at: &At<'a>) -> Leads {
         let memo = (at.then.is_none() && in_port.is_none())
             .then(|| (at.table, at.key.clone(), at.recirculations, at.depth));
         if let Some(known) = memo.as_ref().and_then(|memo| self.known.get(memo)) {
@@ -295,27 +294,35 @@ impl<'a> Encoder<'a> {
         }
         self.lookups += 1;
         if !self.complete() {
-            return Bool::from_bool(false);
+            return Leads::nobody(self.pairs);
         }
         let mut key = at.key.seen();
         if let Some(port) = in_port.filter(|port| *port != port::IN_PORT) {
             key.set(Field::InPort, port.into(), u128::MAX);
         }
-        let mut formula = self.resume(at);
+        let mut below = self.resume(at);
         let tables = self.tables;
         for level in tables.levels(at.table).iter().rev() {
-            formula = self.soft(level, &key, at, formula);
+            below = self.soft(level, &key, at, below);
             let (hit, leads) = self.hard(&level.hard, &key, at);
-            formula = any(&[leads, all(&[hit.not(), formula])]);
+            below = self.either(&[leads, below.when(&hit.not())]);
         }
         if let Some(memo) = memo {
-            self.known.insert(memo, formula.clone());
+            self.known.insert(memo, below.clone());
         }
-        formula
+        below
+    }
+
+    fn either(&self, parts: &[Leads]) -> Leads {
+        Leads::either(parts, self.pairs)
+    }
+
+    fn sequence(&self, parts: &[Leads]) -> Leads {
+        Leads::sequence(parts, self.pairs)
     }
 
     /// The flows of one priority: who matches any, and who is led to leave by one that matches.
-    fn hard(&mut self, level: &[FlowId], key: &SymKey, at: &At<'a>) -> (Bool, Bool) {
+    fn hard(&mut self, level: &[FlowId], key: &SymKey, at: &At<'a>) -> (Bool, Leads) {
         let (mut hits, mut leads) = (Vec::new(), Vec::new());
         let tables = self.tables;
         for flow in level.iter().filter_map(|id| tables.flow(*id)) {
@@ -326,13 +333,13 @@ impl<'a> Encoder<'a> {
             } else {
                 self.leaves(Emit::Opaque(flow.opaque_match.join(",")), &at.key, at.recirculations)
             };
-            leads.push(all(&[hit.clone(), leads_out]));
+            leads.push(leads_out.when(&hit));
             hits.push(hit);
         }
-        (any(&hits), any(&leads))
+        (any(&hits), self.either(&leads))
     }
 
-    fn soft(&mut self, level: &Level, key: &SymKey, at: &At<'a>, below: Bool) -> Bool {
+    fn soft(&mut self, level: &Level, key: &SymKey, at: &At<'a>, below: Leads) -> Leads {
         let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, Vec<Bool>>> = BTreeMap::new();
         let tables = self.tables;
         for (id, clause) in &level.soft {
@@ -355,24 +362,27 @@ impl<'a> Encoder<'a> {
             let mut satisfied: Vec<Bool> = clauses.values().map(|hits| any(hits)).collect();
             let mut again = key.clone();
             again.set(Field::ConjId, id.into(), u128::MAX);
-            let (mut hit, mut lead) = (Bool::from_bool(false), Bool::from_bool(false));
+            let (mut hit, mut lead) = (Bool::from_bool(false), Leads::nobody(self.pairs));
             for level in tables.levels(at.table).iter().rev() {
                 let (here, out) = self.hard(&level.hard, &again, at);
-                lead = any(&[out, all(&[here.not(), lead])]);
+                lead = self.either(&[out, lead.when(&here.not())]);
                 hit = any(&[hit, here]);
             }
             satisfied.push(hit);
             let satisfied = all(&satisfied);
-            leads.push(all(&[satisfied.clone(), lead]));
+            leads.push(lead.when(&satisfied));
             found.push(satisfied);
         }
-        if found.is_empty() { below } else { any(&[any(&leads), all(&[any(&found).not(), below])]) }
+        if found.is_empty() {
+            return below;
+        }
+        self.either(&[self.either(&leads), below.when(&any(&found).not())])
     }
 
     /// What the caller does after this table.
-    fn resume(&mut self, at: &At<'a>) -> Bool {
+    fn resume(&mut self, at: &At<'a>) -> Leads {
         match &at.then {
-            None => Bool::from_bool(false),
+            None => Leads::nobody(self.pairs),
             Some(rest) => {
                 let back = At { table: rest.table, depth: rest.depth, then: rest.then.clone(), ..at.clone() };
                 self.actions(rest.actions, back)
@@ -380,7 +390,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn actions(&mut self, actions: &'a [Action], mut at: At<'a>) -> Bool {
+    fn actions(&mut self, actions: &'a [Action], mut at: At<'a>) -> Leads {
         let mut leads = Vec::new();
         for (done, action) in actions.iter().enumerate() {
             let rest = actions.get(done + 1..).unwrap_or(&[]);
@@ -397,11 +407,11 @@ impl<'a> Encoder<'a> {
                 }
                 Action::Resubmit { port, table, ct: false } => {
                     leads.push(self.call(table.unwrap_or(at.table), *port, rest, at));
-                    return any(&leads);
+                    return self.sequence(&leads);
                 }
                 Action::GotoTable(table) => {
                     leads.push(self.call(*table, None, rest, at));
-                    return any(&leads);
+                    return self.sequence(&leads);
                 }
                 Action::Set { field, value, mask, .. } => at.key.write(*field, *value, *mask),
                 Action::Move { src, dst } => at.key.copy(*src, *dst),
@@ -417,13 +427,13 @@ impl<'a> Encoder<'a> {
             }
         }
         leads.push(self.resume(&at));
-        any(&leads)
+        self.sequence(&leads)
     }
 
-    fn call(&mut self, table: u8, port: Option<PortNo>, rest: &'a [Action], at: At<'a>) -> Bool {
+    fn call(&mut self, table: u8, port: Option<PortNo>, rest: &'a [Action], at: At<'a>) -> Leads {
         let depth = at.depth + u32::from(table <= at.table);
         if depth > MAX_DEPTH {
-            return Bool::from_bool(false);
+            return Leads::nobody(self.pairs);
         }
         let then = if rest.is_empty() {
             at.then
@@ -433,7 +443,7 @@ impl<'a> Encoder<'a> {
         self.reach(port, &At { table, depth, then, ..at })
     }
 
-    fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Bool {
+    fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Leads {
         let mut leads = Vec::new();
         if ct.nat.is_some() || !ct.other.is_empty() {
             leads.push(self.leaves(
@@ -469,59 +479,18 @@ impl<'a> Encoder<'a> {
             let copy = At { table, key, recirculations: at.recirculations + 1, depth: 0, then: None };
             self.deepest = self.deepest.max(copy.recirculations);
             let goes_on = self.reach(None, &copy);
-            leads.push(all(&[legal, any(&[all(&[double.clone(), unread]), all(&[double.not(), goes_on])])]));
+            let copy = self.either(&[unread.when(&double), goes_on.when(&double.not())]);
+            leads.push(copy.when(&legal));
         }
-        any(&leads)
+        self.sequence(&leads)
     }
 
-    /// The most familiar packet that satisfies `formulas`: each wish is kept if it can be.
-    #[must_use]
-    pub fn choose(&mut self, formulas: &[Bool], wishes: &[Predicate]) -> Option<Choice> {
-        let solver = Solver::new();
-        for formula in formulas {
-            solver.assert(formula);
-        }
-        let mut wanted: Vec<Bool> =
-            familiar::calm_answer(0).iter().map(|literals| self.literals(literals)).collect();
-        wanted.extend(wishes.iter().map(|wish| self.predicate(wish)));
-        wanted.push(self.term(Term::FragmentProto).eq(self.term(Term::Sent(Field::NwProto))));
-        for wish in wanted {
-            if solver.check_assumptions(std::slice::from_ref(&wish)) == SatResult::Sat {
-                solver.assert(&wish);
-            }
-        }
-        if solver.check() != SatResult::Sat {
-            return None;
-        }
-        let model = solver.get_model()?;
-        let form = self.form;
-        let mut value = |term: Term| {
-            let mut half = |high: u32, low: u32| {
-                let bits = self.term(term).extract(high, low);
-                model.eval(&bits, true).and_then(|bits| bits.as_u64()).map_or(0, u128::from)
-            };
-            let width = u32::from(term.width());
-            if width > 64 { half(width - 1, 64) << 64 | half(63, 0) } else { half(width - 1, 0) }
-        };
-        let mut sent = FlowKey::default();
-        for field in Field::all().filter(|field| field.spec().is_slot_owner() && SymKey::is_sent(*field)) {
-            sent.set(field, value(Term::Sent(field)));
-        }
-        let answer = CtInfo {
-            state: value(Term::Tracked(0, Field::CtState)) as u32 | state::TRK,
-            mark: value(Term::Tracked(0, Field::CtMark)) as u32,
-            label: value(Term::Tracked(0, Field::CtLabel)),
-            orig: None,
-        };
-        Some(Choice { form, sent, shown_proto: value(Term::FragmentProto) as u8, answers: vec![answer] })
-    }
-
-    fn matches(&mut self, key: &SymKey, matching: &Match) -> Bool {
+    pub(crate) fn matches(&mut self, key: &SymKey, matching: &Match) -> Bool {
         key.wanted(matching).map_or_else(|| Bool::from_bool(false), |literals| self.literals(&literals))
     }
 
     /// The packets for which leaving like this counts.
-    fn leaves(&mut self, emit: Emit, key: &SymKey, recirculations: u16) -> Bool {
+    fn leaves(&mut self, emit: Emit, key: &SymKey, recirculations: u16) -> Leads {
         let vlan = Field::VlanTci.spec();
         let exit = (emit, (vlan.offset..vlan.offset + vlan.width).map(|bit| key.bit(bit)).collect());
         if !self.exits.contains(&exit) {
@@ -543,7 +512,11 @@ impl<'a> Encoder<'a> {
                     parts.extend(levels.map(|depth| self.legal(Form::Whole, depth)));
                 }
             }
-            Counts::Exit(_) => return Bool::from_bool(false),
+            Counts::Exit(_) => return Leads::nobody(self.pairs),
+            Counts::Told(tells, _) => {
+                let (tells, emit) = (*tells, &exit.0);
+                parts.push(tells(self, &Left { emit, key, recirculations }));
+            }
             Counts::LeavesNetwork { network, members } => {
                 let inside = match frames::inside_network(&exit.0, *network, members) {
                     Inside::Never => Bool::from_bool(false),
@@ -553,6 +526,6 @@ impl<'a> Encoder<'a> {
                 parts.push(inside.not());
             }
         }
-        all(&parts)
+        Leads::here(all(&parts), self.pairs)
     }
 }

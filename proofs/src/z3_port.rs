@@ -145,13 +145,8 @@ impl<'a> Z3Port<'a> {
         let mut text = String::new();
         let answer = ask(formulas, self.queries.is_some().then_some(&mut text));
         if let Some(queries) = &mut self.queries {
-            let form = match form {
-                Form::Whole => "whole",
-                Form::First => "first-fragment",
-                Form::Later => "later-fragment",
-            };
-            let name =
-                format!("{}-port{}-{}-{form}-{number}", property.name, self.port.ofport, self.profile.name());
+            let begun = format!("{}-port{}-{}", property.name, self.port.ofport, self.profile.name());
+            let name = format!("{begun}-{}-{number}", form.name());
             queries.push(Query { name, text });
         }
         if answer == Answer::Sat {

@@ -1,17 +1,29 @@
 //! One question to Z3, and the same as a script for any other solver.
 
 use crate::z3_engine::Answer;
-use z3::{Params, SatResult, Solver, ast::Bool};
+use z3::{Params, SatResult, Solver, StatisticsValue, ast::Bool};
 
 /// Z3's deterministic resource limit for one query; what needs more is `unknown`.
-const RESOURCE_LIMIT: u32 = 100_000_000;
+pub(crate) const RESOURCE_LIMIT: u32 = 100_000_000;
+
+/// A solver that gives up when it has used so many of Z3's units of work.
+pub(crate) fn solver(limit: u32) -> Solver {
+    let solver = Solver::new();
+    let mut params = Params::new();
+    params.set_u32("rlimit", limit);
+    solver.set_params(&params);
+    solver
+}
 
 /// Asks Z3 whether some packet satisfies all of `formulas`, and hands the query as SMT-LIB 2 to `dump`, with the answer.
 pub fn ask(formulas: &[Bool], dump: Option<&mut String>) -> Answer {
-    let solver = Solver::new();
-    let mut params = Params::new();
-    params.set_u32("rlimit", RESOURCE_LIMIT);
-    solver.set_params(&params);
+    ask_within(RESOURCE_LIMIT, formulas, dump).0
+}
+
+/// The same with a limit of its own; says how many units of work were used.
+pub(crate) fn ask_within(limit: u32, formulas: &[Bool], dump: Option<&mut String>) -> (Answer, u32) {
+    let solver = solver(limit);
+    let before = used(&solver);
     for formula in formulas {
         solver.assert(formula);
     }
@@ -26,7 +38,16 @@ pub fn ask(formulas: &[Bool], dump: Option<&mut String>) -> Answer {
     if let (Some(dump), Some(text)) = (dump, text) {
         *dump = script(&text, &answer);
     }
-    answer
+    let work = used(&solver).wrapping_sub(before);
+    (answer, work)
+}
+
+/// The units of work that a solver's context has used so far.
+fn used(solver: &Solver) -> u32 {
+    match solver.get_statistics().value("rlimit count") {
+        Some(StatisticsValue::UInt(count)) => count,
+        Some(StatisticsValue::Double(_)) | None => 0,
+    }
 }
 
 /// A script as any solver reads it: what Z3 prints, without its own preamble, with the logic and the status that is known.

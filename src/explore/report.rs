@@ -75,7 +75,7 @@ fn campaign_text(campaign: &Campaign, style: Style) -> String {
             line("packets", &format!("{} against {proved} on {ports}", counts.packets));
             line("ways out", &format!("{}, in interpreter and symbolic execution alike", counts.steps));
         }
-        Subject::Layout(_) | Subject::Given(_) => {
+        Subject::Layout(_) | Subject::On(..) | Subject::Given(_) => {
             let (accepted, rate) = (campaign.accepted(), campaign.rate());
             let Counts { steps, drawn, .. } = counts;
             line("events", &format!("{steps} of {drawn} drawn ({accepted:.0} %), {rate:.0}/s"));
@@ -141,6 +141,7 @@ fn campaign_json(campaign: &Campaign, files: &[PathBuf]) -> Value {
     json!({
         "subject": campaign.name,
         "layout": layout.map(flowproof_compiler::Layout::name),
+        "datapath": campaign.subject.datapath().map(flowproof_switch::conntrack::Profile::name),
         "cases": counts.cases,
         "events": {"drawn": counts.drawn, "happened": counts.steps, "packets": counts.packets,
             "by_rule": counts.by_rule},

@@ -87,7 +87,6 @@ impl Intent {
                     .to_owned(),
             );
         }
-        all.push("section D is judged by decision diagrams alone, whatever --engine says".to_owned());
         all.push(
             "section D speaks of unicast frames that the properties of what a VM sends do not object to"
                 .to_owned(),

@@ -24,7 +24,7 @@ use flowproof_packet::PortNo;
 use flowproof_proofs::check::{Engines, Findings, Judgement, Task};
 use flowproof_proofs::diagram::Host;
 use flowproof_proofs::incremental::Kept;
-use flowproof_proofs::intent::{Ask, IntentFinding, NAMES, check as check_intent, check_since, rows};
+use flowproof_proofs::intent::{Ask, Checked, IntentFinding, NAMES, check_by, check_since, rows};
 use flowproof_proofs::isolation::{IsolationFinding, names, rows as isolation_rows};
 use flowproof_proofs::ports::{self, Port};
 use flowproof_proofs::properties::{Property, SENDER};
@@ -217,8 +217,9 @@ fn once(
         _ => subject.check(&task),
     };
     let since = subject.since();
-    let mut agreement =
-        intent.as_ref().map_or_else(Vec::new, |intent| agreement(options, &task, intent, since));
+    let agreement = intent.as_ref().map(|intent| agreement(options, &task, intent, since));
+    let Checked { findings: mut agreement, queries } = agreement.unwrap_or_default();
+    found.queries.extend(queries);
     let site = intent.as_ref().map(|intent| &intent.site);
     let mut isolated = isolation::check(&task, site, since, wanted(options));
     if let Some(real) = &mut real {
@@ -283,15 +284,10 @@ fn wanted(options: &Options) -> impl Fn(&str) -> bool {
     |name| options.property.is_empty() || options.property.iter().any(|p| WildMatch::new(p).matches(name))
 }
 
-fn agreement(
-    options: &Options,
-    task: &Task<'_>,
-    intent: &Intent,
-    since: Option<&Since>,
-) -> Vec<IntentFinding> {
+fn agreement(options: &Options, task: &Task<'_>, intent: &Intent, since: Option<&Since>) -> Checked {
     let properties = intent::properties(wanted(options));
     if properties.is_empty() {
-        return Vec::new();
+        return Checked::default();
     }
     let ask = Ask {
         host: task.host,
@@ -301,7 +297,10 @@ fn agreement(
         profiles: task.profiles.clone(),
         watch: task.watch,
     };
-    since.map_or_else(|| check_intent(&ask), |since| check_since(&ask, since))
+    match since {
+        Some(since) => Checked { findings: check_since(&ask, since), queries: Vec::new() },
+        None => check_by(&ask, task.engines, task.keep_queries),
+    }
 }
 
 /// Repeats all refutations in a real switch, until somebody stops it.

@@ -51,6 +51,25 @@ fn without_an_intent_section_d_is_not_checked_and_changes_no_exit_code() {
 }
 
 #[test]
+fn both_engines_answer_unless_one_is_chosen_and_queries_are_written() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("queries of an intent");
+    let output = Command::new(env!("CARGO_BIN_EXE_flowproof"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["prove", FLOWS, "--intent", INTENT, "--property", "intent-sound", "--datapath", "kernel"])
+        .args(["--port", "13", "--format", "json", "--smt2"])
+        .arg(&directory)
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["results"].as_array().unwrap();
+    let both = serde_json::json!({"diagram": "proved", "z3": "proved"});
+    assert!(rows.len() > 1 && rows.iter().all(|row| row["engines"] == both), "{rows:#?}");
+    let query =
+        std::fs::read_to_string(directory.join("intent-sound-port13-all-kernel-whole-0.smt2")).unwrap();
+    assert!(query.contains("(set-info :status unsat)"), "{query}");
+}
+
+#[test]
 fn several_files_are_one_intent() {
     let whole: Value = serde_json::from_str(&read(INTENT)).unwrap();
     let part = |keys: &[&str]| {

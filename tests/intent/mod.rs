@@ -4,6 +4,7 @@
 mod agreement;
 mod command;
 mod corpus;
+mod engines;
 mod entries;
 mod seed;
 mod since;

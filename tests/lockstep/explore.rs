@@ -65,6 +65,24 @@ fn the_same_cases_have_the_same_results_however_many_run_at_a_time() {
     assert_ne!(facts(&other)["results"][0], report["results"][0]);
 }
 
+/// One campaign for each datapath: the same policies and packets, other answers of connection tracking.
+#[test]
+fn random_policies_are_played_on_every_datapath() {
+    let asked = ["--cases", "300", "--seed", "7", "--format", "json", "--layout", "neutron"];
+    let run = explore(&[&asked[..], &["--datapath", "all"]].concat());
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let report = facts(&run);
+    let results = report["results"].as_array().unwrap();
+    let names: Vec<&str> = results.iter().map(|result| result["subject"].as_str().unwrap()).collect();
+    assert_eq!(names, ["neutron", "neutron-kernel", "neutron-kernel-2016"]);
+    let packets = |at: usize| &results[at]["events"]["packets"];
+    assert!(packets(0) == packets(1) && packets(1) == packets(2), "{report:#}");
+    assert!((1..3).all(|at| results[at]["known"] != results[0]["known"]), "{report:#}");
+    let datapaths: Vec<&Value> = results.iter().map(|result| &result["datapath"]).collect();
+    assert_eq!(datapaths, ["userspace-3.1", "kernel", "kernel-2016"]);
+    check_refused(&explore(&["--datapath", "kernel", "--ovs", "--cases", "1"]), &["userspace-3.1"]);
+}
+
 #[test]
 fn a_campaign_goes_on_where_it_ended() {
     let directory = Directory::new();

@@ -103,6 +103,95 @@ fn errors_of_revoked_connections_are_not_excused() {
     }
 }
 
+/// Two ports here whose rules admit a protocol of whose ports connection tracking in userspace takes no note, and nothing else.
+const TALK: &str = "layout LAYOUT
+network a vlan 1053 physnet1
+uplink 1 provider physnet1
+group client
+  rule out egress IPv4 132
+group server
+  rule in ingress IPv4 132 53
+port client a mac fa:16:3e:00:00:01 ofport 11 vlan 1 ip 10.0.0.1 group client
+port server a mac fa:16:3e:00:00:02 ofport 12 vlan 1 ip 10.0.0.2 group server
+port peer a mac fa:16:3e:00:00:63 ip 10.0.0.3
+
+";
+
+/// A defect that shows in a talk between the two, and nothing without it.
+#[track_caller]
+fn check_seen(layout: Layout, packets: &str, flow: &'static str) {
+    check_seen_under(TALK, layout, packets, flow);
+}
+
+#[track_caller]
+fn check_seen_under(policy: &str, layout: Layout, packets: &str, flow: &'static str) {
+    let text = policy.replace("LAYOUT", layout.name()) + packets;
+    let scenario = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let ending = |patch: &Patch| play(&scenario, Some(layout), patch, |_, _| {}).unwrap();
+    assert!(!ending(&Patch::default()).is_unknown(), "{layout:?} without `{flow}`");
+    assert!(ending(&with(flow)).is_unknown(), "{layout:?}: nobody notices `{flow}`");
+}
+
+/// Where two addresses have one connection only, nothing is mistaken for another's.
+#[test]
+fn one_connection_of_a_protocol_without_ports_is_not_excused() {
+    let opened = "packet client > server sctp,sctp_src=4000,sctp_dst=53\n";
+    let answered = format!("{opened}packet server > client sctp,sctp_src=53,sctp_dst=4000\n");
+    let refused = "packet client > server sctp,sctp_src=4000,sctp_dst=54\n";
+    // The driver of 2016 makes any port of the rule.
+    for layout in [Layout::Neutron, Layout::Strict] {
+        check_seen(layout, &answered, "table=72,priority=95,ct_state=+rpl+trk,ip,nw_proto=132 actions=drop");
+        check_seen(
+            layout,
+            refused,
+            "table=82,priority=95,ct_state=+new+trk,ip,nw_proto=132,reg5=12 actions=output:12",
+        );
+        check_seen(
+            layout,
+            opened,
+            "table=82,priority=95,ct_state=+new+trk,ip,nw_proto=132,reg5=12 actions=output:12",
+        );
+    }
+}
+
+/// Of what passes without a rule only DHCP in fragments is tracked, and only where rules let it pass, too.
+#[test]
+fn what_no_rule_lets_pass_in_fragments_is_not_excused() {
+    let request = "packet client > peer udp,tp_src=68,tp_dst=67 payload=1600 fragment=1400\n";
+    let text = "table=71,priority=99,ip,in_port=11 actions=mod_vlan_vid:1,ct(commit,zone=1),output:1";
+    // The driver of 2016 would make any protocol of a number.
+    let policy = TALK.replace("egress IPv4 132", "egress IPv4 tcp");
+    for layout in Layout::ALL {
+        check_seen_under(&policy, layout, request, text);
+    }
+}
+
+/// A kernel finds a connection established whose beginning it has not seen. What begins one is new to it then, as long as
+/// nobody has answered, and opens none.
+const FOUND: &str = "layout LAYOUT
+datapath kernel
+network a vlan 1053 physnet1
+uplink 1 provider physnet1
+group g
+  rule out egress IPv4 any
+port vm a mac fa:16:3e:00:00:01 ofport 11 vlan 1 ip 10.0.0.1 group g
+port peer a mac fa:16:3e:00:00:05
+
+packet vm > peer tcp,tcp_src=4000,tcp_dst=80,tcp_flags=+ack
+remove-rule out
+packet vm > peer tcp,tcp_src=4000,tcp_dst=80
+packet peer > vm tcp,tcp_src=80,tcp_dst=4000,tcp_flags=+ack
+";
+
+#[test]
+fn what_is_new_to_a_kernel_takes_no_established_connections_place() {
+    for layout in Layout::ALL {
+        let scenario = parse(&FOUND.replace("LAYOUT", layout.name())).unwrap();
+        let ending = play(&scenario, Some(layout), &Patch::default(), |_, _| {}).unwrap();
+        assert!(!ending.is_unknown(), "{layout:?}");
+    }
+}
+
 #[test]
 fn without_a_defect_the_same_scenarios_show_nothing() {
     assert_eq!(first_unknown(&Patch::default(), 300), None);

@@ -9,6 +9,7 @@ use flowproof_fuzz::{Choices, Wishes};
 use flowproof_lockstep::{
     Ending, Observation, Patch, Scenario, play as playing, report::explain, shrink, written_down,
 };
+use flowproof_switch::conntrack::Profile;
 use proptest::prelude::*;
 
 /// Cases of one property; `FLOWPROOF_SOAK` is for thorough runs.
@@ -92,6 +93,21 @@ fn what_is_written_down_replays_as_it_was_played() {
     }
     assert!(known > 40, "only {known}");
 }
+
+/// Other datapaths reassemble fragments, and track ports of SCTP and its kin.
+#[test]
+fn every_layout_does_what_the_model_says_on_other_datapaths() {
+    for (layout, profile) in
+        Layout::ALL.into_iter().flat_map(|layout| OTHERS.map(|profile| (layout, profile)))
+    {
+        for number in 0..u64::from(cases()) {
+            let case = case(&Subject::On(layout, profile), 2, number);
+            assert!(case.failing.is_none(), "case {number} of {layout:?} on {profile:?}: {:?}", case.failing);
+        }
+    }
+}
+
+const OTHERS: [Profile; 2] = [Profile::Kernel, Profile::Kernel2016];
 
 /// What 800 cases reach, and how many of their packets some rule lets through.
 fn reached(layout: Layout) -> (Coverage, Counts) {

@@ -75,8 +75,13 @@ struct Show {
 /// Checks every theorem for every port, direction, placement and datapath: by port, then property.
 #[must_use]
 pub fn check(ask: &Ask<'_>) -> Vec<IntentFinding> {
+    check_with(ask, &symmetry(ask), None)
+}
+
+/// The ports that may be exchanged.
+pub(super) fn symmetry(ask: &Ask<'_>) -> Symmetry {
     let asked = encode::group_addressed().negate();
-    check_with(ask, &Symmetry::among(ask.host, Some(ask.site), &asked), None)
+    Symmetry::among(ask.host, Some(ask.site), &asked)
 }
 
 /// What a change breaks: see [`crate::since`]. Host and ports are those of the change.
@@ -103,12 +108,16 @@ struct Work<'a> {
 
 /// The tables of before a change, with probes.
 #[derive(Clone, Copy)]
-struct Before<'a> {
+pub(super) struct Before<'a> {
     since: &'a Since,
     probed: &'a Tables,
 }
 
-fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, before: Option<Before<'_>>) -> Vec<IntentFinding> {
+pub(super) fn check_with(
+    ask: &Ask<'_>,
+    symmetry: &Symmetry,
+    before: Option<Before<'_>>,
+) -> Vec<IntentFinding> {
     let work = Work { ask, symmetry, probed: &probed(&ask.host.tables), before };
     let total = ask.ports.len();
     let firsts = symmetry.firsts(&ask.ports);
@@ -135,7 +144,7 @@ fn check_with(ask: &Ask<'_>, symmetry: &Symmetry, before: Option<Before<'_>>) ->
 }
 
 /// The ways of each direction and placement of a port: with other ends that may be exchanged, one for all of them.
-fn facets<'a>(ask: &Ask<'a>, symmetry: &Symmetry, subject: &ports::Port) -> Vec<Facet<'a>> {
+pub(super) fn facets<'a>(ask: &Ask<'a>, symmetry: &Symmetry, subject: &ports::Port) -> Vec<Facet<'a>> {
     let Some((port, binding)) = ask.site.at(subject.ofport) else { return Vec::new() };
     let mut facets = question::facets(ask.site, port, binding, ask.host.tables.flows());
     for facet in facets.iter_mut().filter(|facet| facet.direction == Direction::Egress) {
@@ -145,7 +154,7 @@ fn facets<'a>(ask: &Ask<'a>, symmetry: &Symmetry, subject: &ports::Port) -> Vec<
     facets
 }
 
-fn theorem(property: &Property) -> Theorem {
+pub(super) fn theorem(property: &Property) -> Theorem {
     match property.name {
         "intent-sound" => Theorem::Sound,
         "commit-implies-delivery" => Theorem::Commit,
@@ -461,7 +470,7 @@ fn wished<'c>(case: &'c Case<'_>) -> (Option<PortNo>, impl FnOnce() -> Vec<Predi
 }
 
 /// What to wish of a frame on a way: that it comes from its sender and is for its receiver.
-fn wishes(host: &Host, subject: &ports::Port, way: &Way<'_>) -> Vec<Predicate> {
+pub(super) fn wishes(host: &Host, subject: &ports::Port, way: &Way<'_>) -> Vec<Predicate> {
     let of = |ofport| host.ports.iter().find(|port| port.ofport == ofport);
     let stranger = stranger();
     let sender = match way.sender {

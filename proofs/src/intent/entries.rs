@@ -29,7 +29,7 @@ use flowproof_switch::{
 
 /// What a `ct(commit)` does to the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Marking {
+pub(super) enum Marking {
     /// Nothing, or it takes it away.
     Plain,
     /// It sets one.
@@ -50,7 +50,7 @@ pub(super) fn is_commit(action: &Action) -> bool {
     matches!(action, Action::Ct(ct) if ct.commit)
 }
 
-fn marking(ct: &Ct) -> Marking {
+pub(super) fn marking(ct: &Ct) -> Marking {
     ct.exec.iter().fold(Marking::Plain, |before, action| {
         if let Action::Set { field: Field::CtMark, value, mask, .. } = action
             && value & mask != 0
@@ -72,14 +72,14 @@ impl Commit {
 }
 
 /// States that have these bits so.
-fn states(value: u32, mask: u32) -> Match {
+pub(super) fn states(value: u32, mask: u32) -> Match {
     let mut matching = Match::default();
     matching.set(Field::CtState, value.into(), mask.into());
     matching
 }
 
 /// A connection that both sides have taken part in, in its original direction.
-const ORIGINAL: (u32, u32) =
+pub(super) const ORIGINAL: (u32, u32) =
     (state::TRK | state::EST, state::TRK | state::EST | state::REL | state::RPL | state::INV);
 
 impl Judge<'_> {

@@ -11,10 +11,13 @@
 //! through; what reaches a construct that is not modelled is `unknown`. Deliberately absent: sequences of packets;
 //! group addresses; what a sender does wrong by itself (both are other sections').
 
+mod by_z3;
 pub mod check;
 pub mod encode;
+pub mod engines;
 mod entries;
 mod follow;
+mod formulas;
 pub mod judge;
 pub mod layout;
 pub mod question;
@@ -24,6 +27,7 @@ pub mod site;
 pub mod stale;
 
 pub use check::{Ask, IntentFinding, check, check_since, check_slowly};
+pub use engines::{Checked, check_by};
 pub(crate) use follow::plausible;
 
 use crate::{
