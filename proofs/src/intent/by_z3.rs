@@ -25,7 +25,7 @@ use crate::{
 };
 use flowproof_switch::conntrack::Profile;
 use rustc_hash::FxHashMap;
-use std::{cell::Cell, collections::BTreeSet};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
 use z3::ast::Bool;
 
 /// How much work the encoding of a lookup counts for, in Z3's units.
@@ -241,7 +241,7 @@ impl<'a> Asker<'a> {
             replay::replay(&case, &choice)
         });
         match replayed {
-            Some(Shown { replay, says }) => (Judgement::Refuted(Box::new(replay)), Some(says)),
+            Some(Shown { replay, says }) => (Judgement::Refuted(Arc::new(replay)), Some(says)),
             None => unknown(NOT_REACHED),
         }
     }
