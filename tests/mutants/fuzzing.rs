@@ -28,7 +28,8 @@ fn changed(flows: Vec<Flow>, change: impl Fn(&str) -> Option<String>) -> Vec<Flo
     let Some(after) = change(&text) else { return flows };
     let known: HashMap<&str, &Flow> = text.lines().zip(&flows).collect();
     let read = |line| known.get(line).map_or_else(|| super::bases::flows(line), |flow| vec![(*flow).clone()]);
-    after.lines().flat_map(read).collect()
+    // A flow that is deleted leaves an empty line.
+    after.lines().filter(|line| !line.trim().is_empty()).flat_map(read).collect()
 }
 
 /// How long fuzzing takes to notice this change of the tables, whenever they are compiled; none within `limit`.
