@@ -50,7 +50,6 @@ const UNREACHABLE: &[(&str, u8, Option<u16>, &str)] = &[
     ("mitaka", 82, Some(0), "each port has a lower flow of its own"),
     ("mitaka", 23, None, "nothing leads there"),
     ("mitaka", 24, None, "nothing leads there"),
-    ("neutron", 0, Some(65535), "no frame carries the dead VLAN"),
     ("neutron", 23, None, "nothing leads there"),
     ("neutron", 24, None, "nothing leads there"),
     ("neutron", 30, Some(0), "local addresses of the agent"),

@@ -13,7 +13,7 @@ use crate::sort::Divergence;
 use crate::text::RunError;
 use crate::watch::{Answer, Watch, is_invalid, is_same};
 use crate::{scenario::Contents, watch};
-use flowproof_compiler::{Layout, Options, compile};
+use flowproof_compiler::Layout;
 use flowproof_model::frame::{Frame, Icmp, Upper};
 use flowproof_model::history::{Connection, Delivery, Ends, Tracking, Tuple};
 use flowproof_model::policy::{Host, Policy};
@@ -99,12 +99,6 @@ fn flows_of(lines: &[String]) -> Result<Vec<Flow>, RunError> {
     parse_flows(&text, &ParseOptions::default()).map(|file| file.flows).map_err(error)
 }
 
-fn compiled(policy: &Policy, layout: Layout, patch: &Patch) -> table::Tables {
-    let host = policy.host.clone().unwrap_or_default();
-    let compiled = compile(policy, &host, layout, &Options::default());
-    table::Tables::new(patch.apply(compiled.flows.into_iter().map(|one| one.flow).collect()))
-}
-
 /// The ports of the host: those that are ever bound, and the uplinks.
 fn port_configs(scenario: &Scenario) -> Vec<PortConfig> {
     let host = scenario.policy.host.clone().unwrap_or_default();
@@ -141,9 +135,11 @@ impl Lockstep {
             switches.set(name, setting).map_err(error)?;
         }
         let tables = match (&scenario.tables, layout) {
-            (Tables::Compiled(_), Some(layout)) => compiled(&scenario.policy, layout, patch),
+            (Tables::Compiled(_), Some(layout)) => patch.compiled(&scenario.policy, layout),
             (Tables::Compiled(_), None) => return Err(error("there is no layout")),
-            (Tables::File(_, lines) | Tables::Inline(lines), _) => table::Tables::new(flows_of(lines)?),
+            (Tables::File(_, lines) | Tables::Inline(lines), _) => {
+                Arc::new(table::Tables::new(flows_of(lines)?))
+            }
         };
         let ports = port_configs(scenario);
         let config = SwitchConfig { profile: scenario.datapath, ..SwitchConfig::new(ports) };
@@ -152,7 +148,7 @@ impl Lockstep {
             layout,
             patch: patch.clone(),
             world: World::new(scenario.policy.clone(), switches),
-            switch: Switch::with_tracker(Arc::new(tables), config, tracker),
+            switch: Switch::with_tracker(tables, config, tracker),
             about: None,
             fragments: Vec::new(),
         })
@@ -209,7 +205,7 @@ impl Lockstep {
                     self.world.apply(Happening::Change(change)).map_err(|faults| first(&faults))?;
                 }
                 if let Some(layout) = self.layout {
-                    self.switch.replace_tables(Arc::new(compiled(&self.world.policy, layout, &self.patch)));
+                    self.switch.replace_tables(self.patch.compiled(&self.world.policy, layout));
                 }
                 Ok(StepRun::Tables(Arc::clone(self.switch.tables())))
             }

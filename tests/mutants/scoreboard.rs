@@ -49,6 +49,11 @@ impl Row {
         !self.same && !self.failed && self.excused().is_none()
     }
 
+    /// Whether sections A, B and D prove it, or section E that the winner of two flows is left open.
+    fn is_proved(&self) -> bool {
+        self.proof.is_shown() || self.hygiene.contains(&"deterministic")
+    }
+
     /// Why nobody has to notice it, if nobody does.
     fn excused(&self) -> Option<Excuse> {
         let unnoticed = !self.proof.is_shown() && self.agreement.is_none() && self.fuzzing.is_none();
@@ -368,11 +373,11 @@ fn summary(named: &[Row], generic: &[Row]) -> String {
     let by_fuzzing: fn(&Row) -> bool = |row| row.fuzzing.is_some();
     let by_agreement: fn(&Row) -> bool = |row| row.agreement.is_some();
     let line = |name: &str, rows: &[Row]| {
-        let shares = [by_proof, by_agreement, by_fuzzing].map(|by| share(rows, by));
+        let shares = [by_proof, Row::is_proved, by_agreement, by_fuzzing].map(|by| share(rows, by));
         format!("| {name} | {} |\n", shares.join(" | "))
     };
     format!(
-        "| mutants that do something else | by proof | by agreement | by fuzzing |\n|---|---|---|---|\n{}{}",
+        "| mutants that do something else | by proof | with section E | by agreement | by fuzzing |\n|---|---|---|---|---|\n{}{}",
         line("with a history", named),
         line("by operators", generic)
     )
@@ -384,11 +389,13 @@ Written by `make scoreboard`. Each mutant is a change of compiled tables. *Proof
 the change in the properties of what a VM sends, of isolation and of agreement with the intent, each with a packet that
 replays and does not violate the property in the tables of before: properties that held there and are *lost*, and properties
 that did not hold and are *worse*, because the packet is new (the first ones found: the search ends there); *not known* are
-properties that held and of which neither is shown. *Hygiene* is section E; *agreement* is a thousand conversations between
-the ports of the policy, in model and interpreter; *fuzzing* are the random scenarios of `flowproof explore` under the
-base's policy, for a bounded time of one processor, with the time until the first one that shows the defect (divergences
-that are known do not count). *The same* are mutants that do the same to every packet as the tables they come from, as
-`flowproof diff` says; *excused* are those that nobody notices and that `diff` excuses, for a reason that is given below.
+properties that held and of which neither is shown. *Hygiene* is section E; *with section E* counts, besides proof, flows
+of one priority that contend for a packet: the diagram engine finds exactly those, and which of them wins is left open.
+*Agreement* is a thousand conversations between the ports of the policy, in model and interpreter; *fuzzing* are the random
+scenarios of `flowproof explore` under the base's policy, for a bounded time of one processor, with the time until the
+first one that shows the defect (divergences that are known do not count). *The same* are mutants that do the same to every
+packet as the tables they come from, as `flowproof diff` says; *excused* are those that nobody notices and that `diff`
+excuses, for a reason that is given below.
 ";
 
 /// What is aimed at, and which of it this run did not reach.

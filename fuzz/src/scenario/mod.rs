@@ -2,6 +2,7 @@
 //!
 //! Invariant: every scenario can be run; an event that could not happen is drawn and left out, and counted.
 
+mod ends;
 mod items;
 mod policy;
 mod story;
@@ -15,7 +16,7 @@ use flowproof_model::policy::{GroupId, Policy, Rule};
 use story::Story;
 
 /// Bytes that are enough for a policy and twenty events.
-pub const BYTES: usize = 700;
+pub const BYTES: usize = 800;
 
 /// What is wanted of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

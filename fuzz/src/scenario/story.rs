@@ -1,7 +1,8 @@
 //! What happens under a policy, event after event: talks begin and go on, rules come and go.
 
 use super::Wishes;
-use super::items::{forge, service};
+use super::ends::{by_uplink, disguise, forge};
+use super::items::service;
 use super::talk::{Talk, new_talk};
 use crate::Choices;
 use flowproof_lockstep::frames::arrival;
@@ -22,6 +23,8 @@ enum Plan {
     Packet(usize, bool),
     /// A rule goes, or comes back.
     Rule(RuleId, bool),
+    /// The far or the near end of this talk reports an error of the packet before.
+    Error(usize, bool),
 }
 
 /// What has happened so far.
@@ -89,15 +92,40 @@ impl<'c, 'b> Story<'c, 'b> {
             10..=13 if !self.talks.is_empty() => self.answer(true)?,
             14..=16 if !self.talks.is_empty() => self.answer(false)?,
             17 if self.about.is_some() => {
-                let (kind, code) = *self.choices.pick(ERRORS);
-                let (from, contents) = (Sender::Port(self.anybody()?), Contents::Error(kind, code));
-                return Some(Packet { from, to: None, contents, extras: Extras::default() });
+                let reporter = self.anybody()?;
+                return Some(self.error(reporter));
             }
-            _ => service(self.choices, &self.policy)?,
+            _ => return self.service(),
         };
-        if self.choices.chance(12) {
-            forge(self.choices, &mut packet);
+        if self.choices.chance(10) {
+            disguise(self.choices, &self.policy, &mut packet);
         }
+        if self.choices.chance(3) {
+            by_uplink(self.choices, &self.policy, &mut packet);
+        }
+        if self.choices.chance(10) {
+            forge(self.choices, &self.policy, &mut packet);
+        }
+        self.spoil(packet)
+    }
+
+    /// A packet that needs no rule; what is next to it must not pass, and who checks that has to look at each field.
+    fn service(&mut self) -> Option<Packet> {
+        let mut packet = service(self.choices, &self.policy)?;
+        if self.choices.chance(35) {
+            disguise(self.choices, &self.policy, &mut packet);
+        }
+        if self.choices.chance(5) {
+            by_uplink(self.choices, &self.policy, &mut packet);
+        }
+        if self.choices.chance(40) {
+            forge(self.choices, &self.policy, &mut packet);
+        }
+        self.spoil(packet)
+    }
+
+    /// A packet in fragments, damaged, or as nobody would write it; most often as it is.
+    fn spoil(&mut self, mut packet: Packet) -> Option<Packet> {
         if self.choices.chance(4) {
             packet.extras.payload = Some(1600);
             packet.extras.fragment = Some(1400);
@@ -121,9 +149,22 @@ impl<'c, 'b> Story<'c, 'b> {
             let (goes, returns) = (Plan::Rule(rule.clone(), false), Plan::Rule(rule, true));
             let story = [&back, &forth, &goes, &forth, &back, &forth, &returns, &forth, &back];
             self.plans.extend(story.into_iter().cloned());
+        } else if self.choices.chance(15) {
+            let at = self.talks.len();
+            let (forth, back) = (Plan::Packet(at, false), Plan::Packet(at, true));
+            let (far, near) = (Plan::Error(at, true), Plan::Error(at, false));
+            let stories = [vec![far.clone()], vec![back.clone(), near], vec![back, forth, far]];
+            self.plans.extend(self.choices.pick(&stories).iter().cloned());
         }
         self.talks.push(talk);
         Some(packet)
+    }
+
+    /// An error that this port reports of the packet before.
+    fn error(&mut self, reporter: PortId) -> Packet {
+        let (kind, code) = *self.choices.pick(ERRORS);
+        let (from, contents) = (Sender::Port(reporter), Contents::Error(kind, code));
+        Packet { from, to: None, contents, extras: Extras::default() }
     }
 
     /// Another packet of one of the latest talks.
@@ -199,6 +240,11 @@ impl<'c, 'b> Story<'c, 'b> {
     fn planned(&mut self, plan: Plan) -> Option<Event> {
         match plan {
             Plan::Packet(at, back) => Some(Event::Packet(self.talks.get_mut(at)?.packet(back))),
+            Plan::Error(at, far) => {
+                let talk = self.talks.get(at)?;
+                let reporter = if far { &talk.to } else { &talk.from }.clone();
+                Some(Event::Packet(self.error(reporter)))
+            }
             Plan::Rule(id, true) => {
                 let at = self.spare.iter().position(|(_, rule)| rule.id == id)?;
                 let (group, rule) = self.spare.swap_remove(at);

@@ -1,5 +1,6 @@
 //! Talks: two ends with a protocol between them that a rule of one of them speaks of, more or less.
 
+use super::ends::{self, End, ends_of};
 use super::items::{Items, item, word};
 use crate::Choices;
 use flowproof_lockstep::scenario::{Contents, Extras, Packet, Sender};
@@ -12,6 +13,8 @@ use std::net::IpAddr;
 /// Ports that packets have besides those of rules.
 const PORTS: &[u16] = &[22, 23, 24, 26, 53, 54, 80, 81, 89, 7, 67, 68, 546, 547, 0, 4000];
 
+const TRANSPORTS: &[u8] = &[proto::TCP, proto::UDP, proto::SCTP];
+
 /// The type of an ICMPv4 timestamp request; its answer is one more.
 const TIMESTAMP: u16 = 13;
 const ECHO: u16 = 8;
@@ -19,12 +22,14 @@ const ECHO: u16 = 8;
 /// Two ends that talk.
 #[derive(Clone, Debug)]
 pub(super) struct Talk {
-    from: PortId,
-    to: PortId,
+    pub(super) from: PortId,
+    pub(super) to: PortId,
     v6: bool,
     protocol: u8,
     /// Ports, or ICMP type and identifier.
     ends: (u16, u16),
+    /// What either end calls itself, where that is not what it is called first.
+    names: (Option<End>, Option<End>),
     /// How many packets there were.
     packets: u8,
     /// The rule that it is about.
@@ -62,6 +67,13 @@ impl Talk {
             }
         }
         self.packets = self.packets.saturating_add(1);
+        let (speaker, hearer) = if back { (self.names.1, self.names.0) } else { self.names };
+        if let Some(end) = speaker {
+            ends::from(&mut items, end);
+        }
+        if let Some(end) = hearer {
+            ends::to(&mut items, end);
+        }
         let (from, to) = if back { (&self.to, &self.from) } else { (&self.from, &self.to) };
         Packet {
             from: Sender::Port(from.clone()),
@@ -121,7 +133,14 @@ pub(super) fn new_talk(choices: &mut Choices<'_>, policy: &Policy) -> Option<Tal
     let (protocol, ends) = protocol_of(choices, rule, v6);
     let (from, to) = if egress { (judged, other) } else { (other, judged) };
     let rule = rule.map(|rule| rule.id.clone());
-    Some(Talk { from: from.id.clone(), to: to.id.clone(), v6, protocol, ends, packets: 0, rule })
+    let names = (name(choices, policy, from, v6), name(choices, policy, to, v6));
+    Some(Talk { from: from.id.clone(), to: to.id.clone(), v6, protocol, ends, names, packets: 0, rule })
+}
+
+/// Some other of the names that a port may have.
+fn name(choices: &mut Choices<'_>, policy: &Policy, port: &Port, v6: bool) -> Option<End> {
+    let ends = ends_of(policy, port, v6);
+    (!ends.is_empty() && choices.chance(25)).then(|| *choices.pick(&ends))
 }
 
 /// A protocol with its ends, on the edge of what a rule says.
@@ -152,9 +171,13 @@ fn protocol_of(choices: &mut Choices<'_>, rule: Option<&Rule>, v6: bool) -> (u8,
         other => other,
     };
     let port = port.unwrap_or_else(|| *choices.pick(PORTS));
+    // The same numbers in another protocol.
+    let ported = matches!(protocol, proto::TCP | proto::UDP | proto::SCTP);
+    let protocol = if ported && choices.chance(8) { *choices.pick(TRANSPORTS) } else { protocol };
     let third = u16::from(choices.byte() % 3);
     let query = if port == TIMESTAMP { TIMESTAMP } else { ECHO };
-    (protocol, if protocol == icmp { (query, 1 + third) } else { (4000 + third, port) })
+    let source = if choices.chance(12) { *choices.pick(PORTS) } else { 4000 + third };
+    (protocol, if protocol == icmp { (query, 1 + third) } else { (source, port) })
 }
 
 fn may_mean(policy: &Policy, rule: &Rule, port: &Port) -> bool {
