@@ -321,6 +321,18 @@ pub const KNOWN: &[Known] = &[
         "an error is judged by what the rules of its sender and receiver say of the connection, not by the way it takes",
     ),
     known(
+        "error-without-ports",
+        STRICT,
+        |case| case.is_error_without_ports(),
+        "connection tracking keeps no ports for the protocol: what reports about it passes by rules for all its ports only",
+    ),
+    known(
+        "told-by-mac",
+        STRICT,
+        |case| case.is_told_by_mac(),
+        "a member that may use every address is told by its MAC: what comes under another one is not from it",
+    ),
+    known(
         "fdb-poisoned",
         DRIVERS,
         |case| case.blocked() && case.met_normal(),
@@ -396,7 +408,7 @@ impl<'s> Case<'s> {
         self.sender.is_some_and(&is) || addressed || self.seen.model.iter().any(|one| named(&target(&one.to)))
     }
 
-    fn rule_involved(&self, is: impl Fn(&Rule) -> bool) -> bool {
+    pub(crate) fn rule_involved(&self, is: impl Fn(&Rule) -> bool) -> bool {
         self.involves(|port| self.seen.policy.rules_of(port).any(&is))
     }
 
@@ -515,16 +527,6 @@ impl<'s> Case<'s> {
         })
     }
 
-    /// Whether another host reports an error of a connection whose other end is a filtered port of this host.
-    fn reports_on_neighbours(&self) -> bool {
-        let other = self.frame.datagram().and_then(|datagram| match &datagram.upper {
-            Upper::Icmp(Icmp { quoted, .. }) => quoted.as_ref().map(|quoted| quoted.dst),
-            Upper::Ports { .. } | Upper::Unseen => None,
-        });
-        let has = |port: &Port| port.is_filtered() && other.is_some_and(|ip| port.fixed_ips.contains(&ip));
-        self.sender.is_none() && self.any_port(has)
-    }
-
     fn met_normal(&self) -> bool {
         let mut effects = self.seen.outcomes.iter().flat_map(|outcome| &outcome.effects);
         effects.any(|effect| matches!(effect, Effect::Normal { .. }))
@@ -569,7 +571,7 @@ fn misread(policy: &Policy) -> Policy {
 }
 
 /// Whether a member of the group may use every address of the rule's family.
-fn has_any_address(policy: &Policy, group: &GroupId, rule: &Rule) -> bool {
+pub(crate) fn has_any_address(policy: &Policy, group: &GroupId, rule: &Rule) -> bool {
     let is_any = |prefix: &IpNet| {
         prefix.prefix_len() == 0 && flowproof_model::policy::Ethertype::of_prefix(prefix) == rule.ethertype
     };

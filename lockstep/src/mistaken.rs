@@ -10,8 +10,8 @@ use flowproof_model::history::{Ends, Tuple};
 use flowproof_model::verdict::{Outcome, Reason, Verdict};
 use flowproof_switch::conntrack::{CtInfo, state};
 
-/// DCCP, SCTP, UDP-Lite.
-const PORTLESS: [u8; 3] = [33, 132, 136];
+/// DCCP, SCTP, UDP-Lite: what userspace keeps no ports for.
+pub(crate) const PORTLESS: [u8; 3] = [33, 132, 136];
 
 impl Case<'_> {
     /// What it is part of: itself, or the datagram that it reports about.

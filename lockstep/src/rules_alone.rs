@@ -7,14 +7,16 @@
 //! Source: compiler/DIVERGENCES.md, `strict`.
 
 use crate::allowed::target;
-use crate::compare::Class;
+use crate::compare::{Class, Difference};
+use crate::known::{Case, has_any_address};
+use crate::mistaken::PORTLESS;
 use crate::run::Observation;
 use crate::scenario::{Target, switches_of};
 use crate::watch::is_of;
 use flowproof_compiler::Layout;
 use flowproof_model::frame::{Datagram, Frame, Icmp, Payload, Upper};
 use flowproof_model::history::Place;
-use flowproof_model::policy::{Direction, Port};
+use flowproof_model::policy::{AddressPair, Direction, Port, Rule, RulePeer};
 use flowproof_model::rules::admits;
 use flowproof_model::verdict::{Reason, Refusal, Verdict};
 use flowproof_model::world::Origin;
@@ -42,6 +44,13 @@ impl<'s> Answer<'s> {
     /// A reply, or an error.
     pub(crate) const fn class(&self) -> Class {
         if self.tracked.state & state::REL != 0 { Class::Related } else { Class::Reply }
+    }
+
+    /// Whether connection tracking keeps no ports for the protocol of the connection.
+    pub(crate) fn has_no_ports(&self) -> bool {
+        self.tracked
+            .orig
+            .is_some_and(|orig| PORTLESS.contains(&orig.proto) && (orig.tp_src, orig.tp_dst) == (0, 0))
     }
 
     /// Whether it goes against the direction of the connection's first packet.
@@ -99,6 +108,44 @@ impl<'s> Answer<'s> {
             Verdict::Admit(_) => true,
             Verdict::Drop(_) => false,
         }
+    }
+}
+
+impl Case<'_> {
+    /// Whether another host reports an error of a connection whose other end is a filtered port of this host.
+    pub(crate) fn reports_on_neighbours(&self) -> bool {
+        let other = self.frame.datagram().and_then(|datagram| match &datagram.upper {
+            Upper::Icmp(Icmp { quoted, .. }) => quoted.as_ref().map(|quoted| quoted.dst),
+            Upper::Ports { .. } | Upper::Unseen => None,
+        });
+        let has = |port: &Port| port.is_filtered() && other.is_some_and(|ip| port.fixed_ips.contains(&ip));
+        self.sender.is_none() && self.any_port(has)
+    }
+
+    /// Whether it is an error that nobody gets because its connection has other ports to the rules than to connection
+    /// tracking, which has none.
+    pub(crate) fn is_error_without_ports(&self) -> bool {
+        let answer = Answer::of(self.seen, &self.frame).filter(|answer| answer.class() == Class::Related);
+        let Some(answer) = answer.filter(Answer::has_no_ports) else { return false };
+        self.seen
+            .differences
+            .iter()
+            .all(|one| matches!(one, Difference::OverBlocked { to } if answer.passes(to) == Some(false)))
+    }
+
+    /// Whether it is part of a connection of a member that may use every address, comes under a MAC that is not the one the
+    /// member may do that with, and nobody gets it.
+    pub(crate) fn is_told_by_mac(&self) -> bool {
+        let policy = &self.seen.policy;
+        let is_any =
+            |rule: &Rule| matches!(&rule.peer, RulePeer::Group(id) if has_any_address(policy, id, rule));
+        let is_its = |pair: &AddressPair| pair.prefix.prefix_len() == 0 && pair.mac == self.frame.src;
+        let under_it = policy.ports.values().flat_map(|port| &port.address_pairs).any(is_its);
+        let blocked = |one: &Difference| matches!(one, Difference::OverBlocked { .. });
+        Answer::of(self.seen, &self.frame).is_some()
+            && !under_it
+            && self.rule_involved(is_any)
+            && self.seen.differences.iter().all(blocked)
     }
 }
 
