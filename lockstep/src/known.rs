@@ -327,6 +327,12 @@ pub const KNOWN: &[Known] = &[
         "connection tracking keeps no ports for the protocol: what reports about it passes by rules for all its ports only",
     ),
     known(
+        "error-about-a-request",
+        STRICT,
+        |case| case.is_about_a_request(),
+        "an error is judged by rules, also about a DHCP request, which passed without one",
+    ),
+    known(
         "told-by-mac",
         STRICT,
         |case| case.is_told_by_mac(),

@@ -133,6 +133,19 @@ impl Case<'_> {
             .all(|one| matches!(one, Difference::OverBlocked { to } if answer.passes(to) == Some(false)))
     }
 
+    /// Whether it is an error about a DHCP request, which rules alone do not let back to a client that needed none.
+    pub(crate) fn is_about_a_request(&self) -> bool {
+        let answer = Answer::of(self.seen, &self.frame).filter(|answer| answer.class() == Class::Related);
+        let Some(answer) = answer else { return false };
+        let ends = |datagram: &Datagram| match datagram.upper {
+            Upper::Ports { src, dst } if datagram.protocol == proto::UDP => Some((src, dst)),
+            Upper::Ports { .. } | Upper::Icmp(_) | Upper::Unseen => None,
+        };
+        let request = answer.opening.datagram().and_then(ends);
+        let blocked = |one: &Difference| matches!(one, Difference::OverBlocked { to } if answer.passes(to) == Some(false));
+        matches!(request, Some((68, 67) | (546, 547))) && self.seen.differences.iter().all(blocked)
+    }
+
     /// Whether it is part of a connection of a member that may use every address, comes under a MAC that is not the one the
     /// member may do that with, and nobody gets it.
     pub(crate) fn is_told_by_mac(&self) -> bool {

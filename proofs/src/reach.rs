@@ -281,3 +281,31 @@ fn write(known: &mut Known, field: Field, value: Option<(u128, u128)>) {
         *place = whole.and_then(|(value, _)| u32::try_from(value).ok());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flowproof_switch::flow::parse::{ParseOptions, parse_flows};
+
+    /// Whether frames come to the same places after one flow has become another.
+    fn stays(gone: &str, new: &str) -> bool {
+        let [gone, new] = [gone, new].map(|text| parse_flows(text, &ParseOptions::default()).unwrap().flows);
+        is_same(&gone.iter().collect::<Vec<_>>(), &new.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn places_stay_where_registers_and_actions_do() {
+        let before = "table=72,priority=70,tcp,reg5=0xd,tp_dst=22 actions=resubmit(,73)";
+        assert!(stays(before, "table=72,priority=77,tcp,reg5=0xd,tp_dst=80 actions=resubmit(,73)"));
+        for after in [
+            "table=82,priority=70,tcp,reg5=0xd,tp_dst=22 actions=resubmit(,73)",
+            "table=72,priority=70,tcp,reg5=0xe,tp_dst=22 actions=resubmit(,73)",
+            "table=72,priority=70,tcp,reg5=0xd/0xe,tp_dst=22 actions=resubmit(,73)",
+            "table=72,priority=70,tcp,reg5=0xd,in_port=7,tp_dst=22 actions=resubmit(,73)",
+            "table=72,priority=70,tcp,reg5=0xd,tp_dst=22 actions=resubmit(,74)",
+        ] {
+            assert!(!stays(before, after), "{after}");
+        }
+        assert!(!stays(before, &format!("{before}\n{before}")));
+    }
+}
