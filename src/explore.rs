@@ -162,10 +162,11 @@ fn campaigns(options: &Options) -> Result<Vec<Campaign>, Failure> {
 
 /// What one layout's tables do on one datapath.
 fn campaign_of(layout: Layout, profile: Profile) -> Campaign {
-    match profile {
-        Profile::Userspace31 => Campaign::new(layout.name().to_owned(), Subject::Layout(layout)),
-        other => Campaign::new(format!("{}-{}", layout.name(), other.name()), Subject::On(layout, other)),
-    }
+    let name = match profile {
+        Profile::Userspace31 => layout.name().to_owned(),
+        Profile::Kernel | Profile::Kernel2016 => format!("{}-{}", layout.name(), profile.name()),
+    };
+    Campaign::new(name, Subject::Compiled(layout, profile))
 }
 
 /// Tables of a file under an intent, and what to call them: the name of the file and the hash of its bytes.

@@ -6,6 +6,7 @@
 
 use flowproof_fuzz::campaign::{Subject, case};
 use flowproof_fuzz::{Choices, oracles};
+use flowproof_switch::conntrack::Profile;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
@@ -78,7 +79,9 @@ fn main() -> io::Result<()> {
         println!("{name}: {runs:.0} inputs/s, {:.1} MB/s", bytes / 1e6);
     }
     for layout in flowproof_compiler::Layout::ALL.into_iter().filter(|one| asked(one.name())) {
-        let (cases, steps) = rate(seconds, |number| case(&Subject::Layout(layout), 1, number).counts.steps);
+        let (cases, steps) = rate(seconds, |number| {
+            case(&Subject::Compiled(layout, Profile::Userspace31), 1, number).counts.steps
+        });
         println!("explore {}: {cases:.0} cases/s, {steps:.0} steps/s", layout.name());
     }
     Ok(())

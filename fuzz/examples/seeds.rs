@@ -11,6 +11,7 @@ use flowproof_fuzz::scenario::BYTES;
 use flowproof_lockstep::{parse_with, run};
 use flowproof_packet::pcap::Writer;
 use flowproof_packet::{Field, wire};
+use flowproof_switch::conntrack::Profile;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Error};
@@ -333,7 +334,7 @@ fn cases(layout: Layout) -> Vec<Vec<u8>> {
     let mut reached = BTreeSet::new();
     let mut seeds = Vec::new();
     for number in 0..CASES {
-        let coverage = case(&Subject::Layout(layout), 1, number).coverage;
+        let coverage = case(&Subject::Compiled(layout, Profile::Userspace31), 1, number).coverage;
         let before = reached.len();
         reached.extend(coverage.reasons.into_iter().map(Reached::Reason));
         let hit = coverage.templates.into_iter().filter(|(_, hit)| *hit);

@@ -16,10 +16,8 @@ use std::sync::Arc;
 /// What is explored.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// The tables that this layout makes of random policies.
-    Layout(Layout),
-    /// The same on a datapath other than `userspace-3.1`.
-    On(Layout, Profile),
+    /// The tables that this layout makes of random policies, on this datapath.
+    Compiled(Layout, Profile),
     /// The tables of this scenario under its policy.
     Given(Box<Scenario>),
     /// Tables without a policy, and what is proved of them.
@@ -31,7 +29,7 @@ impl Subject {
     #[must_use]
     pub const fn layout(&self) -> Option<Layout> {
         match self {
-            Self::Layout(layout) | Self::On(layout, _) => Some(*layout),
+            Self::Compiled(layout, _) => Some(*layout),
             Self::Given(_) | Self::Bare(_) => None,
         }
     }
@@ -40,8 +38,7 @@ impl Subject {
     #[must_use]
     pub const fn datapath(&self) -> Option<Profile> {
         match self {
-            Self::Layout(_) => Some(Profile::Userspace31),
-            Self::On(_, profile) => Some(*profile),
+            Self::Compiled(_, profile) => Some(*profile),
             Self::Given(_) | Self::Bare(_) => None,
         }
     }
@@ -122,19 +119,15 @@ pub fn draw(subject: &Subject, seed: u64, number: u64) -> Option<Drawn> {
     let bytes = bytes_of(seed, number);
     let choices = &mut Choices::of(&bytes);
     match subject {
-        Subject::Layout(layout) => Some(compiled(choices, *layout)),
-        Subject::On(layout, profile) => Some(on(*profile, compiled(choices, *layout))),
+        Subject::Compiled(layout, profile) => Some(compiled(choices, *layout, *profile)),
         Subject::Given(given) => Some(under(choices, given)),
         Subject::Bare(_) => None,
     }
 }
 
-fn compiled(choices: &mut Choices<'_>, layout: Layout) -> Drawn {
-    scenario::scenario(choices, &Wishes::new(&[layout]))
-}
-
-/// The same scenario on a datapath: where the tables' connection tracking is another, the model's oracle is, too.
-fn on(datapath: Profile, Drawn { scenario, events }: Drawn) -> Drawn {
+/// The same scenario on every datapath: where the tables' connection tracking is another, the model's oracle is, too.
+fn compiled(choices: &mut Choices<'_>, layout: Layout, datapath: Profile) -> Drawn {
+    let Drawn { scenario, events } = scenario::scenario(choices, &Wishes::new(&[layout]));
     Drawn { scenario: Scenario { datapath, ..scenario }, events }
 }
 
@@ -148,8 +141,7 @@ pub fn case(subject: &Subject, seed: u64, number: u64) -> Case {
     let bytes = bytes_of(seed, number);
     let choices = &mut Choices::of(&bytes);
     match subject {
-        Subject::Layout(layout) => played(subject, compiled(choices, *layout)),
-        Subject::On(layout, profile) => played(subject, on(*profile, compiled(choices, *layout))),
+        Subject::Compiled(layout, profile) => played(subject, compiled(choices, *layout, *profile)),
         Subject::Given(given) => played(subject, under(choices, given)),
         Subject::Bare(bare) => bare.case(&mut Choices::new(seed_of(seed, number))),
     }

@@ -414,7 +414,7 @@ impl<'s> Case<'s> {
         self.sender.is_some_and(&is) || addressed || self.seen.model.iter().any(|one| named(&target(&one.to)))
     }
 
-    pub(crate) fn rule_involved(&self, is: impl Fn(&Rule) -> bool) -> bool {
+    fn rule_involved(&self, is: impl Fn(&Rule) -> bool) -> bool {
         self.involves(|port| self.seen.policy.rules_of(port).any(&is))
     }
 
@@ -577,7 +577,7 @@ fn misread(policy: &Policy) -> Policy {
 }
 
 /// Whether a member of the group may use every address of the rule's family.
-pub(crate) fn has_any_address(policy: &Policy, group: &GroupId, rule: &Rule) -> bool {
+fn has_any_address(policy: &Policy, group: &GroupId, rule: &Rule) -> bool {
     let is_any = |prefix: &IpNet| {
         prefix.prefix_len() == 0 && flowproof_model::policy::Ethertype::of_prefix(prefix) == rule.ethertype
     };

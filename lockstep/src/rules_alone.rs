@@ -8,7 +8,7 @@
 
 use crate::allowed::target;
 use crate::compare::{Class, Difference};
-use crate::known::{Case, has_any_address};
+use crate::known::Case;
 use crate::mistaken::PORTLESS;
 use crate::run::Observation;
 use crate::scenario::{Target, switches_of};
@@ -16,7 +16,7 @@ use crate::watch::is_of;
 use flowproof_compiler::Layout;
 use flowproof_model::frame::{Datagram, Frame, Icmp, Payload, Upper};
 use flowproof_model::history::Place;
-use flowproof_model::policy::{AddressPair, Direction, Port, Rule, RulePeer};
+use flowproof_model::policy::{Direction, Policy, Port};
 use flowproof_model::rules::admits;
 use flowproof_model::verdict::{Reason, Refusal, Verdict};
 use flowproof_model::world::Origin;
@@ -47,7 +47,7 @@ impl<'s> Answer<'s> {
     }
 
     /// Whether connection tracking keeps no ports for the protocol of the connection.
-    pub(crate) fn has_no_ports(&self) -> bool {
+    fn has_no_ports(&self) -> bool {
         self.tracked
             .orig
             .is_some_and(|orig| PORTLESS.contains(&orig.proto) && (orig.tp_src, orig.tp_dst) == (0, 0))
@@ -79,13 +79,18 @@ impl<'s> Answer<'s> {
 
     /// Whether rules alone let a receiver have it; nothing if the model knows no such receiver.
     pub(crate) fn passes(&self, to: &Target) -> Option<bool> {
+        self.passes_under(&self.seen.policy, to)
+    }
+
+    /// The same if this were the policy.
+    fn passes_under(&self, policy: &Policy, to: &Target) -> Option<bool> {
         let outcome = &self.seen.model.iter().find(|one| target(&one.to) == *to)?.outcome;
         let (sends, receives) = if self.goes_back() {
             (Direction::Ingress, Direction::Egress)
         } else {
             (Direction::Egress, Direction::Ingress)
         };
-        let ports = &self.seen.policy.ports;
+        let ports = &policy.ports;
         let sender = match &self.seen.arrival.origin {
             Origin::Port(id) => ports.get(id),
             Origin::Network(_) | Origin::Unprovisioned => None,
@@ -94,16 +99,31 @@ impl<'s> Answer<'s> {
             Target::Port(id) => ports.get(id),
             Target::Elsewhere => None,
         };
-        Some(self.end(&outcome.egress, sender, sends) && self.end(&outcome.ingress, receiver, receives))
+        let ends = [(&outcome.egress, sender, sends), (&outcome.ingress, receiver, receives)];
+        Some(ends.into_iter().all(|end| self.end(policy, end)))
     }
 
-    fn end(&self, verdict: &Verdict, port: Option<&Port>, direction: Direction) -> bool {
+    /// Whether nothing is wrong but that nobody gets it, and rules alone, if this were the policy, say so.
+    fn is_withheld(&self, policy: &Policy) -> bool {
+        self.seen.differences.iter().all(|one| {
+            matches!(one, Difference::OverBlocked { to } if self.passes_under(policy, to) == Some(false))
+        })
+    }
+
+    /// Whether its connection is one that a DHCP client began.
+    fn is_about_dhcp(&self) -> bool {
+        let ends = self.opening.datagram().map(|datagram| (datagram.protocol, &datagram.upper));
+        let requests = [(68, 67), (546, 547)];
+        matches!(ends, Some((proto::UDP, Upper::Ports { src, dst })) if requests.contains(&(*src, *dst)))
+    }
+
+    fn end(&self, policy: &Policy, (verdict, port, direction): (&Verdict, Option<&Port>, Direction)) -> bool {
         let (Some(port), Some(datagram)) = (port, self.opening.datagram()) else { return true };
         match verdict {
             Verdict::Admit(Reason::Rule(_) | Reason::Reply | Reason::Related)
             | Verdict::Drop(Refusal::NoRule | Refusal::Revoked) => {
                 let switches = switches_of(Some(Layout::Strict));
-                admits((&self.seen.policy, &switches), (port, direction), &self.opening, datagram)
+                admits((policy, &switches), (port, direction), &self.opening, datagram)
             }
             Verdict::Admit(_) => true,
             Verdict::Drop(_) => false,
@@ -122,43 +142,29 @@ impl Case<'_> {
         self.sender.is_none() && self.any_port(has)
     }
 
+    fn error(&self) -> Option<Answer<'_>> {
+        Answer::of(self.seen, &self.frame).filter(|answer| answer.class() == Class::Related)
+    }
+
     /// Whether it is an error that nobody gets because its connection has other ports to the rules than to connection
     /// tracking, which has none.
     pub(crate) fn is_error_without_ports(&self) -> bool {
-        let answer = Answer::of(self.seen, &self.frame).filter(|answer| answer.class() == Class::Related);
-        let Some(answer) = answer.filter(Answer::has_no_ports) else { return false };
-        self.seen
-            .differences
-            .iter()
-            .all(|one| matches!(one, Difference::OverBlocked { to } if answer.passes(to) == Some(false)))
+        self.error().is_some_and(|error| error.has_no_ports() && error.is_withheld(&self.seen.policy))
     }
 
     /// Whether it is an error about a DHCP request, which rules alone do not let back to a client that needed none.
     pub(crate) fn is_about_a_request(&self) -> bool {
-        let answer = Answer::of(self.seen, &self.frame).filter(|answer| answer.class() == Class::Related);
-        let Some(answer) = answer else { return false };
-        let ends = |datagram: &Datagram| match datagram.upper {
-            Upper::Ports { src, dst } if datagram.protocol == proto::UDP => Some((src, dst)),
-            Upper::Ports { .. } | Upper::Icmp(_) | Upper::Unseen => None,
-        };
-        let request = answer.opening.datagram().and_then(ends);
-        let blocked = |one: &Difference| matches!(one, Difference::OverBlocked { to } if answer.passes(to) == Some(false));
-        matches!(request, Some((68, 67) | (546, 547))) && self.seen.differences.iter().all(blocked)
+        self.error().is_some_and(|error| error.is_about_dhcp() && error.is_withheld(&self.seen.policy))
     }
 
-    /// Whether it is part of a connection of a member that may use every address, comes under a MAC that is not the one the
-    /// member may do that with, and nobody gets it.
+    /// Whether rules withhold it as soon as no member may use every address but under a MAC that it shows.
     pub(crate) fn is_told_by_mac(&self) -> bool {
-        let policy = &self.seen.policy;
-        let is_any =
-            |rule: &Rule| matches!(&rule.peer, RulePeer::Group(id) if has_any_address(policy, id, rule));
-        let is_its = |pair: &AddressPair| pair.prefix.prefix_len() == 0 && pair.mac == self.frame.src;
-        let under_it = policy.ports.values().flat_map(|port| &port.address_pairs).any(is_its);
-        let blocked = |one: &Difference| matches!(one, Difference::OverBlocked { .. });
-        Answer::of(self.seen, &self.frame).is_some()
-            && !under_it
-            && self.rule_involved(is_any)
-            && self.seen.differences.iter().all(blocked)
+        let mut policy = self.seen.policy.clone();
+        let shown = [self.frame.src, self.frame.dst];
+        for port in policy.ports.values_mut() {
+            port.address_pairs.retain(|pair| pair.prefix.prefix_len() > 0 || shown.contains(&pair.mac));
+        }
+        Answer::of(self.seen, &self.frame).is_some_and(|answer| answer.is_withheld(&policy))
     }
 }
 

@@ -75,7 +75,7 @@ fn campaign_text(campaign: &Campaign, style: Style) -> String {
             line("packets", &format!("{} against {proved} on {ports}", counts.packets));
             line("ways out", &format!("{}, in interpreter and symbolic execution alike", counts.steps));
         }
-        Subject::Layout(_) | Subject::On(..) | Subject::Given(_) => {
+        Subject::Compiled(..) | Subject::Given(_) => {
             let (accepted, rate) = (campaign.accepted(), campaign.rate());
             let Counts { steps, drawn, .. } = counts;
             line("events", &format!("{steps} of {drawn} drawn ({accepted:.0} %), {rate:.0}/s"));

@@ -5,6 +5,7 @@ use flowproof_compiler::Layout;
 use flowproof_fuzz::campaign::{Subject, draw};
 use flowproof_lockstep::{Ending, Patch, parse, play};
 use flowproof_packet::Field;
+use flowproof_switch::conntrack::Profile;
 use flowproof_switch::flow::{Flow, ParseOptions, parse_flows};
 
 /// Bits of `ct_state` that are looked at: related, reply, invalid, tracked.
@@ -32,7 +33,7 @@ fn with(flow: &'static str) -> Patch {
 
 /// The number of the first case that shows what nobody knows.
 fn first_unknown(patch: &Patch, most: u64) -> Option<u64> {
-    let subject = Subject::Layout(Layout::Strict);
+    let subject = Subject::Compiled(Layout::Strict, Profile::Userspace31);
     (0..most).find(|number| {
         let scenario = draw(&subject, 5, *number).unwrap().scenario;
         matches!(play(&scenario, subject.layout(), patch, |_, _| {}), Ok(Ending::Unknown(..)))

@@ -105,7 +105,7 @@ fn a_real_switch_that_is_not_told_everything_is_noticed() {
         Err(error) if error.is_missing() => return eprintln!("SKIPPED: a real switch: {error}"),
         summoned => summoned.unwrap().withholding(|flow| flow.matching.looks_at(Field::TcpDst)),
     };
-    let subject = Subject::Layout(Layout::Neutron);
+    let subject = Subject::Compiled(Layout::Neutron, Profile::Userspace31);
     let differs = (0..60).any(|number| {
         let run = run(&draw(&subject, 1, number).unwrap().scenario, subject.layout()).unwrap();
         matches!(hear(&mut judge, &run).unwrap(), (Answer::Differs(_), _))

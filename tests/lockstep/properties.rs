@@ -101,7 +101,7 @@ fn every_layout_does_what_the_model_says_on_other_datapaths() {
         Layout::ALL.into_iter().flat_map(|layout| OTHERS.map(|profile| (layout, profile)))
     {
         for number in 0..u64::from(cases()) {
-            let case = case(&Subject::On(layout, profile), 2, number);
+            let case = case(&Subject::Compiled(layout, profile), 2, number);
             assert!(case.failing.is_none(), "case {number} of {layout:?} on {profile:?}: {:?}", case.failing);
         }
     }
@@ -113,7 +113,7 @@ const OTHERS: [Profile; 2] = [Profile::Kernel, Profile::Kernel2016];
 fn reached(layout: Layout) -> (Coverage, Counts) {
     let (mut coverage, mut counts) = (Coverage::default(), Counts::default());
     for number in 0..800 {
-        let case = case(&Subject::Layout(layout), 1, number);
+        let case = case(&Subject::Compiled(layout, Profile::Userspace31), 1, number);
         assert!(case.failing.is_none(), "case {number}: {:?}", case.failing);
         coverage.merge(&case.coverage);
         counts.merge(case.counts);

@@ -129,6 +129,24 @@ fn a_rule_of_what_one_port_sends_concerns_that_port_only() {
     assert!(0 < proved && proved < ports, "{proved} of {ports}");
 }
 
+/// Where frames come to is found out again when a flow sends them elsewhere.
+#[test]
+fn what_changes_where_frames_came_to_only_since_is_asked_again() {
+    let mut flows = hosts::flows(hosts::HARDENED);
+    let port = ports::derive(&flows)[1].ofport;
+    let of_port = |actions: &str| {
+        format!("table=71,priority=200,in_port={port},arp,arp_spa=10.0.9.9 actions={actions}\n")
+    };
+    flows.extend(hosts::flows(&of_port("drop")));
+    let (_, _, kept) = agree(&flows, None, "nothing");
+    flows.pop();
+    flows.extend(hosts::flows(&of_port("resubmit(,99)")));
+    let (_, _, kept) = agree(&flows, Some(kept), "a flow that leads elsewhere");
+    flows.extend(hosts::flows("table=99,arp actions=NORMAL\n"));
+    let (proved, _, _) = agree(&flows, Some(kept), "a flow of the new place");
+    assert!(proved > 0);
+}
+
 #[test]
 fn what_concerns_everybody_is_asked_of_everybody() {
     let everybody = |text: &str| {

@@ -97,31 +97,24 @@ impl<'c, 'b> Story<'c, 'b> {
             }
             _ => return self.service(),
         };
-        if self.choices.chance(10) {
-            disguise(self.choices, &self.policy, &mut packet);
-        }
-        if self.choices.chance(3) {
-            by_uplink(self.choices, &self.policy, &mut packet);
-        }
-        if self.choices.chance(10) {
-            forge(self.choices, &self.policy, &mut packet);
-        }
+        self.pretend(&mut packet, [10, 3, 10]);
         self.spoil(packet)
     }
 
     /// A packet that needs no rule; what is next to it must not pass, and who checks that has to look at each field.
     fn service(&mut self) -> Option<Packet> {
         let mut packet = service(self.choices, &self.policy)?;
-        if self.choices.chance(35) {
-            disguise(self.choices, &self.policy, &mut packet);
-        }
-        if self.choices.chance(5) {
-            by_uplink(self.choices, &self.policy, &mut packet);
-        }
-        if self.choices.chance(40) {
-            forge(self.choices, &self.policy, &mut packet);
-        }
+        self.pretend(&mut packet, [35, 5, 40]);
         self.spoil(packet)
+    }
+
+    /// Lets a packet be from another end, come by an uplink, and say something false, each with so many percent.
+    fn pretend(&mut self, packet: &mut Packet, percent: [usize; 3]) {
+        for (percent, pretence) in percent.into_iter().zip([disguise, by_uplink, forge]) {
+            if self.choices.chance(percent) {
+                pretence(self.choices, &self.policy, packet);
+            }
+        }
     }
 
     /// A packet in fragments, damaged, or as nobody would write it; most often as it is.

@@ -167,15 +167,8 @@ impl<'a> Judge<'a> {
             let sendable = frames::sendable(&mut sets, form);
             let start = sets.and(sendable, wanted);
             for profile in entering.profiles {
-                let mut follow = |each_flow| {
-                    let asked = Start { each_flow, ..entering.start(form, *profile, start) };
-                    symbolic::execute_with(&mut sets, &mut memory, asked, None)
-                };
-                let mut run = follow(entering.each_flow);
-                // Where it is open which of two flows is hit, each flow must be named: those that are alike may not all be.
-                if !run.rivals.is_empty() && !entering.each_flow {
-                    run = follow(true);
-                }
+                let asked = entering.start(form, *profile, start);
+                let run = symbolic::execute_with(&mut sets, &mut memory, asked, None);
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));
                 }
