@@ -267,8 +267,8 @@ impl Lockstep {
         };
         let about = quoted.unwrap_or(datagram);
         let ends = [(about.src, about.dst), (about.dst, about.src)];
-        let asked = |tuple: &Tuple| match (&tuple.ends, &about.upper) {
-            (Ends::Query(_, asked), Upper::Icmp(Icmp { ident, .. })) => asked == ident,
+        let asked = |tuple: &Tuple| match (tuple.ends, &about.upper) {
+            (Ends::Query { code, ident, .. }, Upper::Icmp(icmp)) => (code, ident) == (icmp.code, icmp.ident),
             (_, _) => true,
         };
         let between = self.world.history.connections().filter(|(tuple, _)| {
@@ -307,7 +307,7 @@ impl Lockstep {
             }
             // Both sides may ask each other the same by ICMP; other protocols have one connection of two ends.
             let reversed = tuple.reversed();
-            if known(&reversed).is_some() && !matches!(reversed.ends, Ends::Query(..)) {
+            if known(&reversed).is_some() && !matches!(reversed.ends, Ends::Query { .. }) {
                 over.push(reversed);
             }
         }

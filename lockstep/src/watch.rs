@@ -81,7 +81,7 @@ fn bits(ip: &IpAddr) -> u128 {
 /// not look at ports they are not compared.
 pub(crate) fn is_same(policy: &Policy, tuple: &Tuple, entry: &Entry) -> bool {
     let identified = match tuple.ends {
-        Ends::Query(_, ident) => identity(entry).1.contains(&format!(",id={ident},")),
+        Ends::Query { ident, .. } => identity(entry).1.contains(&format!(",id={ident},")),
         Ends::Ports(..) | Ends::Nothing => true,
     };
     is_of(tuple, &entry.orig()) && identified && policy.vlan_of(&tuple.network) == Some(entry.zone())
@@ -93,7 +93,7 @@ pub(crate) fn is_of(tuple: &Tuple, orig: &Tracked) -> bool {
         Ends::Ports(src, dst) => {
             (orig.tp_src, orig.tp_dst) == (src, dst) || (orig.tp_src, orig.tp_dst) == (0, 0)
         }
-        Ends::Query(kind, _) => orig.tp_src == u16::from(kind),
+        Ends::Query { kind, code, .. } => (orig.tp_src, orig.tp_dst) == (kind.into(), code.into()),
         Ends::Nothing => true,
     };
     let same = (orig.src, orig.dst, orig.proto) == (bits(&tuple.src), bits(&tuple.dst), tuple.protocol);

@@ -41,8 +41,15 @@ pub struct Tuple {
 pub enum Ends {
     /// Source and destination port.
     Ports(u16, u16),
-    /// Type of the query, and identifier.
-    Query(u8, u16),
+    /// Of an ICMP query and its answers.
+    Query {
+        /// Type of the query.
+        kind: u8,
+        /// Code of both. RFC 792 and RFC 4443 know only 0; a query with another code is another query.
+        code: u8,
+        /// Identifier of both.
+        ident: u16,
+    },
     /// Nothing.
     Nothing,
 }
@@ -116,9 +123,10 @@ fn tuple(network: &NetworkId, datagram: &Datagram) -> Option<(Tuple, Role)> {
     let has_ends = matches!(datagram.protocol, 1 | 6 | 17 | 58 | 132);
     let (ends, role) = match &datagram.upper {
         Upper::Ports { src, dst } => (Ends::Ports(*src, *dst), Role::Either),
-        Upper::Icmp(Icmp { kind, ident, .. }) => {
+        Upper::Icmp(Icmp { kind, code, ident, .. }) => {
             let (query, answer) = queries.iter().find(|(query, answer)| kind == query || kind == answer)?;
-            (Ends::Query(*query, *ident), if kind == answer { Role::Answers } else { Role::Opens })
+            let ends = Ends::Query { kind: *query, code: *code, ident: *ident };
+            (ends, if kind == answer { Role::Answers } else { Role::Opens })
         }
         Upper::Unseen if has_ends => return None,
         Upper::Unseen => (Ends::Nothing, Role::Either),
@@ -140,8 +148,7 @@ impl Tuple {
     pub fn reversed(self) -> Self {
         let ends = match self.ends {
             Ends::Ports(src, dst) => Ends::Ports(dst, src),
-            Ends::Query(query, ident) => Ends::Query(query, ident),
-            Ends::Nothing => Ends::Nothing,
+            ends @ (Ends::Query { .. } | Ends::Nothing) => ends,
         };
         Self { src: self.dst, dst: self.src, ends, ..self }
     }

@@ -133,6 +133,16 @@ fn an_echo_is_answered_under_its_identifier_and_never_the_other_way_round() {
 }
 
 #[test]
+fn an_echo_with_another_code_is_another_connection() {
+    let mut world = world(&["egress IPv4 icmp 8/1"], &[]);
+    let answer = |code| frame("r", "a", icmp("10.0.0.10", "10.0.0.5", 0, code));
+    let asked = frame("a", "r", icmp("10.0.0.5", "10.0.0.10", 8, 1));
+    check(&mut world, "a", &asked, "elsewhere", "admit: rule sga-0");
+    check(&mut world, "net1", &answer(0), "a", NO_RULE);
+    check(&mut world, "net1", &answer(1), "a", REPLY);
+}
+
+#[test]
 fn an_error_about_an_admitted_packet_is_admitted_from_any_router() {
     let mut world = world(&["egress IPv4 tcp"], &[]);
     let complaint = |about: &Frame, to: &str| frame("r", "a", error("203.0.113.254", to, 3, &about.payload));
