@@ -94,17 +94,20 @@ fn mark_is(depth: u16, mark: u32) -> Vec<Literal> {
 /// The marks that connections have under these flows; nothing if that is not known.
 fn marks<'f>(flows: impl Iterator<Item = &'f Flow>) -> Option<BTreeSet<u32>> {
     let mut marks = BTreeSet::from([0]);
-    flows.flat_map(|flow| &flow.actions).try_for_each(|action| match action {
-        Action::Ct(ct) => ct.exec.iter().try_for_each(|action| match action {
-            Action::Set { field: Field::CtMark, value, mask, .. } => {
-                marks.insert(*value as u32);
-                (*mask as u32 == u32::MAX).then_some(())
-            }
-            Action::Set { .. } => Some(()),
-            _ => None,
-        }),
-        Action::Opaque(_) => None,
-        _ => Some(()),
+    let mut take = |action: &Action| {
+        let Action::Set { field, value, mask, .. } = action else { return None };
+        if *field != Field::CtMark {
+            return Some(());
+        }
+        marks.insert(*value as u32);
+        (*mask as u32 == u32::MAX).then_some(())
+    };
+    flows.flat_map(|flow| &flow.actions).try_for_each(|action| {
+        if matches!(action, Action::Opaque(_)) {
+            return None;
+        }
+        let Action::Ct(ct) = action else { return Some(()) };
+        ct.exec.iter().try_for_each(&mut take)
     })?;
     Some(marks)
 }
