@@ -21,6 +21,7 @@ pub mod shrink;
 pub mod text;
 pub mod watch;
 
+mod case;
 mod change;
 mod merged;
 mod mistaken;

@@ -4,7 +4,7 @@
 //! Source: Neutron's `merge_port_ranges`; compiler/DIVERGENCES.md.
 
 use crate::compare::Difference;
-use crate::known::Case;
+use crate::case::Case;
 use flowproof_model::frame::Upper;
 use flowproof_model::policy::{Direction, Ethertype, Port, Protocol, Rule};
 

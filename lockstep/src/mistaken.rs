@@ -4,7 +4,7 @@
 //! Source: experiments with Open vSwitch 3.1; ovs-fields(7), `ct_tp_src`.
 
 use crate::compare::Difference;
-use crate::known::Case;
+use crate::case::Case;
 use flowproof_model::frame::{Datagram, Icmp, Upper};
 use flowproof_model::history::{Ends, Tuple};
 use flowproof_model::verdict::{Outcome, Reason, Verdict};

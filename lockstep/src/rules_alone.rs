@@ -8,7 +8,7 @@
 
 use crate::allowed::target;
 use crate::compare::{Class, Difference};
-use crate::known::Case;
+use crate::case::Case;
 use crate::mistaken::PORTLESS;
 use crate::run::Observation;
 use crate::scenario::{Target, switches_of};
