@@ -103,10 +103,6 @@ impl<'s> Case<'s> {
         network.is_some_and(|network| way_in(&self.seen.policy, network).is_none())
     }
 
-    pub(crate) fn has_local_vlan(&self) -> bool {
-        self.seen.policy.local_ports().any(|(_, binding)| Some(binding.vlan) == self.frame.vlan)
-    }
-
     pub(crate) fn egress_without_rule(&self) -> bool {
         let is = |verdict: &Verdict| matches!(verdict, Verdict::Admit(Reason::Infrastructure(_)));
         self.seen.model.iter().any(|one| is(&one.outcome.egress))

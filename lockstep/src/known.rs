@@ -8,14 +8,15 @@
 use crate::case::{Case, is_wide};
 use crate::compare::{Class, Difference};
 use crate::run::Observation;
+use crate::whereabouts::{local_vlan, provider_vlan};
 use flowproof_compiler::Layout;
 use flowproof_model::frame::Payload;
 use flowproof_model::policy::{
     Filtering, GroupId, IcmpMatch, IpNet, Policy, Port, PortRange, Protocol, Rule, RulePeer, Transport,
 };
 use flowproof_model::service::Service;
+use flowproof_model::switches::Switches;
 use flowproof_model::verdict::Refusal;
-use flowproof_model::world::Origin;
 use flowproof_switch::conntrack::state;
 
 /// A known divergence.
@@ -70,17 +71,13 @@ pub const KNOWN: &[Known] = &[
     known(
         "network-by-mac",
         MITAKA,
-        |case| case.is_for_another_network(),
+        |case| case.is_told_by_receiver((&misread(&case.seen.policy), Switches::mitaka())),
         "flows for receivers match `dl_dst` only (LP 1626010)",
     ),
     known(
         "pair-mac-unknown",
         MITAKA,
-        |case| {
-            let own = case.sender.is_some_and(|port| port.mac == case.frame.src);
-            let foreign = |port: &Port| port.mac != case.frame.dst && port.macs().contains(&case.frame.dst);
-            case.sender.is_some() && !own && case.blocked() || case.any_port(foreign)
-        },
+        |case| case.is_dropped_by_pair() || case.is_switched_by_pair(),
         "what has the MAC of an address pair is not classified, and meets no rule (LP 1697593)",
     ),
     known(
@@ -161,9 +158,27 @@ pub const KNOWN: &[Known] = &[
     ),
     known(
         "local-vlan-from-outside",
-        DRIVERS,
-        |case| case.seen.arrival.origin == Origin::Unprovisioned && case.permitted() && case.has_local_vlan(),
+        MITAKA,
+        |case| case.is_let_in(local_vlan, (&misread(&case.seen.policy), Switches::mitaka())),
         "a frame from outside that carries a local VLAN is in its network, whichever bridge it comes from",
+    ),
+    known(
+        "local-vlan-from-outside",
+        NEUTRON,
+        |case| case.is_let_in(local_vlan, (&case.seen.policy, Switches::neutron())),
+        "a frame from outside that carries a local VLAN is in its network, whichever bridge it comes from",
+    ),
+    known(
+        "provider-vlan-from-outside",
+        NEUTRON,
+        |case| case.is_let_in(provider_vlan, (&case.seen.policy, Switches::neutron())),
+        "a frame from outside that carries a provider's VLAN is in its network, whichever bridge it comes from",
+    ),
+    known(
+        "pair-mac-leaves",
+        NEUTRON,
+        |case| case.leaves_by_pair(),
+        "with `explicitly_egress_direct` what is accepted for the MAC of an address pair leaves the host: table 94 knows the port's own",
     ),
     known(
         "receiver-skipped",
@@ -355,7 +370,7 @@ pub fn classify(layout: Layout, seen: &Observation) -> Option<&'static Known> {
 }
 
 /// A policy as the driver of 2016 read it.
-fn misread(policy: &Policy) -> Policy {
+pub(crate) fn misread(policy: &Policy) -> Policy {
     let mut new = policy.clone();
     for group in new.groups.values_mut() {
         for rule in &mut group.rules {

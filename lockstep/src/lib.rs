@@ -27,6 +27,7 @@ mod merged;
 mod mistaken;
 mod rules_alone;
 mod sort;
+mod whereabouts;
 
 pub use allowed::{Allowed, Leeway};
 pub use compare::Difference;
