@@ -348,7 +348,7 @@ pub const KNOWN: &[Known] = &[
     known(
         "fdb-poisoned",
         DRIVERS,
-        |case| case.blocked() && case.met_normal(),
+        |case| case.blocked() && case.is_looked_for_elsewhere(),
         "NORMAL has learned the receiver's MAC somewhere else",
     ),
 ];

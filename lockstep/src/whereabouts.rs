@@ -13,6 +13,7 @@ use flowproof_model::switches::Switches;
 use flowproof_model::verdict::Verdict;
 use flowproof_model::world::{Origin, World};
 use flowproof_switch::conntrack::state;
+use flowproof_switch::pipeline::Effect;
 use std::collections::BTreeSet;
 
 /// The VLAN by which a network is known on this host.
@@ -101,6 +102,24 @@ impl Case<'_> {
             && !self.tables().contains(&81)
             && may_send()
             && self.seen.differences.iter().all(untold)
+    }
+
+    /// Whether `NORMAL` had it in the VLAN of everybody here who must get it, for a MAC that can be learned: had it not learned
+    /// that somewhere, it would have gone to all of them.
+    pub(crate) fn is_looked_for_elsewhere(&self) -> bool {
+        let effects = self.seen.outcomes.iter().flat_map(|outcome| &outcome.effects);
+        let vlans: BTreeSet<u16> = effects
+            .filter_map(|effect| if let Effect::Normal { vlan, .. } = effect { Some(*vlan) } else { None })
+            .collect();
+        let host = self.seen.policy.host.as_ref();
+        let vlan_of = |id: &PortId| host.and_then(|host| host.bindings.get(id)).map(|binding| binding.vlan);
+        let looked_for = |one: &Difference| match one {
+            Difference::OverBlocked { to: Target::Port(id) } => {
+                vlan_of(id).is_some_and(|vlan| vlans.contains(&vlan))
+            }
+            _ => true,
+        };
+        !self.frame.dst.is_group() && !vlans.is_empty() && self.seen.differences.iter().all(looked_for)
     }
 
     /// Whether it comes from outside under a VLAN that a network of this host has, in this sense, and is treated as one of

@@ -189,6 +189,21 @@ fn what_a_sender_may_not_send_to_the_mac_of_a_pair_is_not_excused() {
     check_seen_under(ELSEWHERE, Layout::Mitaka, refused, lets_pass);
 }
 
+/// What `NORMAL` has learned explains nothing of what is for everybody, or what it has in another VLAN.
+#[test]
+fn what_normal_looks_for_in_the_wrong_place_is_not_excused() {
+    let asks = "packet open > pair arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff\n";
+    let policy = ELSEWHERE.replace(
+        "port shut a",
+        "port open a mac fa:16:3e:00:00:03 ofport 13 vlan 1 ip 10.0.0.3\nport shut a",
+    );
+    let astray = "table=0,priority=200,in_port=13 actions=mod_vlan_vid:9,NORMAL";
+    for layout in [Layout::Mitaka, Layout::Neutron] {
+        check_seen_under(&policy, layout, asks, astray);
+        check_seen_under(&policy, layout, "packet open > pair arp\n", astray);
+    }
+}
+
 /// What has the VLAN of a network is in it, whichever bridge it comes from, and meets the rules there.
 #[test]
 fn what_no_rule_lets_pass_under_a_local_vlan_is_not_excused() {
