@@ -34,9 +34,10 @@ use std::time::{Duration, Instant};
   flowproof explore --flows flows.txt
 
 Each case is a random policy (or the intent's) with twenty events, drawn from the
-seed and the case's number, and played in model and tables. Divergences that are
-known by name are counted; any other is made small and written as a scenario for
-`flowproof run`. Without an intent ports are derived from the flows, as `prove`
+seed and the case's number, and played in model and tables; in every other case
+the last of several flows of one priority wins, not the first. Divergences that
+are known by name are counted; any other is made small and written as a scenario
+for `flowproof run`. Without an intent ports are derived from the flows, as `prove`
 does: no random packet may refute what is proved of them, nor go another way than
 symbolic execution says. The same seed and number of cases find the same, whatever --jobs
 says. With --state a campaign goes on where the last one ended.

@@ -217,6 +217,7 @@ fn result_json(played: &Played) -> Value {
         "scenario": file,
         "layout": run.layout.map(flowproof_compiler::Layout::name),
         "datapath": scenario.datapath.name(),
+        "tie": scenario.tie.name(),
         "events": run.steps.len(),
         "verdict": if divergence.is_some() { "diverges" } else { "holds" },
         "divergence": divergence,

@@ -11,6 +11,7 @@ use flowproof_compiler::Layout;
 use flowproof_lockstep::report::explain;
 use flowproof_lockstep::{Ending, Patch, Scenario, play, run, shrink, written_down};
 use flowproof_switch::conntrack::Profile;
+use flowproof_switch::table::TieBreak;
 use std::sync::Arc;
 
 /// What is explored.
@@ -116,34 +117,34 @@ pub fn bytes_of(seed: u64, number: u64) -> Vec<u8> {
 /// Draws the scenario of a case; nothing where there is no policy.
 #[must_use]
 pub fn draw(subject: &Subject, seed: u64, number: u64) -> Option<Drawn> {
+    drawn(subject, seed, number).ok()
+}
+
+/// The same on every datapath: where the tables' connection tracking is another, the model's oracle is, too. Which of
+/// several flows of one priority wins is open, and another one in every other case.
+fn drawn(subject: &Subject, seed: u64, number: u64) -> Result<Drawn, &Bare> {
     let bytes = bytes_of(seed, number);
     let choices = &mut Choices::of(&bytes);
-    match subject {
-        Subject::Compiled(layout, profile) => Some(compiled(choices, *layout, *profile)),
-        Subject::Given(given) => Some(under(choices, given)),
-        Subject::Bare(_) => None,
-    }
-}
-
-/// The same scenario on every datapath: where the tables' connection tracking is another, the model's oracle is, too.
-fn compiled(choices: &mut Choices<'_>, layout: Layout, datapath: Profile) -> Drawn {
-    let Drawn { scenario, events } = scenario::scenario(choices, &Wishes::new(&[layout]));
-    Drawn { scenario: Scenario { datapath, ..scenario }, events }
-}
-
-fn under(choices: &mut Choices<'_>, given: &Scenario) -> Drawn {
-    scenario::continued(choices, &Wishes::new(&[]).packets(), given.clone())
+    let Drawn { scenario, events } = match subject {
+        Subject::Compiled(layout, datapath) => {
+            let Drawn { scenario, events } = scenario::scenario(choices, &Wishes::new(&[*layout]));
+            Drawn { scenario: Scenario { datapath: *datapath, ..scenario }, events }
+        }
+        Subject::Given(given) => {
+            scenario::continued(choices, &Wishes::new(&[]).packets(), Scenario::clone(given))
+        }
+        Subject::Bare(bare) => return Err(bare),
+    };
+    let tie = if number.is_multiple_of(2) { TieBreak::First } else { TieBreak::Last };
+    Ok(Drawn { scenario: Scenario { tie, ..scenario }, events })
 }
 
 /// Runs a case.
 #[must_use]
 pub fn case(subject: &Subject, seed: u64, number: u64) -> Case {
-    let bytes = bytes_of(seed, number);
-    let choices = &mut Choices::of(&bytes);
-    match subject {
-        Subject::Compiled(layout, profile) => played(subject, compiled(choices, *layout, *profile)),
-        Subject::Given(given) => played(subject, under(choices, given)),
-        Subject::Bare(bare) => bare.case(&mut Choices::new(seed_of(seed, number))),
+    match drawn(subject, seed, number) {
+        Ok(drawn) => played(subject, drawn),
+        Err(bare) => bare.case(&mut Choices::new(seed_of(seed, number))),
     }
 }
 

@@ -5,7 +5,6 @@
 
 use flowproof_lockstep::{Observation, Run, StepRun};
 use flowproof_ovs::{Answer, Event, Judge, LoadError, Story};
-use flowproof_switch::table::TieBreak;
 
 /// What a real switch says of a run; where it differs, with the place of the step.
 ///
@@ -24,8 +23,7 @@ pub fn hear(judge: &mut Judge, run: &Run) -> Result<(Answer, usize), LoadError> 
         }
         steps.resize(events.len(), at);
     }
-    let tie = TieBreak::First;
-    let answer = judge.hear(&Story { ports: &run.ports, flows: run.tables.flows(), tie, events })?;
+    let answer = judge.hear(&Story { ports: &run.ports, flows: run.tables.flows(), tie: run.tie, events })?;
     let at = match &answer {
         Answer::Differs(difference) => steps.get(difference.at).copied().unwrap_or_default(),
         Answer::Same | Answer::Open(_) => 0,

@@ -21,11 +21,13 @@ pub mod shrink;
 pub mod text;
 pub mod watch;
 
+mod case;
 mod change;
 mod merged;
 mod mistaken;
 mod rules_alone;
 mod sort;
+mod whereabouts;
 
 pub use allowed::{Allowed, Leeway};
 pub use compare::Difference;

@@ -3,8 +3,8 @@
 //!
 //! Source: Neutron's `merge_port_ranges`; compiler/DIVERGENCES.md.
 
+use crate::case::Case;
 use crate::compare::Difference;
-use crate::known::Case;
 use flowproof_model::frame::Upper;
 use flowproof_model::policy::{Direction, Ethertype, Port, Protocol, Rule};
 

@@ -3,8 +3,8 @@
 //! Invariant: excused is a packet only if there is such a connection, and only what follows from that.
 //! Source: experiments with Open vSwitch 3.1; ovs-fields(7), `ct_tp_src`.
 
+use crate::case::Case;
 use crate::compare::Difference;
-use crate::known::Case;
 use flowproof_model::frame::{Datagram, Icmp, Upper};
 use flowproof_model::history::{Ends, Tuple};
 use flowproof_model::verdict::{Outcome, Reason, Verdict};

@@ -7,8 +7,8 @@
 //! Source: compiler/DIVERGENCES.md, `strict`.
 
 use crate::allowed::target;
+use crate::case::Case;
 use crate::compare::{Class, Difference};
-use crate::known::Case;
 use crate::mistaken::PORTLESS;
 use crate::run::Observation;
 use crate::scenario::{Target, switches_of};

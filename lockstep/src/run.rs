@@ -22,7 +22,7 @@ use flowproof_packet::PortNo;
 use flowproof_switch::conntrack::{Conntrack, Entry, Profile, state};
 use flowproof_switch::flow::{Flow, ParseOptions, parse_flows};
 use flowproof_switch::pipeline::{Outcome, PortConfig, Switch, SwitchConfig};
-use flowproof_switch::table;
+use flowproof_switch::table::{self, TieBreak};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub struct Run {
     pub layout: Option<Layout>,
     /// The ports of the switch.
     pub ports: Vec<PortConfig>,
+    /// Which of several flows of one priority won.
+    pub tie: TieBreak,
     /// The tables at the beginning.
     pub tables: Arc<table::Tables>,
     /// Each step.
@@ -142,7 +144,7 @@ impl Lockstep {
             }
         };
         let ports = port_configs(scenario);
-        let config = SwitchConfig { profile: scenario.datapath, ..SwitchConfig::new(ports) };
+        let config = SwitchConfig { ports, profile: scenario.datapath, tie: scenario.tie };
         let tracker = Watch::new(Conntrack::new(scenario.datapath));
         Ok(Self {
             layout,
@@ -398,7 +400,7 @@ pub fn run(scenario: &Scenario, layout: Option<Layout>) -> Result<Run, RunError>
     let ports = lockstep.switch.config().ports.clone();
     let tables = Arc::clone(lockstep.switch.tables());
     let steps = scenario.steps.iter().map(|step| lockstep.step(step)).collect::<Result<_, _>>()?;
-    Ok(Run { layout, ports, tables, steps })
+    Ok(Run { layout, ports, tie: scenario.tie, tables, steps })
 }
 
 impl Run {

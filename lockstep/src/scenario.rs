@@ -8,6 +8,7 @@ use flowproof_model::policy::{AddressGroupId, Binding, GroupId, IpNet, Policy, P
 use flowproof_model::switches::Switches;
 use flowproof_packet::PortNo;
 use flowproof_switch::conntrack::Profile;
+use flowproof_switch::table::TieBreak;
 
 /// A policy, what realises it, and what happens.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Scenario {
     pub tables: Tables,
     /// Whose connection tracking.
     pub datapath: Profile,
+    /// Which of several flows of one priority wins.
+    pub tie: TieBreak,
     /// Policy switches that are not set as the layout has them, in the order given.
     pub switches: Vec<(String, String)>,
     /// The policy at the beginning.
@@ -217,6 +220,7 @@ impl Scenario {
             notes: Vec::new(),
             tables: Tables::Compiled(layouts),
             datapath: Profile::Userspace31,
+            tie: TieBreak::First,
             switches: Vec::new(),
             policy,
             intent: None,

@@ -7,6 +7,7 @@ use crate::scenario::{Contents, Event, Extras, Packet, Scenario, Tables};
 use flowproof_model::policy::{
     GroupId, IcmpMatch, Policy, Port, PortId, PortRange, Protocol, Rule, RulePeer, Transport,
 };
+use flowproof_switch::table::TieBreak;
 
 /// The smallest scenario to be found that still fails. Its policy has no faults that this one has not, so that its
 /// text can be read; tables that are given keep their policy, for which somebody made them.
@@ -97,9 +98,10 @@ fn remarks(scenario: &Scenario, at: usize) -> Option<Scenario> {
         2 => new.steps.iter_mut().for_each(|step| step.comments.clear()),
         3 => new.steps.iter_mut().for_each(|step| step.expectations.clear()),
         4 => new.steps.iter_mut().for_each(|step| step.divergences.clear()),
+        5 => new.tie = TieBreak::First,
         _ => {}
     };
-    (at < 5).then(|| changed(scenario, clear))
+    (at < 6).then(|| changed(scenario, clear))
 }
 
 fn rules(scenario: &Scenario, at: usize) -> Option<Scenario> {

@@ -12,7 +12,7 @@ use crate::{
     vars,
 };
 use flowproof_packet::{Field, FlowKey, MacAddr};
-use flowproof_switch::conntrack::{CtInfo, state};
+use flowproof_switch::conntrack::{CtInfo, Tuple, state};
 
 /// Wishes that are put together before the set is narrowed: more of them grow too much among themselves.
 const TOGETHER: usize = 8;
@@ -96,6 +96,20 @@ impl<Set: Copy + PartialEq + std::fmt::Debug> Wishes<Set> {
     }
 }
 
+/// The connection that is shown, of the packet's own family.
+fn tuple(number: &mut dyn FnMut(Field) -> u128, ipv6: bool) -> Tuple {
+    let (src, dst) =
+        if ipv6 { (Field::CtIpv6Src, Field::CtIpv6Dst) } else { (Field::CtNwSrc, Field::CtNwDst) };
+    Tuple {
+        src: number(src),
+        dst: number(dst),
+        ipv6,
+        proto: number(Field::CtNwProto) as u8,
+        tp_src: number(Field::CtTpSrc) as u16,
+        tp_dst: number(Field::CtTpDst) as u16,
+    }
+}
+
 /// Fragments show the datagram's own protocol.
 fn same_proto<S: PacketSets>(sets: &mut S) -> S::Set {
     let pairs: Vec<_> = vars::sent(Field::NwProto).zip(vars::fragment_proto()).collect();
@@ -107,7 +121,7 @@ fn same_proto<S: PacketSets>(sets: &mut S) -> S::Set {
     })
 }
 
-/// A new connection, in its original direction, unmarked, unlabelled.
+/// A new connection, in its original direction, unmarked, unlabelled; what is shown of another one is UDP's or TCP's.
 pub(crate) fn calm_answer(depth: u16) -> Vec<Vec<Literal>> {
     let bit = |flag: u32| vars::tracked(depth, Field::CtState).rev().nth(flag.trailing_zeros() as usize);
     let zero = |field| vars::tracked(depth, field).map(|var| (var, false)).collect();
@@ -116,6 +130,10 @@ pub(crate) fn calm_answer(depth: u16) -> Vec<Vec<Literal>> {
     wishes.extend(bit(state::INV).map(|var| vec![(var, false)]));
     wishes.extend(bit(state::RPL).map(|var| vec![(var, false)]));
     wishes.extend([zero(Field::CtMark), zero(Field::CtLabel)]);
+    wishes.extend([17u8, 6].map(|protocol| {
+        let bits = vars::tracked(depth, Field::CtNwProto).rev().enumerate();
+        bits.map(|(bit, var)| (var, protocol >> bit & 1 == 1)).collect()
+    }));
     wishes
 }
 
@@ -128,11 +146,12 @@ fn assemble(literals: &[Literal], form: Form, recirculations: u16) -> Choice {
     for offset in 0..flowproof_packet::key::BITS as u16 {
         sent.set_bit(offset, on.contains(&vars::Var(offset)));
     }
+    let is_v6 = sent.get(Field::DlType) == 0x86dd;
     let answer = |depth| CtInfo {
         state: number(&mut vars::tracked(depth, Field::CtState)) as u32 | state::TRK,
         mark: number(&mut vars::tracked(depth, Field::CtMark)) as u32,
         label: number(&mut vars::tracked(depth, Field::CtLabel)),
-        orig: None,
+        orig: Some(tuple(&mut |field| number(&mut vars::tracked(depth, field)), is_v6)),
     };
     let shown_proto = number(&mut vars::fragment_proto()) as u8;
     Choice { form, sent, shown_proto, answers: (0..recirculations).map(answer).collect() }

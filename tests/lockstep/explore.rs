@@ -107,6 +107,24 @@ fn a_campaign_goes_on_where_it_ended() {
     );
 }
 
+/// Flows of one priority contend: whichever wins, and the scenario says who.
+#[test]
+fn a_failure_that_only_the_last_flow_shows_says_so() {
+    let directory = Directory::new();
+    let (flows, output) = (directory.path("flows.txt"), directory.path("found"));
+    let contending = "table=60,priority=100,ip,in_port=5 actions=drop";
+    fs::write(&flows, format!("{}{contending}\n", fs::read_to_string(FLOWS).unwrap())).unwrap();
+    let asked = ["--flows", &flows, "--intent", INTENT, "--cases", "60", "--output", &output];
+    let first = explore(&asked);
+    assert_eq!(first.code, Some(1), "{first:?}");
+    let written = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: PathBuf| (fs::read_to_string(&path).unwrap(), path);
+    let (text, path) = written.map(read).find(|(text, _)| text.contains("\ntie last\n")).unwrap();
+    assert_eq!(run(&["run", path.to_str().unwrap()]).code, Some(1), "{text}");
+    fs::write(&path, text.replace("\ntie last\n", "\ntie first\n")).unwrap();
+    assert_eq!(run(&["run", path.to_str().unwrap()]).code, Some(0), "{text}");
+}
+
 #[test]
 fn a_failure_is_written_as_a_small_scenario_that_replays() {
     let directory = Directory::new();

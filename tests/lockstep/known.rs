@@ -167,6 +167,58 @@ fn what_no_rule_lets_pass_in_fragments_is_not_excused() {
     }
 }
 
+/// A port with an address pair of another MAC, one whose rules let nothing out, and an uplink of another network.
+const ELSEWHERE: &str = "layout LAYOUT
+network a vlan 1053 physnet1
+uplink 1 provider physnet1
+uplink 2 tunnel
+group open
+  rule in ingress IPv4 tcp 22
+group shut
+port pair a mac fa:16:3e:00:00:01 ofport 11 vlan 1 ip 10.0.0.1 pair fa:16:3e:00:00:11 10.0.0.11 group open
+port shut a mac fa:16:3e:00:00:02 ofport 12 vlan 1 ip 10.0.0.2 group shut
+
+";
+
+/// The layout of 2016 does not ask the receiver of what is for the MAC of a pair; the sender it does.
+#[test]
+fn what_a_sender_may_not_send_to_the_mac_of_a_pair_is_not_excused() {
+    let refused =
+        "packet shut > pair tcp,dl_dst=fa:16:3e:00:00:11,nw_dst=10.0.0.11,tcp_src=4000,tcp_dst=22\n";
+    let lets_pass = "table=72,priority=95,ip,reg5=12 actions=resubmit(,73)";
+    check_seen_under(ELSEWHERE, Layout::Mitaka, refused, lets_pass);
+}
+
+/// What `NORMAL` has learned explains nothing of what is for everybody, or what it has in another VLAN.
+#[test]
+fn what_normal_looks_for_in_the_wrong_place_is_not_excused() {
+    let asks = "packet open > pair arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff\n";
+    let policy = ELSEWHERE.replace(
+        "port shut a",
+        "port open a mac fa:16:3e:00:00:03 ofport 13 vlan 1 ip 10.0.0.3\nport shut a",
+    );
+    let astray = "table=0,priority=200,in_port=13 actions=mod_vlan_vid:9,NORMAL";
+    for layout in [Layout::Mitaka, Layout::Neutron] {
+        check_seen_under(&policy, layout, asks, astray);
+        check_seen_under(&policy, layout, "packet open > pair arp\n", astray);
+    }
+}
+
+/// What has the VLAN of a network is in it, whichever bridge it comes from, and meets the rules there.
+#[test]
+fn what_no_rule_lets_pass_under_a_local_vlan_is_not_excused() {
+    let frame = |vlan: u16, port: u16| {
+        format!(
+            "packet uplink:2 dl_vlan={vlan},dl_src=fa:16:3e:00:00:63,dl_dst=fa:16:3e:00:00:01,tcp,\
+             nw_src=10.0.0.3,nw_dst=10.0.0.1,tcp_src=4000,tcp_dst={port}\n"
+        )
+    };
+    let lets_pass = "table=82,priority=95,tcp,reg5=11,tp_dst=25 actions=strip_vlan,output:11";
+    for (layout, vlan) in [(Layout::Mitaka, 1), (Layout::Neutron, 1), (Layout::Neutron, 1053)] {
+        check_seen_under(ELSEWHERE, layout, &(frame(vlan, 22) + &frame(vlan, 25)), lets_pass);
+    }
+}
+
 /// A kernel finds a connection established whose beginning it has not seen. What begins one is new to it then, as long as
 /// nobody has answered, and opens none.
 const FOUND: &str = "layout LAYOUT

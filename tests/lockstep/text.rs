@@ -47,6 +47,10 @@ fn a_complaint_has_line_column_and_text() {
     check("port r a ofport 3", "8:6: a port that is here needs both `ofport` and `vlan`: `r`");
     check("port r b mac fa:16:3e:00:00:03\nflush", "8:6: network_id: there is no network `b`: `r`");
     check("group \"g", "8:7: a quotation mark is missing: `\"g`");
+    check(
+        "tie sometimes",
+        "8:5: this is not which of several flows of one priority wins (`first`, `last`): `sometimes`",
+    );
     check("flows", "8:1: the tables have been said already: `flows`");
 }
 

@@ -14,7 +14,9 @@ mod zoo;
 
 use agreement::Judge;
 use bases::Base;
-use judge::{Question, Verdicts, lost, of_base, verdicts};
+use flowproof_proofs::since::Since;
+use flowproof_switch::conntrack::Profile;
+use judge::{Question, Subject, Verdicts, agreed, lost, of_base, verdicts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use zoo::{By, Mutant, mutants};
@@ -51,6 +53,53 @@ fn escapes(mutant: &Mutant, judges: &BTreeMap<Base, Judge>, known: &Known) -> Op
             (!refuted).then(|| format!("{name}: {before:?} becomes {after:?}"))
         }
     }
+}
+
+/// A flow of a base that becomes another one, and the property that notices because of what packets did before: they opened
+/// a connection that an error reports about, or have a wrong checksum.
+const SHOWN_BY_HISTORY: &[(&str, &str, &str, &str)] = &[
+    (
+        "mitaka small",
+        "table=72, priority=50,ct_state=-new-est+rel-inv,ct_zone=1,ct_mark=0,reg5=0xd actions=NORMAL",
+        "table=72, priority=50,ct_state=-new-est+rel-inv,ct_zone=1,ct_mark=0,reg5=0xd actions=drop",
+        "intent-complete",
+    ),
+    (
+        "neutron small",
+        "table=82, priority=77,ct_state=+new-est,icmp,",
+        "table=82, priority=77,icmp,",
+        "intent-sound",
+    ),
+    (
+        "strict small",
+        "table=82, priority=70,ct_state=+rel-rpl-inv+trk,ct_nw_proto=6,ct_tp_dst=443,ip,reg5=0xd",
+        "table=82, priority=70,ct_state=+rel-rpl-inv+trk,ct_tp_dst=443,ip,reg5=0xd",
+        "intent-sound",
+    ),
+    (
+        "strict small",
+        "table=72, priority=70,ct_state=+rel+rpl-inv+trk,ct_nw_src=10.0.1.5,ip,reg6=0x1",
+        "table=72, priority=70,ct_state=+rel+rpl-inv+trk,ip,reg6=0x1",
+        "intent-sound",
+    ),
+];
+
+#[test]
+fn what_depends_on_what_was_sent_before_is_shown_with_it() {
+    let mut missed = Vec::new();
+    for (name, from, to, property) in SHOWN_BY_HISTORY {
+        let base = bases::named(name).unwrap();
+        let text = base.text();
+        assert_eq!(text.matches(from).count(), 1, "{name}: {from}\n{text}");
+        let (before, after) = (base.case(&text), base.case(&text.replace(from, to)));
+        let since = Since::new(after.host, before.host.tables, &[Profile::Kernel]);
+        let property = Some((*property).to_owned());
+        let question = Question { ports: vec![13], property, profiles: vec![Profile::Kernel] };
+        let verdicts = agreed(Subject::changed(&since, &after.site), &question);
+        let refuted = verdicts.values().any(|verdict| *verdict == "refuted");
+        missed.extend((!refuted).then(|| format!("{name}: {from}: {verdicts:?}")));
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
 }
 
 #[test]

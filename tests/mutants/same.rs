@@ -26,7 +26,7 @@ impl Excuse {
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Unreachable => {
-                "Different only in states that no connection is in: related is what is no error, two lookups in one zone disagree"
+                "Different only in states that no connection is in: related is what is no error, two lookups in one zone disagree, a mark that nobody sets"
             }
             Self::Asks => "Connection tracking is asked where it was not, or not where it was, to no effect",
             Self::Withholds => {
@@ -65,7 +65,7 @@ pub(super) fn unlike(before: &Case, after: &Case) -> Option<Unlike> {
         })
     };
     let profiles = Profile::ALL.into_iter().filter(|profile| !known || differs(profile)).collect();
-    let excuse = excuse(&mut found);
+    let excuse = excuse(&question, &mut found);
     let told = tell(&question, &mut found, Bounds { classes: 1, boxes: 1 });
     let told = told.unwrap_or_else(|why| panic!("{why}"));
     let words = told.first().map(|class| {
@@ -76,13 +76,13 @@ pub(super) fn unlike(before: &Case, after: &Case) -> Option<Unlike> {
 }
 
 /// The weakest excuse of all classes, if each has one.
-fn excuse(found: &mut Found) -> Option<Excuse> {
+fn excuse(question: &Question<'_>, found: &mut Found) -> Option<Excuse> {
     if !found.is_known() || found.rest != found.sets.none() {
         return None;
     }
     let mut weakest = Excuse::Unreachable;
     for class in found.classes.clone() {
-        let here = if found.reachable(&class) == found.sets.none() {
+        let here = if found.reachable(question, &class) == found.sets.none() {
             Excuse::Unreachable
         } else if class.only_asks() {
             Excuse::Asks
@@ -115,4 +115,20 @@ fn what_a_difference_is_excused_for_is_seen_by_nobody() {
     assert_eq!(with("table=71,priority=11,ip,in_port=13 actions=ct(zone=1)"), Some(Some(Excuse::Asks)));
     assert_eq!(with("table=71,priority=11,ip,in_port=13 actions=ct(commit,zone=1)"), Some(None));
     assert_eq!(with("table=93,priority=9 actions=drop"), None);
+    let marked = "table=82,priority=200,reg5=0xd,tcp,ct_state=+est+trk,ct_mark=";
+    assert_eq!(with(&format!("{marked}2 actions=output:13")), Some(Some(Excuse::Unreachable)));
+    assert_eq!(with(&format!("{marked}1 actions=output:13")), Some(None));
+    let sets = "table=71,priority=200,tcp,in_port=13,tp_dst=1 actions=ct(commit,exec(set_field:2->ct_mark))";
+    assert_eq!(with(&format!("{marked}2 actions=output:13\n{sets}")), Some(None));
+}
+
+/// A second lookup in the same zone finds what the first one found, with the same mark.
+#[test]
+fn connection_tracking_that_is_asked_again_is_no_difference() {
+    let base = super::bases::named("mitaka small").unwrap();
+    let (text, flow) = (base.text(), "table=81, priority=90,ct_state=-trk,ip,reg5=0xd");
+    assert_eq!(text.matches(flow).count(), 1, "{text}");
+    let after = base.case(&text.replace(flow, &flow.replace("ct_state=-trk,", "")));
+    let unlike = unlike(&base.case(&text), &after).unwrap();
+    assert_eq!(unlike.excuse, Some(Excuse::Asks), "{}", unlike.words);
 }

@@ -392,8 +392,9 @@ that did not hold and are *worse*, because the packet is new (the first ones fou
 properties that held and of which neither is shown. *Hygiene* is section E; *with section E* counts, besides proof, flows
 of one priority that contend for a packet: the diagram engine finds exactly those, and which of them wins is left open.
 *Agreement* is a thousand conversations between the ports of the policy, in model and interpreter; *fuzzing* are the random
-scenarios of `flowproof explore` under the base's policy, for a bounded time of one processor, with the time until the
-first one that shows the defect (divergences that are known do not count). *The same* are mutants that do the same to every
+scenarios of `flowproof explore` under the base's policy, on each datapath and with either order of flows of one priority in
+turn, for a bounded time of one processor, with the time until the first one that shows the defect (divergences that are
+known do not count). *The same* are mutants that do the same to every
 packet as the tables they come from, as `flowproof diff` says; *excused* are those that nobody notices and that `diff`
 excuses, for a reason that is given below.
 ";

@@ -168,7 +168,7 @@ pub(super) const FILTERED: &[Row] = &[
         "ARP from a pair of its own",
     ),
     row(
-        (SENDER, 95),
+        (SENDER, 94),
         &[Each::Pair(V4)],
         &[
             ARP,

@@ -49,13 +49,10 @@ pub(super) struct End {
     ip: IpAddr,
 }
 
-/// What a port may call itself. Where the agent sends what is accepted straight out, today's layout does not know the MACs
-/// of address pairs, and what answers them leaves the host: nobody talks under them there.
-pub(super) fn ends_of(policy: &Policy, port: &Port, v6: bool) -> Vec<End> {
+/// What a port may call itself.
+pub(super) fn ends_of(port: &Port, v6: bool) -> Vec<End> {
     let family = if v6 { Ethertype::Ipv6 } else { Ethertype::Ipv4 };
-    let direct = policy.host.as_ref().is_some_and(|host| host.options.explicitly_egress_direct);
-    let pairs = port.pairs(family).filter(|pair| !direct || pair.mac == port.mac);
-    pairs.map(|pair| End { mac: pair.mac, ip: pair.prefix.addr() }).collect()
+    port.pairs(family).map(|pair| End { mac: pair.mac, ip: pair.prefix.addr() }).collect()
 }
 
 fn put(items: &mut Items, key: &str, value: impl ToString) {
@@ -113,11 +110,11 @@ pub(super) fn disguise(choices: &mut Choices<'_>, policy: &Policy, packet: &mut 
     let everybody: Vec<&Port> = policy.ports.values().collect();
     let port = if choices.chance(25) { *choices.pick(&everybody) } else { own };
     let v6 = family(items) == Family::V6;
-    let ends = ends_of(policy, port, v6);
+    let ends = ends_of(port, v6);
     if !ends.is_empty() {
         from(items, *choices.pick(&ends));
     }
-    let ends = receiver.map(|port| ends_of(policy, port, v6)).unwrap_or_default();
+    let ends = receiver.map(|port| ends_of(port, v6)).unwrap_or_default();
     if !ends.is_empty() && choices.chance(30) {
         to(items, *choices.pick(&ends));
     }
@@ -142,7 +139,7 @@ pub(super) fn by_uplink(choices: &mut Choices<'_>, policy: &Policy, packet: &mut
     let uplinks = policy.host.as_ref().map(|host| host.uplinks.as_slice()).unwrap_or_default();
     let port = sender(policy, packet)?;
     let Contents::Flow(items) = &mut packet.contents else { return None };
-    let ends = ends_of(policy, port, family(items) == Family::V6);
+    let ends = ends_of(port, family(items) == Family::V6);
     if uplinks.is_empty() || ends.is_empty() {
         return None;
     }
@@ -203,13 +200,13 @@ fn fields(items: &Items) -> Vec<(String, Kind)> {
 }
 
 /// What a field says: what is written, or what it is otherwise.
-fn value(policy: &Policy, items: &Items, key: &str, ends: (Option<&Port>, Option<&Port>)) -> Option<String> {
+fn value(items: &Items, key: &str, ends: (Option<&Port>, Option<&Port>)) -> Option<String> {
     if let Some((_, value)) = items.iter().find(|(known, _)| known == key) {
         return value.clone();
     }
     let (from, to) = ends;
     let port = if key.ends_with("_src") || matches!(key, "arp_spa" | "arp_sha") { from? } else { to? };
-    let ip = |v6| ends_of(policy, port, v6).first().map(|end| end.ip.to_string());
+    let ip = |v6| ends_of(port, v6).first().map(|end| end.ip.to_string());
     match key {
         "dl_src" | "dl_dst" | "arp_sha" => Some(port.mac.to_string()),
         "nw_src" | "nw_dst" | "arp_spa" | "arp_tpa" => ip(false),
@@ -257,7 +254,7 @@ fn foreign(choices: &mut Choices<'_>, policy: &Policy, kind: Kind) -> Option<Str
     let port = if ports.is_empty() { return None } else { *choices.pick(&ports) };
     let stranger = choices.chance(40);
     let address = |choices: &mut Choices<'_>, v6: bool| {
-        let ends = ends_of(policy, port, v6);
+        let ends = ends_of(port, v6);
         (!ends.is_empty()).then(|| choices.pick(&ends).ip.to_string())
     };
     match kind {
@@ -277,7 +274,7 @@ pub(super) fn forge(choices: &mut Choices<'_>, policy: &Policy, packet: &mut Pac
     let ends = (sender(policy, packet), packet.to.as_ref().and_then(|id| policy.ports.get(id)));
     let Contents::Flow(items) = &mut packet.contents else { return None };
     let (key, kind) = choices.pick(&fields(items)).clone();
-    let before = value(policy, items, &key, ends);
+    let before = value(items, &key, ends);
     let before = before.or_else(|| key.ends_with("_code").then(|| "0".to_owned()));
     let changed = match before.filter(|_| choices.chance(65)) {
         Some(before) => next_to(choices, kind, &before),

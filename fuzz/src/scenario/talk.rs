@@ -133,13 +133,13 @@ pub(super) fn new_talk(choices: &mut Choices<'_>, policy: &Policy) -> Option<Tal
     let (protocol, ends) = protocol_of(choices, rule, v6);
     let (from, to) = if egress { (judged, other) } else { (other, judged) };
     let rule = rule.map(|rule| rule.id.clone());
-    let names = (name(choices, policy, from, v6), name(choices, policy, to, v6));
+    let names = (name(choices, from, v6), name(choices, to, v6));
     Some(Talk { from: from.id.clone(), to: to.id.clone(), v6, protocol, ends, names, packets: 0, rule })
 }
 
 /// Some other of the names that a port may have.
-fn name(choices: &mut Choices<'_>, policy: &Policy, port: &Port, v6: bool) -> Option<End> {
-    let ends = ends_of(policy, port, v6);
+fn name(choices: &mut Choices<'_>, port: &Port, v6: bool) -> Option<End> {
+    let ends = ends_of(port, v6);
     (!ends.is_empty() && choices.chance(25)).then(|| *choices.pick(&ends))
 }
 

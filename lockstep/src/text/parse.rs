@@ -10,6 +10,7 @@ use flowproof_model::policy::Policy;
 use flowproof_model::switches::Switches;
 use flowproof_switch::conntrack::Profile;
 use flowproof_switch::flow::{ParseOptions, parse_flows};
+use flowproof_switch::table::TieBreak;
 
 /// Reads a file that a scenario names; an error is a message.
 pub type ReadFile<'r> = &'r mut dyn FnMut(&str) -> Result<String, String>;
@@ -42,6 +43,7 @@ const SETTINGS: &[(&str, Setting)] = &[
     ("layout", |parser, words| parser.layout(words)),
     ("flows", |parser, words| parser.flows(words)),
     ("datapath", |parser, words| parser.datapath(words)),
+    ("tie", |parser, words| parser.tie(words)),
     ("switch", |parser, words| parser.switch(words)),
     ("intent", |parser, words| parser.intent(words)),
     ("network", |parser, words| parser.objects.network(words)),
@@ -62,6 +64,7 @@ struct Parser<'r> {
     intent: Option<(String, Policy)>,
     tables: Option<Tables>,
     datapath: Profile,
+    tie: TieBreak,
     switches: Vec<(String, String)>,
     /// The policy at the beginning and as it is now, once something has happened.
     policies: Option<(Policy, Policy)>,
@@ -79,6 +82,7 @@ impl<'r> Parser<'r> {
             intent: None,
             tables: None,
             datapath: Profile::Userspace31,
+            tie: TieBreak::First,
             switches: Vec::new(),
             policies: None,
             steps: Vec::new(),
@@ -196,6 +200,13 @@ impl<'r> Parser<'r> {
         Ok(())
     }
 
+    /// `tie last`: of several flows of one priority the last one wins.
+    fn tie(&mut self, words: &mut Words<'_>) -> Result<(), ParseError> {
+        let known = |text: &str| TieBreak::ALL.into_iter().find(|tie| tie.name() == text);
+        self.tie = words.read("which of several flows of one priority wins (`first`, `last`)", known)?;
+        Ok(())
+    }
+
     /// `switch NAME=SETTING`
     fn switch(&mut self, words: &mut Words<'_>) -> Result<(), ParseError> {
         let word = words.need("a policy switch")?;
@@ -251,6 +262,7 @@ impl<'r> Parser<'r> {
             notes: self.notes,
             tables: self.tables.ok_or_else(|| nothing("neither `layout` nor `flows` is said"))?,
             datapath: self.datapath,
+            tie: self.tie,
             switches: self.switches,
             policy,
             intent: self.intent.map(|(name, _)| name),

@@ -12,6 +12,7 @@ use flowproof_model::policy::{
     TunnelKind, Uplink,
 };
 use flowproof_switch::conntrack::Profile;
+use flowproof_switch::table::TieBreak;
 use std::fmt;
 
 impl fmt::Display for Scenario {
@@ -29,6 +30,9 @@ impl fmt::Display for Scenario {
         }
         if self.datapath != Profile::Userspace31 {
             writeln!(f, "datapath {}", self.datapath.name())?;
+        }
+        if self.tie != TieBreak::First {
+            writeln!(f, "tie {}", self.tie.name())?;
         }
         for (name, setting) in &self.switches {
             writeln!(f, "switch {name}={setting}")?;

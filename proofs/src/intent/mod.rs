@@ -16,6 +16,7 @@ pub mod check;
 pub mod encode;
 pub mod engines;
 mod entries;
+mod errors;
 mod follow;
 mod formulas;
 pub mod judge;

@@ -6,6 +6,7 @@
 //! admit it, while others were in force that did.
 
 use super::{
+    errors::{self, Report},
     question::{self, Theorem, Way},
     site::{Entrance, Site},
 };
@@ -27,7 +28,11 @@ use flowproof_model::{
     verdict::{Level, Verdict},
     world::{Event, Origin, World},
 };
-use flowproof_packet::{Field, FlowKey, PortNo, port, wire};
+use flowproof_packet::{
+    Field, FlowKey, PortNo,
+    build::{BadChecksum, ComposeOptions, compose},
+    port, wire,
+};
 use flowproof_switch::{
     conntrack::{Entry, Profile, state},
     flow::{Action, Ct, Flow, Match, Zone},
@@ -113,6 +118,8 @@ fn attempt(
     (frames, datagram): (&[Vec<u8>], &[u8]),
     choice: &Choice,
 ) -> Option<Shown> {
+    let instead = prelude.instead.as_ref().map(|frame| (std::slice::from_ref(frame), frame.as_slice()));
+    let (frames, datagram) = instead.unwrap_or((frames, datagram));
     let (mut stage, earlier) = Stage::set(case, tie, prelude)?;
     let before = stage.ledger();
     let told = stage.events.len();
@@ -125,9 +132,8 @@ fn attempt(
             stage.entries().iter().any(|entry| !before.iter().any(|old| is_same(old, entry)))
         })
         .collect();
-    let assumed = choice.answers.iter().any(|answer| answer.state & state::INV != 0);
     let sent = stage.events.get(told..)?;
-    let invalid = assumed || sent.iter().any(is_invalid);
+    let invalid = sent.iter().any(is_invalid);
     let tracking = if invalid { Tracking::Invalid } else { Tracking::Plausible };
     let deliveries = judge(case, &mut stage.world, in_port, datagram, tracking)?;
     let after = stage.ledger();
@@ -412,18 +418,26 @@ struct Prelude {
     earlier: Vec<Step>,
     /// Those that come after that.
     now: Vec<Step>,
+    /// What then is sent for the choice's own frames, where more depends on it than a choice says.
+    instead: Option<Vec<u8>>,
 }
 
 /// Ways to bring about the connection a choice assumes: none for a new one; else the packet itself and its answer, or a
-/// packet of the other side. If the rules do not admit that, they did once.
+/// packet of the other side; for an error all that and what it quotes. If the rules do not admit that, they did once.
+/// What is invalid has a wrong checksum.
 fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Prelude> {
     let mut all = vec![Prelude::default()];
+    if choice.form == Form::Whole && choice.answers.iter().any(|answer| answer.state & state::INV != 0) {
+        let options = ComposeOptions { bad_checksum: BadChecksum::Upper, ..ComposeOptions::default() };
+        let instead = Some(compose(&choice.sent, &options));
+        all.push(Prelude { instead, ..Prelude::default() });
+    }
     let connected = state::EST | state::REL | state::RPL;
     if choice.answers.iter().all(|answer| answer.state & connected == 0) {
         return all;
     }
     let own = || Step { in_port: case.way.entrance.ofport, frame: datagram.to_vec() };
-    let now = |now| Prelude { earlier: Vec::new(), now };
+    let now = |now| Prelude { now, ..Prelude::default() };
     all.push(now(vec![own()]));
     let mut begun = Vec::new();
     for entrance in others(case) {
@@ -432,11 +446,31 @@ fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Prelude> {
         let reply = || from_there(&answering(&choice.sent));
         all.push(now(vec![open()]));
         all.push(now(vec![own(), reply()]));
-        begun.push(Prelude { earlier: vec![own(), reply()], now: Vec::new() });
-        begun.push(Prelude { earlier: vec![open()], now: Vec::new() });
-        begun.push(Prelude { earlier: vec![open(), own()], now: vec![open()] });
+        begun.push(Prelude { earlier: vec![own(), reply()], ..Prelude::default() });
+        begun.push(Prelude { earlier: vec![open()], ..Prelude::default() });
+        begun.push(Prelude { earlier: vec![open(), own()], now: vec![open()], ..Prelude::default() });
     }
     all.extend(begun);
+    all.extend(about(case, choice));
+    all
+}
+
+/// Connections that an error may be about, admitted now or earlier.
+fn about(case: &Case<'_>, choice: &Choice) -> Vec<Prelude> {
+    let mut all = Vec::new();
+    for Report { opening, answer, back, error } in errors::reports(case, choice) {
+        for entrance in others(case) {
+            let there = |key| Step { in_port: entrance.ofport, frame: tagged(key, entrance.tag) };
+            let here = |key| {
+                let frame = compose(key, &ComposeOptions::default());
+                Step { in_port: case.way.entrance.ofport, frame }
+            };
+            let talk = || if back { vec![there(&opening)] } else { vec![here(&opening), there(&answer)] };
+            let instead = || Some(error.clone());
+            all.push(Prelude { now: talk(), instead: instead(), ..Prelude::default() });
+            all.push(Prelude { earlier: talk(), instead: instead(), ..Prelude::default() });
+        }
+    }
     all
 }
 

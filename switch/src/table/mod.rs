@@ -41,6 +41,20 @@ pub enum TieBreak {
     Last,
 }
 
+impl TieBreak {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::First, Self::Last];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Last => "last",
+        }
+    }
+}
+
 /// How a table is searched. What is found does not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Search {
