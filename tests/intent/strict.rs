@@ -1,41 +1,39 @@
-//! Our own layout against every intent of the corpus: what a VM sends (section A) and agreement with the intent (D).
+//! Our own layout against every intent of the corpus: what a VM sends (section A), isolation (B) and agreement with the
+//! intent (D).
 //!
-//! A chosen dozen here; all of them with `FLOWPROOF_SOAK`. What is refuted is in [`KNOWN`] with what shows it; nothing is
-//! undecided.
+//! What is refuted is in [`KNOWN`] and [`OPEN`] with what shows it; nothing is undecided. The intents name no way to most of their networks, where no table can isolate: one is named here.
 
 use super::support::{Case, bind, flows, lines, policy};
 use flowproof_compiler::{Layout, Options, compile, text};
+use flowproof_model::policy::{Policy, Segment, Uplink, UplinkKind};
 use flowproof_packet::{Field, FlowKey, summary::summary, wire};
 use flowproof_proofs::{
     check::{self, Engines, Judgement, Task},
     intent::{COMPLETE, PROPERTIES},
+    isolation::{self, Ask},
     properties::SENDER,
 };
 use flowproof_switch::conntrack::Profile;
 
-/// Small ones of every kind, and one of fifty ports.
-const CHOSEN: [&str; 14] = [
-    "01_seed_scenario",
-    "02_ipv4_only",
-    "03_ipv6_only",
-    "07_icmp_type_code",
-    "08_icmpv6",
-    "11_cidr_v4",
-    "15_allowed_pairs_cidr_mac",
-    "18_remote_group_3",
-    "21_remote_groups_overlap",
-    "23_remote_address_groups",
-    "25_stateless",
-    "27_no_rules",
-    "28_ports_50",
-    "36_permitted_ethertypes",
-];
-
 /// Ports of the largest intents that are proved here.
 const MOST_PORTS: usize = 50;
 
+/// An OpenFlow port that no intent uses.
+const TUNNELS: u16 = 200;
+
+/// An intent, with a way to those of its networks that are in tunnels.
+fn connected(name: &str) -> Policy {
+    let mut policy = policy(name);
+    let tunnelled = policy.networks.values().any(|one| matches!(one.segment, Segment::Tunnel { .. }));
+    let uplinks = &mut policy.host.as_mut().unwrap().uplinks;
+    if tunnelled && !uplinks.iter().any(|uplink| uplink.kind == UplinkKind::Tunnel) {
+        uplinks.push(Uplink { ofport: TUNNELS, kind: UplinkKind::Tunnel, physical_network: None });
+    }
+    policy
+}
+
 fn strict(name: &str) -> Case {
-    let policy = policy(name);
+    let policy = connected(name);
     let host = policy.host.clone().unwrap();
     let compiled = compile(&policy, &host, Layout::Strict, &Options::default());
     let case = bind(policy, flows(&text(&compiled, false)));
@@ -53,6 +51,13 @@ fn fragment(_: &FlowKey, divided: bool) -> bool {
 }
 
 const KNOWN: &[Known] = &[("intent-complete userspace-3.1 refuted", fragment)];
+
+/// What section B does not prove. No uplink leads to the network `net3` of that host, a flat one: its VLAN lets in whoever has it;
+/// without rules nothing comes that a rule of a third port could decide.
+const OPEN: &[(&str, &str, &[u16], &str)] = &[
+    ("29_three_networks_overlap", "default-deny", &[7], "refuted"),
+    ("27_no_rules", "port-independence", &[5, 6], "vacuous"),
+];
 
 fn shown(judgement: &Judgement) -> String {
     match judgement {
@@ -109,6 +114,35 @@ fn escapes(name: &str, case: &Case, profiles: &[Profile]) -> Vec<String> {
     wrong.collect()
 }
 
+/// Lines about section B that are not as they should be; what is open and proved all the same is one of them.
+fn leaks(name: &str, case: &Case, profiles: &[Profile]) -> Vec<String> {
+    let ask = Ask {
+        host: &case.host,
+        site: Some(&case.site),
+        ports: case.host.ports.iter().collect(),
+        properties: isolation::ROWS.iter().map(|row| &row.property).collect(),
+        profiles: profiles.to_vec(),
+        watch: &(),
+    };
+    let found = isolation::check(&ask);
+    assert_eq!(found.len(), ask.ports.len() * ask.properties.len() * profiles.len(), "{name}");
+    let mut wrong = Vec::new();
+    for one in &found {
+        let of = &one.finding;
+        let port = ask.ports[of.port].ofport;
+        let open = OPEN
+            .iter()
+            .find(|(case, row, ports, _)| (*case, *row) == (name, of.property.name) && ports.contains(&port));
+        let expected = open.map_or("proved", |(.., verdict)| verdict);
+        let got = of.judgement.name();
+        if got != expected {
+            let row = format!("{} {port} {}", of.property.name, of.profile.name());
+            wrong.push(format!("{name}: {row} {got}: {}", shown(&of.judgement)));
+        }
+    }
+    wrong
+}
+
 fn names() -> Vec<String> {
     let directory = format!("{}/tests/fixtures/intents", env!("CARGO_MANIFEST_DIR"));
     let entries = std::fs::read_dir(directory).unwrap();
@@ -143,10 +177,8 @@ fn only_neighbour_discovery_may_be_dropped_for_being_in_fragments() {
 
 #[test]
 fn strict_keeps_what_it_was_made_for() {
-    let all = std::env::var_os("FLOWPROOF_SOAK").is_some();
-    let names = if all { names() } else { CHOSEN.map(str::to_owned).to_vec() };
     let mut wrong = Vec::new();
-    for name in names {
+    for name in names() {
         let case = strict(&name);
         let ports = case.host.ports.len();
         if ports > MOST_PORTS {
@@ -154,12 +186,13 @@ fn strict_keeps_what_it_was_made_for() {
             continue;
         }
         let started = std::time::Instant::now();
-        let agreed = disagreements(&name, &case, &Profile::ALL);
-        let between = started.elapsed();
-        let escaped = if all || ports < 2 { escapes(&name, &case, &Profile::ALL) } else { Vec::new() };
-        eprintln!("{name}: {ports} ports, D {between:.2?}, A {:.2?}", started.elapsed() - between);
-        wrong.extend(agreed);
-        wrong.extend(escaped);
+        let sections = [escapes, leaks, disagreements];
+        let took = sections.map(|section| {
+            let before = started.elapsed();
+            wrong.extend(section(&name, &case, &Profile::ALL));
+            started.elapsed() - before
+        });
+        eprintln!("{name}: {ports} ports, A, B, D: {took:.2?}");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
