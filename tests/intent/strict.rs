@@ -1,7 +1,8 @@
 //! Our own layout against every intent of the corpus: what a VM sends (section A), isolation (B) and agreement with the
 //! intent (D).
 //!
-//! What is refuted is in [`KNOWN`] and [`OPEN`] with what shows it; nothing is undecided. The intents name no way to most of their networks, where no table can isolate: one is named here.
+//! What is refuted is in [`KNOWN`] and [`OPEN`] with what shows it; nothing is undecided. The intents name no way to most of
+//! their networks, where no table can isolate: one is named here.
 
 use super::support::{Case, bind, flows, lines, policy};
 use flowproof_compiler::{Layout, Options, compile, text};
@@ -52,8 +53,8 @@ fn fragment(_: &FlowKey, divided: bool) -> bool {
 
 const KNOWN: &[Known] = &[("intent-complete userspace-3.1 refuted", fragment)];
 
-/// What section B does not prove. No uplink leads to the network `net3` of that host, a flat one: its VLAN lets in whoever has it;
-/// without rules nothing comes that a rule of a third port could decide.
+/// What section B does not prove. No uplink leads to the network `net3` of that host, a flat one: its VLAN lets in whoever
+/// has it. Without rules nothing comes that a rule of a third port could decide.
 const OPEN: &[(&str, &str, &[u16], &str)] = &[
     ("29_three_networks_overlap", "default-deny", &[7], "refuted"),
     ("27_no_rules", "port-independence", &[5, 6], "vacuous"),
