@@ -36,10 +36,14 @@ impl Case<'_> {
         traces.flat_map(|trace| trace.path()).map(|(table, _)| table).collect()
     }
 
+    /// Whether a port is of its sender's network, if it has a sender here.
+    fn is_near(&self, port: &Port) -> bool {
+        self.sender.is_none_or(|sender| sender.network == port.network)
+    }
+
     /// Whether it is for this port of its sender's network, under the MAC of an address pair.
     fn is_by_pair(&self, port: &Port) -> bool {
-        let here = self.sender.is_none_or(|sender| sender.network == port.network);
-        here && port.mac != self.frame.dst && port.macs().contains(&self.frame.dst)
+        self.is_near(port) && port.mac != self.frame.dst && port.macs().contains(&self.frame.dst)
     }
 
     /// Whether it is accepted, for the MAC of somebody's address pair, and handed to the uplink because table 94 does not know
@@ -47,7 +51,7 @@ impl Case<'_> {
     pub(crate) fn leaves_by_pair(&self) -> bool {
         let policy = &self.seen.policy;
         let direct = policy.host.as_ref().is_some_and(|host| host.options.explicitly_egress_direct);
-        let own = || self.any_port(|port| port.mac == self.frame.dst && self.is_in_senders_network(port));
+        let own = || self.any_port(|port| port.mac == self.frame.dst && self.is_near(port));
         let pair = |id: &PortId| policy.ports.get(id).is_some_and(|port| self.is_by_pair(port));
         let astray = |one: &Difference| match one {
             Difference::OverPermitted { to: Target::Elsewhere, normal: false } => true,
@@ -62,10 +66,6 @@ impl Case<'_> {
             && tables.contains(&94)
             && !tables.contains(&81)
             && self.seen.differences.iter().all(astray)
-    }
-
-    fn is_in_senders_network(&self, port: &Port) -> bool {
-        self.sender.is_some_and(|sender| sender.network == port.network)
     }
 
     /// Whether it is from the MAC of an address pair of its sender, whose rules say nothing of that, and is dropped there.
