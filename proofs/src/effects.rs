@@ -82,6 +82,25 @@ pub(crate) fn may_be_overdue(profile: Profile, form: Form) -> bool {
     form != Form::Whole && !profile.reassembles()
 }
 
+/// The states that connection tracking answers with.
+pub(crate) const ANSWERS: [u32; 6] = [
+    state::TRK | state::EST,
+    state::TRK | state::NEW,
+    state::TRK | state::EST | state::RPL,
+    state::TRK | state::REL,
+    state::TRK | state::REL | state::RPL,
+    state::TRK | state::INV,
+];
+
+/// The states that packets show which are not tracked: most of them, and fragments that connection tracking let go of.
+pub(crate) const UNTRACKED: [u32; 2] = [0, state::INV];
+
+/// Whether some packet that is not tracked, and some that is, may show the state that is wanted.
+pub(crate) fn may_show((value, mask): (u128, u128)) -> (bool, bool) {
+    let fits = |flags: &u32| (u128::from(*flags) ^ value) & mask == 0;
+    (UNTRACKED.iter().any(fits), ANSWERS.iter().any(fits))
+}
+
 /// What connection tracking may answer at nesting `depth`: exactly one of `new`, `est`, `rel`, `inv`; `rpl` only
 /// with `est` or `rel`; no mark and no label on what is invalid, except that userspace leaves those of the connection on
 /// a segment outside its window; neighbour and listener discovery as the profile has it, redirects invalid. An overdue

@@ -1,8 +1,18 @@
 //! Hygiene of the tables: which choices are undefined, which flows no packet hits, how far packets are sent around.
 //!
-//! One sweep of everything that can enter anywhere, for each form of frame and each datapath. What no execution
-//! reaches is dead, and is explained by the flows of its table that take its packets first. Deliberately absent: whether a
-//! reachable flow is *wanted*, which needs an intent.
+//! Most flows need no sets of packets for that: they clash with none whatever comes ([`clashes`]), a packet is seen to hit them
+//! ([`shots`]) or nothing can ([`barred`]), and no way is long ([`lengths`]). What is left open is decided by sweeps of everything
+//! that can enter anywhere, through the tables as far as they lead there ([`focus`]): what no execution reaches is dead, and is
+//! explained by the flows of its table that take its packets first. Deliberately absent: whether a reachable flow is
+//! *wanted*, which needs an intent.
+
+mod barred;
+mod clashes;
+mod focus;
+mod lengths;
+mod shots;
+mod wanted;
+mod ways;
 
 use crate::{
     bdd::{Bdd, Bdds},
@@ -13,8 +23,9 @@ use crate::{
     sweep::{Guide, Scope, Sweep},
     symbolic::{self, Emit, Longest, Memory, Start, Yield, loosely},
     symkey::{Form, SymKey},
-    tables::Tables,
+    tables::{self, Tables},
 };
+use flowproof_packet::{key::MaskedWord, port};
 use flowproof_switch::{
     conntrack::Profile,
     flow::{Action, Flow},
@@ -25,6 +36,8 @@ use rustc_hash::FxHashSet;
 use std::{collections::BTreeSet, rc::Rc};
 
 const NODE_LIMIT: usize = 16_000_000;
+/// Flows that were not seen to be hit above which a sweep is asked.
+const MOST_UNSEEN: usize = 256;
 
 /// Why no packet hits a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +65,87 @@ pub struct Hygiene {
     pub complete: bool,
 }
 
+/// Looks through the tables: by examples where that is enough, by sweeps where it is not.
+#[must_use]
+pub fn examine(tables: &Tables) -> Hygiene {
+    examine_by_examples(tables).unwrap_or_else(|| examine_by_sweeps(tables))
+}
+
+/// Nearly without sets of packets: no two flows clash, each is seen to be hit or is barred, and no way is long. Where some flows are
+/// left, a sweep of what leads to those decides. Nothing where that is not enough.
+#[must_use]
+pub fn examine_by_examples(tables: &Tables) -> Option<Hygiene> {
+    if !tables.flows().iter().all(is_modelled) {
+        return None;
+    }
+    let mut open = clashes::suspects(tables)?;
+    let ways = ways::Ways::new(tables);
+    let longest = lengths::longest(tables, &ways.walk)?;
+    let mut hit = shots::seen(tables, &ways);
+    let is_left = |(flow, hit): &(&Flow, &bool)| !**hit && tables::clauses(flow).next().is_none();
+    if tables.flows().iter().zip(&hit).filter(is_left).count() > MOST_UNSEEN {
+        return None;
+    }
+    let mut sets = Bdds::with_limit(NODE_LIMIT);
+    let mut dead = dead(&mut sets, tables, &hit);
+    let arrivals = barred::arrivals(tables, &ways);
+    let left = dead.iter().filter(|(flow, death)| {
+        *death == Death::Unreached && !barred::is_barred(&mut sets, tables, &ways, &arrivals, *flow)
+    });
+    open.extend(left.map(|(flow, _)| *flow));
+    let mut rivals = BTreeSet::new();
+    if !open.is_empty() {
+        let found = settle(tables, &ways, &open)?;
+        open.difference(&found.dead).for_each(|flow| note(&mut hit, *flow));
+        rivals = found.rivals;
+        dead = self::dead(&mut sets, tables, &hit);
+    }
+    Some(Hygiene { rivals, dead, longest, complete: true, ..Hygiene::default() })
+}
+
+/// What a sweep finds of some flows.
+struct Settled {
+    dead: BTreeSet<FlowId>,
+    rivals: BTreeSet<(FlowId, FlowId)>,
+}
+
+/// Sweeps those tables that lead to the `open` flows.
+fn settle(tables: &Tables, ways: &ways::Ways<'_>, open: &BTreeSet<FlowId>) -> Option<Settled> {
+    let found = examine_by_sweeps(&focus::on(tables, ways, open));
+    if !found.complete || found.exceeds_limits {
+        return None;
+    }
+    // A flow that leads nowhere near them does nothing there, and may have done what others still do.
+    let differ = |(a, b): &(FlowId, FlowId)| {
+        tables.flow(*a).map(|flow| &flow.actions) != tables.flow(*b).map(|flow| &flow.actions)
+    };
+    let rivals = found.rivals.into_iter().filter(differ).collect();
+    Some(Settled { dead: found.dead.into_iter().map(|(flow, _)| flow).collect(), rivals })
+}
+
+fn note(hit: &mut [bool], flow: FlowId) {
+    hit.get_mut(flow.0 as usize).into_iter().for_each(|hit| *hit = true);
+}
+
 /// Explores the tables from everywhere.
 ///
 /// A wide sweep finds more than there is, and quickly; what it does not find is not there. A second one, which tells all
 /// addresses apart, looks for what the first has found, and only where that may be.
 #[must_use]
-pub fn examine(tables: &Tables) -> Hygiene {
+pub fn examine_by_sweeps(tables: &Tables) -> Hygiene {
     let live = Live::new(tables);
     match examine_together(tables, &live) {
         Some(explored) => conclude(tables, vec![explored]),
         None => examine_each(tables, &live),
     }
+}
+
+/// Whether all of a flow is known to both the interpreter and symbolic execution.
+fn is_modelled(flow: &Flow) -> bool {
+    let opaque = |action: &Action| {
+        matches!(action, Action::Opaque(_) | Action::Resubmit { ct: true, .. } | Action::Output(port::TABLE))
+    };
+    flow.opaque_match.is_empty() && !flow.actions.iter().any(opaque)
 }
 
 /// Whole frames on one datapath, and everything at once: where that finds nothing more, it needs not be told apart. What either
@@ -308,9 +391,13 @@ fn passes(flow: &Flow, earlier: &[(FlowId, &Flow)]) -> bool {
 
 /// Whether a flow asks nothing of a packet that the other does not.
 fn covers(flow: &Flow, other: &Flow) -> bool {
-    let mut parts = flow.matching.words().iter();
-    parts.all(|part| {
-        other.matching.words().iter().any(|of| {
+    includes(flow.matching.words(), other.matching.words())
+}
+
+/// Whether everything that has what the second wants has what the first wants.
+fn includes(wants: &[MaskedWord], of: &[MaskedWord]) -> bool {
+    wants.iter().all(|part| {
+        of.iter().any(|of| {
             of.word == part.word && of.mask & part.mask == part.mask && of.value & part.mask == part.value
         })
     })

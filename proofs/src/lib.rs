@@ -39,6 +39,7 @@ pub mod symmetry;
 pub mod tables;
 pub mod vars;
 pub mod vlans;
+mod walk;
 pub mod z3_engine;
 mod z3_leads;
 mod z3_model;

@@ -1,45 +1,22 @@
 //! Which ports' frames may come to a flow: what must be proved again when it changes.
 //!
-//! An abstract execution for all ports at once. A *node* is a table with what is known of three things that tables tell
-//! ports apart by: the input port, the port register and the network register; everything else of a frame may be
-//! anything. Frames go on from a node by every flow that such a frame may match, whatever its priority. Each node has the
-//! set of ports whose frames may come there.
+//! Each node of a [`Walk`] has the set of ports whose frames may come there.
 //!
 //! Invariant: if some frame of a port is looked up in a table with a key that a flow may match, the port is among those
 //! that [`Reach::ports`] has for the flow; of the frame nothing else is asked, nor of other flows, so the same is true of a
-//! flow that is not there yet. Deliberately coarse: where a call returns, nothing is known of what it may have written.
+//! flow that is not there yet.
 
-use crate::tables::Tables;
-use flowproof_packet::{Field, PortNo, key::low_bits};
-use flowproof_switch::{
-    flow::{Action, Flow},
-    table::FlowId,
+use crate::{
+    tables::Tables,
+    walk::{self, Known, Walk, fits, wanted},
 };
+use flowproof_packet::{Field, PortNo};
+use flowproof_switch::flow::Flow;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is known of input port, port register and network register; `None` is anything.
-type Known = [Option<u32>; 3];
-
-const FIELDS: [Field; 3] = [Field::InPort, Field::Reg5, Field::Reg6];
-const IN_PORT: usize = 0;
-
 /// A set of ports, by their places.
 type Set = Vec<u64>;
-
-/// Where frames come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Node {
-    table: u8,
-    known: Known,
-}
-
-/// The flows of one table that want the same of the same things.
-#[derive(Debug, Default)]
-struct Kinds {
-    /// By which of the three are wanted: the flows by what they want.
-    of: BTreeMap<[bool; 3], FxHashMap<Known, Vec<FlowId>>>,
-}
 
 /// Where the frames of each port may come to.
 #[derive(Debug)]
@@ -52,19 +29,12 @@ impl Reach {
     /// Follows the frames of `ports`.
     #[must_use]
     pub fn new(tables: &Tables, ports: &[PortNo]) -> Self {
-        let mut walk = Walk {
-            tables,
-            kinds: kinds(tables),
-            asks: asking(tables),
-            places: FxHashMap::default(),
-            nodes: Vec::new(),
-            next: Vec::new(),
-        };
+        let mut walk = Walk::new(tables);
         let mut sets: Vec<Set> = Vec::new();
         // Earlier tables first: most frames go forwards, so most places are left once only.
         let mut changed: BTreeSet<(u8, usize)> = BTreeSet::new();
         for (at, port) in ports.iter().enumerate() {
-            let start = walk.place(Node { table: 0, known: [Some((*port).into()), Some(0), Some(0)] });
+            let start = walk.place(walk::entering(Some(*port)));
             sets.resize(walk.nodes.len(), vec![0; ports.len().div_ceil(64)]);
             if let Some(word) = sets.get_mut(start).and_then(|set| set.get_mut(at / 64)) {
                 *word |= 1 << (at % 64);
@@ -75,9 +45,9 @@ impl Reach {
             walk.explore(at);
             sets.resize(walk.nodes.len(), vec![0; ports.len().div_ceil(64)]);
             let Some(set) = sets.get(at).cloned() else { continue };
-            for to in walk.next.get(at).into_iter().flatten().flatten() {
-                if sets.get_mut(*to).is_some_and(|other| join(other, &set)) {
-                    changed.extend(walk.nodes.get(*to).map(|node| (node.table, *to)));
+            for to in walk.next(at) {
+                if sets.get_mut(to).is_some_and(|other| join(other, &set)) {
+                    changed.extend(walk.nodes.get(to).map(|node| (node.table, to)));
                 }
             }
         }
@@ -128,158 +98,6 @@ fn join(set: &mut Set, more: &Set) -> bool {
         *word |= more;
     }
     grown
-}
-
-/// What a flow wants of the three; nothing where it looks at some of the bits only.
-fn wanted(flow: &Flow) -> Known {
-    FIELDS.map(|field| flow.matching.exact(field).and_then(|value| u32::try_from(value).ok()))
-}
-
-fn fits(known: &Known, wanted: &Known) -> bool {
-    known.iter().zip(wanted).all(|(a, b)| a.is_none() || b.is_none() || a == b)
-}
-
-fn kinds(tables: &Tables) -> BTreeMap<u8, Kinds> {
-    let mut all: BTreeMap<u8, Kinds> = BTreeMap::new();
-    for (at, flow) in tables.flows().iter().enumerate() {
-        let wanted = wanted(flow);
-        let kind = all.entry(flow.table).or_default().of.entry(wanted.map(|one| one.is_some())).or_default();
-        kind.entry(wanted).or_default().push(FlowId(at as u32));
-    }
-    all
-}
-
-/// The tables from which on somebody may still ask for the input port.
-fn asking(tables: &Tables) -> BTreeSet<u8> {
-    let mut asking: BTreeSet<u8> = BTreeSet::new();
-    let mut calls: BTreeSet<(u8, u8)> = BTreeSet::new();
-    for flow in tables.flows() {
-        let reads = flow.actions.iter().any(|action| matches!(action, Action::Move { .. }));
-        if flow.matching.looks_at(Field::InPort) || reads {
-            asking.insert(flow.table);
-        }
-        calls.extend(
-            flow.actions.iter().filter_map(|action| called(action, flow.table)).map(|to| (flow.table, to)),
-        );
-    }
-    loop {
-        let before = asking.len();
-        let more = calls.iter().filter(|(_, to)| asking.contains(to)).map(|(from, _)| *from);
-        asking.extend(more.collect::<Vec<_>>());
-        if asking.len() == before {
-            return asking;
-        }
-    }
-}
-
-/// The table that an action looks the packet up in.
-fn called(action: &Action, table: u8) -> Option<u8> {
-    if let Action::Resubmit { table: to, .. } = action {
-        Some(to.unwrap_or(table))
-    } else if let Action::GotoTable(to) = action {
-        Some(*to)
-    } else if let Action::Ct(ct) = action {
-        ct.table
-    } else {
-        None
-    }
-}
-
-struct Walk<'a> {
-    tables: &'a Tables,
-    kinds: BTreeMap<u8, Kinds>,
-    asks: BTreeSet<u8>,
-    places: FxHashMap<Node, usize>,
-    nodes: Vec<Node>,
-    next: Vec<Option<Vec<usize>>>,
-}
-
-impl Walk<'_> {
-    fn place(&mut self, mut node: Node) -> usize {
-        if let Some(in_port) = node.known.get_mut(IN_PORT).filter(|_| !self.asks.contains(&node.table)) {
-            *in_port = None;
-        }
-        if let Some(known) = self.places.get(&node) {
-            return *known;
-        }
-        let new = self.nodes.len();
-        self.nodes.push(node);
-        self.next.push(None);
-        self.places.insert(node, new);
-        new
-    }
-
-    /// Finds out where frames go on to from a node, unless that is known.
-    fn explore(&mut self, at: usize) {
-        let Some(node) = self.nodes.get(at).copied().filter(|_| self.next.get(at) == Some(&None)) else {
-            return;
-        };
-        let tables = self.tables;
-        let mut next = Vec::new();
-        for id in self.matching(&node) {
-            for node in tables.flow(id).into_iter().flat_map(|flow| calls(flow, &node)) {
-                next.push(self.place(node));
-            }
-        }
-        next.sort_unstable();
-        next.dedup();
-        self.next.get_mut(at).into_iter().for_each(|slot| *slot = Some(std::mem::take(&mut next)));
-    }
-
-    fn matching(&self, node: &Node) -> Vec<FlowId> {
-        let mut found = Vec::new();
-        for (asked, flows) in self.kinds.get(&node.table).into_iter().flat_map(|kinds| &kinds.of) {
-            let mut wanted = node.known;
-            wanted.iter_mut().zip(asked).filter(|(_, asked)| !**asked).for_each(|(one, _)| *one = None);
-            let all_known = wanted.iter().zip(asked).all(|(one, asked)| one.is_some() || !asked);
-            if all_known {
-                found.extend(flows.get(&wanted).into_iter().flatten());
-            } else {
-                found.extend(
-                    flows.iter().filter(|(of, _)| fits(&node.known, of)).flat_map(|(_, flows)| flows),
-                );
-            }
-        }
-        found
-    }
-}
-
-/// Where a flow sends the frames of a node on to, as they then are.
-fn calls(flow: &Flow, node: &Node) -> Vec<Node> {
-    let mut known = node.known;
-    let mut nodes = Vec::new();
-    for action in &flow.actions {
-        if let Action::Set { field, value, mask, .. } = action {
-            write(&mut known, *field, Some((*value, *mask)));
-        } else if let Action::Move { dst, .. } = action {
-            write(&mut known, dst.field, None);
-        }
-        let Some(table) = called(action, flow.table) else { continue };
-        nodes.push(Node { table, known });
-        if let Action::Resubmit { port: Some(_), .. } = action {
-            let mut elsewhere = known;
-            elsewhere.iter_mut().take(1).for_each(|in_port| *in_port = None);
-            nodes.push(Node { table, known: elsewhere });
-        }
-        // A tracked copy goes on by itself; what is called comes back with whatever it wrote.
-        if !matches!(action, Action::Ct(_)) {
-            known = [None; 3];
-        }
-    }
-    nodes
-}
-
-/// A write of a value with a mask, or of something unknown.
-fn write(known: &mut Known, field: Field, value: Option<(u128, u128)>) {
-    for (place, of) in known.iter_mut().zip(FIELDS) {
-        let (written, own) = (field.spec(), of.spec());
-        let apart = written.offset + written.width <= own.offset || own.offset + own.width <= written.offset;
-        if apart {
-            continue;
-        }
-        let whole = value.filter(|(_, mask)| field == of && *mask == low_bits(own.width));
-        *place = whole.and_then(|(value, _)| u32::try_from(value).ok());
-    }
 }
 
 #[cfg(test)]

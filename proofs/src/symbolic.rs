@@ -37,9 +37,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// Depth of calls to the same or an earlier table at which Open vSwitch gives up (experiment).
-const MAX_DEPTH: u32 = 64;
+pub(crate) const MAX_DEPTH: u32 = 64;
 /// Calls in one translation at which Open vSwitch gives up (experiment).
-const MAX_CALLS: u32 = 4096;
+pub(crate) const MAX_CALLS: u32 = 4096;
 /// Lookups in one execution after which it stops and says so.
 const MAX_LOOKUPS: usize = 200_000;
 

@@ -6,6 +6,7 @@ mod brute;
 mod difference;
 mod engines;
 mod hosts;
+mod hygiene;
 mod incremental;
 mod isolation;
 mod laws;

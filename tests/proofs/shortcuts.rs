@@ -1,13 +1,11 @@
 //! What makes whole hosts fast, held to what it replaces.
 
-use super::{hosts, rng::Rng};
-use flowproof_fuzz::tables::{self as random_flows, Spice};
+use super::hosts;
 use flowproof_packet::Field;
 use flowproof_proofs::{
     bdd::Bdds,
     check::{self, Engines, Judgement, Task},
     diagram::Host,
-    hygiene::{Hygiene, examine, examine_slowly},
     ports,
     predicate::Predicate,
     properties,
@@ -25,100 +23,6 @@ use std::{
 
 /// Three ports of one network, as the current driver sets them up.
 const THREE: &str = include_str!("../fixtures/corpus/29.0.0/45_setup_one_by_one.flows");
-
-/// The two say the same of a table; how long its ways are the fast one may overstate.
-#[track_caller]
-fn sweeps_alike(text: &str) -> Hygiene {
-    let tables = Tables::new(hosts::flows(text));
-    let (fast, slow) = (examine(&tables), examine_slowly(&tables));
-    assert_eq!((fast.complete, fast.exceeds_limits), (slow.complete, slow.exceeds_limits), "{text}");
-    assert_eq!(fast.rivals, slow.rivals, "{text}");
-    assert_eq!(fast.dead, slow.dead, "{text}");
-    let (a, b) = (fast.longest, slow.longest);
-    assert!(
-        fast.exceeds_limits
-            || (a.calls >= b.calls && a.depth >= b.depth && a.recirculations >= b.recirculations),
-        "{a:?} {b:?} {text}"
-    );
-    fast
-}
-
-#[test]
-fn a_sweep_finds_what_going_every_way_finds() {
-    let mut found = [0; 4];
-    check::with_deep_stack(|| {
-        for name in ["29.0.0/18_remote_group_3", "29.0.0/22_remote_group_priorities"] {
-            sweeps_alike(hosts::corpus(name));
-        }
-        let mut rng = Rng::new(77);
-        for _ in 0..120 {
-            let text = random_flows::text(&mut rng, Spice::default());
-            let hygiene = sweeps_alike(&text);
-            let cases = [
-                hygiene.dead.is_empty(),
-                !hygiene.dead.is_empty(),
-                !hygiene.rivals.is_empty(),
-                hygiene.exceeds_limits,
-            ];
-            for (count, case) in found.iter_mut().zip(cases) {
-                *count += usize::from(case);
-            }
-        }
-    });
-    assert!(found[1] > 20 && found[2] > 5, "alive, dead, rivals, without end: {found:?}");
-}
-
-#[test]
-fn a_loop_is_found_by_a_sweep() {
-    let hygiene =
-        check::with_deep_stack(|| sweeps_alike("actions=resubmit(,1)\ntable=1,ip actions=resubmit(,0)\n"));
-    assert!(hygiene.exceeds_limits);
-}
-
-/// Each datapath answers some packets otherwise: what one has followed was not followed for another.
-#[test]
-fn what_only_one_datapath_does_is_not_dead() {
-    let discovery = "table=0,priority=10,icmp6,icmp_type=135 actions=ct(table=1)\n\
-        table=1,priority=10,ct_state=+new+trk,icmp6,icmp_type=135 actions=output:1\n";
-    let mut often = String::new();
-    for table in 0..7 {
-        writeln!(often, "table={table},tcp,tp_dst=80 actions=ct(table={})", table + 1).unwrap();
-    }
-    often.push_str("table=7 actions=output:1\n");
-    for text in [discovery, &often] {
-        let hygiene = check::with_deep_stack(|| sweeps_alike(text));
-        assert!(hygiene.complete && hygiene.dead.is_empty(), "{:?}", hygiene.dead);
-    }
-}
-
-/// Packets that came back too often to go on say nothing of those that come there by a shorter way: to table 6 they come back ten
-/// times, six times (more than either sort of datapath allows), three times, or not at all.
-#[test]
-fn what_is_out_of_reach_by_a_long_way_may_be_reached_by_a_short_one() {
-    let mut text = "table=0,priority=5,tcp,tp_dst=80 actions=ct(table=10)\n\
-        table=0,priority=10,tcp,tp_dst=80,nw_src=10.0.0.2 actions=ct(table=1)\n\
-        table=0,priority=20,tcp,tp_dst=80,nw_src=10.0.0.1 actions=resubmit(,6)\n\
-        table=0,priority=30,tcp,tp_dst=80,nw_src=10.0.0.3 actions=resubmit(,16)\n"
-        .to_owned();
-    for (table, next) in (1..7).map(|at| (at, at + 1)).chain((10..18).map(|at| (at, at + 1))).chain([(18, 6)])
-    {
-        writeln!(text, "table={table},tcp,tp_dst=80 actions=ct(table={next})").unwrap();
-    }
-    text.push_str("table=7 actions=output:1\n");
-    let hygiene = check::with_deep_stack(|| sweeps_alike(&text));
-    assert!(hygiene.complete && hygiene.dead.is_empty(), "{:?}", hygiene.dead);
-}
-
-/// A destination that was moved into a register is looked at there.
-#[test]
-fn a_destination_is_told_apart_where_a_register_shows_it() {
-    let text = "table=0,dl_dst=00:00:00:00:00:01 \
-        actions=move:NXM_OF_ETH_DST[0..15]->NXM_NX_REG0[0..15],resubmit(,1)\n\
-        table=1,priority=5,reg0=0x1/0x1 actions=output:1\n\
-        table=1,priority=5,reg0=0x2/0x2 actions=output:2\n";
-    let hygiene = check::with_deep_stack(|| sweeps_alike(text));
-    assert_eq!((hygiene.dead.len(), hygiene.rivals.len()), (1, 0));
-}
 
 /// Where each flow is to be named, none stands for another one that does the same; else one stands for all.
 #[test]

@@ -5,7 +5,11 @@
 //! Source: ovs-vswitchd(8), `ofproto/trace`.
 
 use super::{Fdb, Outcome, Scripted, Setup, SwitchConfig, World, pass::Plan, start};
-use crate::{conntrack::CtInfo, table::Tables, trace::Recorder};
+use crate::{
+    conntrack::CtInfo,
+    table::Tables,
+    trace::{Recorder, Trace},
+};
 use flowproof_packet::FlowKey;
 use std::sync::Arc;
 
@@ -30,6 +34,14 @@ impl Stateless {
         let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
         let world = World { tables: &self.tables, setup: &self.setup, fdb, spare, now: 0, learn: false };
         start(world, &mut Scripted::new(ct_next), Recorder::default(), key, frame)
+    }
+
+    /// How a packet of which there is only a key goes through the tables.
+    pub fn trace(&mut self, key: &FlowKey, ct_next: &[CtInfo]) -> Trace {
+        let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
+        let world = World { tables: &self.tables, setup: &self.setup, fdb, spare, now: 0, learn: false };
+        let outcome = start(world, &mut Scripted::new(ct_next), Recorder::on(), key, &[]);
+        outcome.trace.unwrap_or_default()
     }
 }
 

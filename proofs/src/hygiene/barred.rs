@@ -1,0 +1,215 @@
+//! Flows that nothing can hit, because other flows of their table take all that may come there.
+//!
+//! Of what comes to a node of the [`Walk`](crate::walk::Walk) two things are known: its constants, and of which types it is, tracked
+//! or not, because flows that called tables on the way asked for that ([`arrivals`]). If the flows before the one in question
+//! take all of that which it would, at every node of its table, it is dead. Invariant: where [`is_barred`] says so no packet
+//! hits the flow. Deliberately coarse: nothing else is known of what comes.
+
+use super::ways::Ways;
+use crate::{
+    bdd::{Bdd, Bdds},
+    effects::{ANSWERS, UNTRACKED, may_show},
+    frames,
+    predicate::Predicate,
+    set::{Literal, PacketSets},
+    tables::Tables,
+    vars::{self, Var},
+    walk::{Edge, Known, Node},
+};
+use flowproof_packet::{
+    Field,
+    key::{WORDS, masked_words},
+};
+use flowproof_switch::{
+    conntrack::state,
+    flow::{Action, Flow},
+    table::FlowId,
+};
+use rustc_hash::FxHashMap;
+
+/// Bits of a key, by word.
+type Bits = [u64; WORDS];
+
+/// Whether no packet hits a flow.
+pub(super) fn is_barred(
+    sets: &mut Bdds,
+    tables: &Tables,
+    ways: &Ways<'_>,
+    arrivals: &[u16],
+    flow: FlowId,
+) -> bool {
+    let Some(of) = tables.flow(flow) else { return false };
+    if ways.is_never_satisfied(of) {
+        return true;
+    }
+    let (shown, well_formed) = (shown(sets), frames::well_formed().to_set(sets));
+    let mut sort: FxHashMap<u16, Bdd> = FxHashMap::default();
+    ways.nodes_for(of).into_iter().all(|at| {
+        let (Some(node), Some(arrivals)) = (ways.walk.nodes.get(at), arrivals.get(at)) else { return false };
+        let come = *sort.entry(*arrivals).or_insert_with(|| {
+            let come = packets(sets, *arrivals);
+            sets.and(come, shown)
+        });
+        // Nobody has changed a frame where it enters.
+        let is_entrance = at == 0 && ways.callers(at).is_empty();
+        let come = if is_entrance { sets.and(come, well_formed) } else { come };
+        bars(sets, tables, ways, node, come, flow, of)
+    })
+}
+
+/// Whether flows before this one take all that it would of what comes to a node. Those nearest to it are asked first: a table's
+/// last flow is barred by the ones just above.
+fn bars(
+    sets: &mut Bdds,
+    tables: &Tables,
+    ways: &Ways<'_>,
+    node: &Node,
+    come: Bdd,
+    flow: FlowId,
+    of: &Flow,
+) -> bool {
+    let takes = cube(sets, of, &node.known);
+    let mut rest = sets.and(come, takes);
+    let is_before = |other: &Flow, id: FlowId| {
+        let rank = (other.priority, std::cmp::Reverse(id));
+        rank > (of.priority, std::cmp::Reverse(flow))
+            && !other.matching.looks_at(Field::ConjId)
+            && !other.actions.iter().any(|action| matches!(action, Action::Conjunction(_)))
+    };
+    let mut before: Vec<(FlowId, &Flow)> = ways
+        .walk
+        .matching(node)
+        .into_iter()
+        .filter_map(|id| Some((id, tables.flow(id)?)))
+        .filter(|(id, other)| is_before(other, *id))
+        .collect();
+    before.sort_unstable_by_key(|(id, other)| (other.priority, std::cmp::Reverse(*id)));
+    for (_, other) in before {
+        if sets.is_empty(rest) {
+            return true;
+        }
+        let takes = cube(sets, other, &node.known);
+        rest = sets.minus(rest, takes);
+    }
+    sets.is_empty(rest)
+}
+
+/// The states that a packet may show.
+fn shown(sets: &mut Bdds) -> Bdd {
+    let mut shown = sets.none();
+    for flags in UNTRACKED.into_iter().chain(ANSWERS) {
+        let bits = vars::sent(Field::CtState).rev().enumerate();
+        let literals: Vec<Literal> = bits.map(|(at, var)| (var, flags >> at & 1 == 1)).collect();
+        let one = sets.cube(&literals);
+        shown = sets.or(shown, one);
+    }
+    shown
+}
+
+/// What a packet is, as far as is followed here: its type, if that is one of these, and whether it is tracked. A set of such is a
+/// bit for each type, untracked in the lower half and tracked in the upper.
+const TYPES: [u128; 4] = [0x0800, 0x86dd, 0x0806, 0x8035];
+/// Bits of one half: the types, and any other.
+const HALF: u32 = TYPES.len() as u32 + 1;
+const LOWER: u16 = (1 << HALF) - 1;
+
+/// What may come to each node.
+pub(super) fn arrivals(tables: &Tables, ways: &Ways<'_>) -> Vec<u16> {
+    let writes_type = |action: &Action| {
+        matches!(action, Action::Move { dst, .. } if dst.field == Field::DlType)
+            || matches!(action, Action::Set { field: Field::DlType, .. } | Action::PushVlan(_))
+    };
+    let count = ways.walk.nodes.len();
+    if tables.flows().iter().flat_map(|flow| &flow.actions).any(writes_type) {
+        return vec![u16::MAX; count];
+    }
+    let mut arrivals = vec![0; count];
+    arrivals.iter_mut().take(1).for_each(|start| *start = LOWER);
+    let mut ahead = vec![0];
+    while let Some(at) = ahead.pop() {
+        let here = arrivals.get(at).copied().unwrap_or_default();
+        for edge in ways.walk.edges(at) {
+            let sent = sent_on(tables, edge, here);
+            if let Some(there) = arrivals.get_mut(edge.to).filter(|there| sent & !**there != 0) {
+                *there |= sent;
+                ahead.push(edge.to);
+            }
+        }
+    }
+    arrivals
+}
+
+/// What a flow sends on of what comes to it.
+fn sent_on(tables: &Tables, edge: &Edge, here: u16) -> u16 {
+    let Some(flow) = tables.flow(edge.flow) else { return here };
+    let mut sent = here & matched(flow);
+    for (at, action) in flow.actions.iter().enumerate().take(edge.action + 1) {
+        let tracked = sent >> HALF;
+        match action {
+            Action::Ct(_) if at == edge.action => sent |= (sent & LOWER) << HALF | tracked,
+            Action::Ct(_) | Action::CtClear => sent = sent & LOWER | tracked,
+            // What is called comes back tracked or not.
+            Action::Resubmit { .. } | Action::GotoTable(_) if at < edge.action => {
+                sent |= (sent & LOWER) << HALF | tracked;
+            }
+            _ => {}
+        }
+    }
+    sent
+}
+
+/// What a flow matches.
+fn matched(flow: &Flow) -> u16 {
+    let (value, mask) = flow.matching.get(Field::DlType);
+    let fits = |of: &u128| (of ^ value) & mask == 0;
+    let named = TYPES.iter().enumerate().filter(|(_, of)| fits(of)).fold(0, |set, (at, _)| set | 1 << at);
+    let other = !TYPES.contains(&value) || mask != 0xffff;
+    let types = named | u16::from(other) << TYPES.len();
+    let (untracked, tracked) = may_show(flow.matching.get(Field::CtState));
+    let half = |may: bool| if may { types } else { 0 };
+    half(untracked) | half(tracked) << HALF
+}
+
+/// The packets that are one of these.
+fn packets(sets: &mut Bdds, arrivals: u16) -> Bdd {
+    let mut all = sets.none();
+    let named = Predicate::one_of(Field::DlType, TYPES);
+    for (at, half) in [(false, arrivals & LOWER), (true, arrivals >> HALF)] {
+        let of_type = |(place, of): (usize, Predicate)| (half >> place & 1 == 1).then_some(of);
+        let each =
+            TYPES.map(|of| Predicate::is(Field::DlType, of)).into_iter().chain([named.clone().negate()]);
+        let types = Predicate::Any(each.enumerate().filter_map(of_type).collect());
+        let trk = u128::from(state::TRK);
+        let tracked = Predicate::Is(Field::CtState, if at { trk } else { 0 }, trk);
+        let of_half = types.and(tracked).to_set(sets);
+        all = sets.or(all, of_half);
+    }
+    all
+}
+
+fn drop_bits(kept: &mut Bits, field: Field) {
+    for part in masked_words(field, 0, u128::MAX) {
+        kept.get_mut(usize::from(part.word)).into_iter().for_each(|word| *word &= !part.mask);
+    }
+}
+
+/// What a flow matches of packets of which this is known, and that it fits.
+fn cube(sets: &mut Bdds, flow: &Flow, known: &Known) -> Bdd {
+    let mut asked = [u64::MAX; WORDS];
+    for (field, _) in crate::walk::FIELDS.into_iter().zip(known).filter(|(_, known)| known.is_some()) {
+        drop_bits(&mut asked, field);
+    }
+    literals(sets, flow, &asked)
+}
+
+/// What a flow matches, as far as these bits tell; each is a variable of its own.
+fn literals(sets: &mut Bdds, flow: &Flow, bits: &Bits) -> Bdd {
+    let mut literals = Vec::new();
+    for part in flow.matching.words() {
+        let mask = part.mask & bits.get(usize::from(part.word)).copied().unwrap_or(0);
+        for bit in (0..64u16).filter(|bit| mask >> (63 - bit) & 1 == 1) {
+            literals.push((Var(u16::from(part.word) * 64 + bit), part.value >> (63 - bit) & 1 == 1));
+        }
+    }
+    sets.cube(&literals)
+}
