@@ -144,15 +144,14 @@ fn sent_on(tables: &Tables, edge: &Edge, here: u16) -> u16 {
     let Some(flow) = tables.flow(edge.flow) else { return here };
     let mut sent = here & matched(flow);
     for (at, action) in flow.actions.iter().enumerate().take(edge.action + 1) {
-        let tracked = sent >> HALF;
-        match action {
-            Action::Ct(_) if at == edge.action => sent |= (sent & LOWER) << HALF | tracked,
-            Action::Ct(_) | Action::CtClear => sent = sent & LOWER | tracked,
+        let untracked = sent & LOWER | sent >> HALF;
+        let calls = matches!(action, Action::Resubmit { .. } | Action::GotoTable(_)) && at < edge.action;
+        let tracks = matches!(action, Action::Ct(_)) && at == edge.action;
+        if calls || tracks {
             // What is called comes back tracked or not.
-            Action::Resubmit { .. } | Action::GotoTable(_) if at < edge.action => {
-                sent |= (sent & LOWER) << HALF | tracked;
-            }
-            _ => {}
+            sent = untracked | untracked << HALF;
+        } else if matches!(action, Action::Ct(_) | Action::CtClear) {
+            sent = untracked;
         }
     }
     sent

@@ -105,14 +105,10 @@ impl Wanted {
 
     /// Makes it what was wanted before a call to another table; what the connection tracker must answer there, if it is asked.
     pub(super) fn before_call(&mut self, action: &Action) -> Option<Option<Self>> {
-        match action {
-            Action::Resubmit { port: Some(port), .. } => {
-                self.written(Field::InPort, u128::from(*port), u128::MAX)?;
-                Some(None)
-            }
-            Action::Ct(ct) => self.before_tracking(ct).map(Some),
-            _ => Some(None),
+        if let Action::Resubmit { port: Some(port), .. } = action {
+            self.written(Field::InPort, u128::from(*port), u128::MAX)?;
         }
+        if let Action::Ct(ct) = action { self.before_tracking(ct).map(Some) } else { Some(None) }
     }
 
     fn before_tracking(&mut self, ct: &Ct) -> Option<Self> {
