@@ -15,6 +15,7 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     started: Instant,
     interrupted: Arc<AtomicBool>,
+    wants_each: bool,
 }
 
 impl Progress {
@@ -41,7 +42,12 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { bar, started: Instant::now(), interrupted }
+        Self { bar, started: Instant::now(), interrupted, wants_each: true }
+    }
+
+    /// The same, and packets are wanted for each port or not.
+    pub(crate) fn wanting(self, each: bool) -> Self {
+        Self { wants_each: each, ..self }
     }
 
     /// Whether Ctrl-C was pressed.
@@ -72,6 +78,10 @@ impl Progress {
 }
 
 impl Watch for Progress {
+    fn wants_each(&self) -> bool {
+        self.wants_each
+    }
+
     fn done(&self, parts: usize) {
         self.bar.set_length(parts as u64);
         self.is_shown();

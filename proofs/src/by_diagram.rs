@@ -197,7 +197,9 @@ fn repeat(task: &Task<'_>, stage: &Stage, (port, leader): (&Port, &Port), known:
     let judge = |(slot, case): (Slot, Case<'_>)| {
         let judged = match known.get(&slot) {
             _ if task.watch.stop() => unknown(INTERRUPTED),
-            Some(Judged { judgement, .. }) if !judgement.shows() => Judged::plainly(judgement.clone()),
+            Some(Judged { judgement, .. }) if !judgement.shows() || !task.watch.wants_each() => {
+                Judged::plainly(judgement.clone())
+            }
             example => {
                 example.and_then(|example| alike(&case, leader, example, || true)).unwrap_or_else(|| {
                     let engine = engine.get_or_insert_with(|| {

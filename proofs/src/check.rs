@@ -67,6 +67,12 @@ pub trait Watch: Sync {
     fn stop(&self) -> bool {
         false
     }
+
+    /// Whether packets are wanted for each port. If not, a port that may be exchanged with an earlier one keeps what was shown
+    /// there, and only the first row of each verdict tells what it shows.
+    fn wants_each(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody watches.

@@ -239,20 +239,35 @@ pub fn rows(task: &Task<'_>, findings: &Findings) -> Vec<Row> {
             None => groups.push(vec![finding]),
         }
     }
-    groups.par_iter().filter_map(|group| row(task, group)).collect()
+    let subject =
+        |group: &Vec<&Finding>| group.first().map(|first| (first.property.name, first.judgement.name()));
+    let told = told(&groups, subject, task.watch.wants_each());
+    groups.par_iter().zip(told).filter_map(|(group, told)| row(task, group, told)).collect()
 }
 
-fn row(task: &Task<'_>, group: &[&Finding]) -> Option<Row> {
+/// Which groups of findings are told in full: each, or of those on one subject with one verdict the first.
+pub(crate) fn told<Group, Subject: Ord>(
+    groups: &[Group],
+    subject: impl Fn(&Group) -> Subject,
+    each: bool,
+) -> Vec<bool> {
+    let mut told = BTreeSet::new();
+    groups.iter().map(|group| each || told.insert(subject(group))).collect()
+}
+
+fn row(task: &Task<'_>, group: &[&Finding], told: bool) -> Option<Row> {
     let first = group.first()?;
     let port = task.ports.get(first.port)?;
-    let row = frame(task.host, port, group)?;
-    Some(Row { explanation: explanation(task.host, port, first), ..row })
+    let row = frame(task.host, port, group, told)?;
+    let explanation = if told { explanation(task.host, port, first) } else { String::new() };
+    Some(Row { explanation, ..row })
 }
 
-/// A row without its explanation.
-pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding]) -> Option<Row> {
+/// A row without its explanation; if it is not `told`, without packets either.
+pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding], told: bool) -> Option<Row> {
     let first = group.first()?;
     let (witness, counterexample) = match &first.judgement {
+        _ if !told => (None, None),
         Judgement::Proved(witness) => (Some(witness_row(host, witness)), None),
         Judgement::Refuted(replay) => (None, Some(story(host, replay))),
         Judgement::Unknown(_)

@@ -111,7 +111,7 @@ fn asking(tables: &Tables) -> BTreeSet<u8> {
 }
 
 /// The table that an action looks the packet up in.
-fn called(action: &Action, table: u8) -> Option<u8> {
+pub(crate) fn called(action: &Action, table: u8) -> Option<u8> {
     if let Action::Resubmit { table: to, .. } = action {
         Some(to.unwrap_or(table))
     } else if let Action::GotoTable(to) = action {

@@ -174,7 +174,9 @@ impl Report {
 
 /// Reads, checks, prints; with `--watch` again and again.
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
-    let progress = Progress::of_parts();
+    // A person is shown the first of each verdict; all are shown with -v, in JSON, and to a real switch.
+    let each = console.verbose || options.format == Format::Json || options.ovs;
+    let progress = Progress::of_parts().wanting(each);
     if options.watch {
         watch::run(options, console, &progress)
     } else {
@@ -332,8 +334,9 @@ fn results(
     agreement: &[IntentFinding],
     intent: Option<&Intent>,
 ) -> Vec<Outcome> {
-    let isolated = isolation_rows::rows(task.host, &task.ports, isolated);
-    let agreement = rows::rows(task.host, &task.ports, agreement);
+    let each = task.watch.wants_each();
+    let isolated = isolation_rows::rows(task.host, &task.ports, isolated, each);
+    let agreement = rows::rows(task.host, &task.ports, agreement, each);
     let rows = report::rows(task, found).into_iter().chain(isolated).chain(agreement);
     let verdicts = rows.map(|row| Outcome::Verdict(Box::new(row)));
     verdicts.chain(intent::other_results(intent, wanted(options))).collect()

@@ -75,6 +75,16 @@ fn examples_suffice_for_what_a_driver_writes() {
     });
 }
 
+/// The sweep for what is left open keeps what a table writes that is called on the way.
+#[test]
+fn what_a_called_table_writes_is_seen_by_its_caller() {
+    let text = "actions=resubmit(,1),goto_table:2\n\
+        table=1,tcp,tp_dst=80 actions=mod_tp_dst:83\n\
+        table=2,priority=9,tcp,tp_dst=80 actions=output:1\n";
+    let hygiene = check::with_deep_stack(|| looks_alike(text));
+    assert_eq!(hygiene.dead.len(), 1, "{:?}", hygiene.dead);
+}
+
 /// A host with something changed: a flow is gone, asks for less, or stands higher or lower.
 fn changed(rng: &mut Rng, text: &str) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -1,10 +1,14 @@
 //! The tables as far as they lead to some flows.
 //!
-//! Invariant: the same packets come to these flows, by the same ways, and of two flows that some packet may hit either of both are
-//! there still. Whatever leads nowhere near them does nothing any more, though it takes what it took.
+//! Invariant: the same packets come to these flows, by the same ways, and of two of them that some packet may hit either of both
+//! are there still. What leads nowhere near them does nothing any more, though it takes what it took, unless it is called by
+//! actions that go on afterwards.
 
 use super::ways::Ways;
-use crate::tables::{Tables, clauses};
+use crate::{
+    tables::{Tables, clauses},
+    walk::called,
+};
 use flowproof_switch::{
     flow::{Action, Flow},
     table::FlowId,
@@ -35,7 +39,26 @@ fn leading(tables: &Tables, ways: &Ways<'_>, flows: &BTreeSet<FlowId>) -> BTreeS
             }
         }
     }
+    let returned_from = returned_from(tables);
+    let stays = |flow: &Flow| clauses(flow).next().is_some() || returned_from.contains(&flow.table);
     let all = (0..).map(FlowId).zip(tables.flows());
-    kept.extend(all.filter(|(_, flow)| clauses(flow).next().is_some()).map(|(id, _)| id));
+    kept.extend(all.filter(|(_, flow)| stays(flow)).map(|(id, _)| id));
     kept
+}
+
+/// The tables from which packets come back to a list of actions that goes on: what these write is seen there.
+fn returned_from(tables: &Tables) -> BTreeSet<u8> {
+    let calls = |flow: &Flow, places: usize| {
+        flow.actions.iter().take(places).filter_map(|action| called(action, flow.table)).collect::<Vec<u8>>()
+    };
+    let mut returned: BTreeSet<u8> = BTreeSet::new();
+    let mut ahead: Vec<u8> =
+        tables.flows().iter().flat_map(|flow| calls(flow, flow.actions.len().saturating_sub(1))).collect();
+    while let Some(table) = ahead.pop() {
+        if returned.insert(table) {
+            let flows = tables.switch().in_table(table).iter().filter_map(|id| tables.flow(*id));
+            ahead.extend(flows.flat_map(|flow| calls(flow, usize::MAX)));
+        }
+    }
+    returned
 }

@@ -27,7 +27,7 @@ use flowproof_model::policy::Direction;
 use flowproof_packet::{Field, MacAddr, PortNo, summary::summary};
 use flowproof_switch::conntrack::Profile;
 use rayon::prelude::*;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::LazyCell, collections::BTreeSet, sync::Arc};
 
 /// What to check.
 #[derive(Clone)]
@@ -221,17 +221,17 @@ impl Repeat<'_> {
     fn findings(&self, known: &[Found]) -> Vec<IntentFinding> {
         let Work { ask, symmetry, .. } = self.work;
         let trivial = Symmetry::trivial(ask.host);
-        let (from, all) = (facets(ask, symmetry, self.first), facets(ask, &trivial, self.port));
+        let ways = LazyCell::new(|| (facets(ask, symmetry, self.first), facets(ask, &trivial, self.port)));
         let mut alone = None;
         let repeat = |(at, found): (usize, &Found)| {
             let finding = IntentFinding {
                 finding: Finding { port: self.number, ..found.finding.finding.clone() },
                 ..found.finding.clone()
             };
-            if !finding.finding.judgement.shows() {
+            if !finding.finding.judgement.shows() || !ask.watch.wants_each() {
                 return Some(finding);
             }
-            self.shown(&from, &all, found, finding).or_else(|| {
+            self.shown(&ways.0, &ways.1, found, finding).or_else(|| {
                 let found = alone.get_or_insert_with(|| port_findings(self.work, self.number, self.port));
                 found.get(at).map(|found| found.finding.clone())
             })

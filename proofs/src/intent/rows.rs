@@ -9,6 +9,7 @@ use crate::{
 };
 use flowproof_model::policy::Direction;
 use flowproof_packet::summary::summary;
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// A property that was not checked, and why.
@@ -77,9 +78,10 @@ pub fn listed(recognised: &super::layout::Recognised) -> Listed {
     }
 }
 
-/// The findings, one row for each property, port, direction, placement and verdict.
+/// The findings, one row for each property, port, direction, placement and verdict; `each` is told in full, or the first with its
+/// verdict.
 #[must_use]
-pub fn rows(host: &Host, ports: &[&Port], findings: &[IntentFinding]) -> Vec<Row> {
+pub fn rows(host: &Host, ports: &[&Port], findings: &[IntentFinding], each: bool) -> Vec<Row> {
     let mut groups: Vec<Vec<&IntentFinding>> = Vec::new();
     let key = |of: &IntentFinding| {
         (of.finding.property.name, of.finding.port, of.direction, of.placement, of.finding.judgement.name())
@@ -98,18 +100,23 @@ pub fn rows(host: &Host, ports: &[&Port], findings: &[IntentFinding]) -> Vec<Row
             None => groups.push(vec![finding]),
         }
     }
-    groups.iter().filter_map(|group| row(host, ports, group)).collect()
+    let subject = |group: &Vec<&IntentFinding>| {
+        let of = group.first()?;
+        Some((of.finding.property.name, of.direction, of.placement, of.finding.judgement.name()))
+    };
+    let told = report::told(&groups, subject, each);
+    groups.par_iter().zip(told).filter_map(|(group, told)| row(host, ports, group, told)).collect()
 }
 
-fn row(host: &Host, ports: &[&Port], group: &[&IntentFinding]) -> Option<Row> {
+fn row(host: &Host, ports: &[&Port], group: &[&IntentFinding], told: bool) -> Option<Row> {
     let first = *group.first()?;
     let port = ports.get(first.finding.port)?;
     let parts: Vec<_> = group.iter().map(|of| &of.finding).collect();
     let mut row = report::Row {
         direction: Some(first.direction.name()),
         peer: Some(first.placement.name()),
-        explanation: explanation(port, first),
-        ..report::frame(host, port, &parts)?
+        explanation: if told { explanation(port, first) } else { String::new() },
+        ..report::frame(host, port, &parts, told)?
     };
     for story in
         row.counterexample.iter_mut().chain(row.witness.iter_mut().map(|witness| &mut witness.escapes))

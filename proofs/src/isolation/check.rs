@@ -477,6 +477,9 @@ fn repeat(
     let (row, number, profile) = slot;
     let (first, receiver) = (*ask.ports.get(first)?, *ask.ports.get(number)?);
     let (row, profile) = (*rows.get(row)?, *ask.profiles.get(profile)?);
+    if !ask.watch.wants_each() {
+        return conclude(ask, (scene, false), rows, slot, known);
+    }
     let from = match known {
         Known { refuted: Some((from, ..)), .. } | Known { doubt: None, witness: Some((from, _)), .. } => {
             *from

@@ -14,9 +14,9 @@ use crate::{
 use flowproof_packet::summary::summary;
 use rayon::prelude::*;
 
-/// The findings, one row for each property, port and verdict.
+/// The findings, one row for each property, port and verdict; `each` is told in full, or the first with its verdict.
 #[must_use]
-pub fn rows(host: &Host, ports: &[&Port], findings: &[IsolationFinding]) -> Vec<Row> {
+pub fn rows(host: &Host, ports: &[&Port], findings: &[IsolationFinding], each: bool) -> Vec<Row> {
     let key =
         |of: &IsolationFinding| (of.finding.property.name, of.finding.port, of.finding.judgement.name());
     let mut groups: Vec<Vec<&IsolationFinding>> = Vec::new();
@@ -28,14 +28,19 @@ pub fn rows(host: &Host, ports: &[&Port], findings: &[IsolationFinding]) -> Vec<
             None => groups.push(vec![finding]),
         }
     }
-    groups.par_iter().filter_map(|group| row(host, ports, group)).collect()
+    let subject = |group: &Vec<&IsolationFinding>| {
+        group.first().map(|of| (of.finding.property.name, of.finding.judgement.name()))
+    };
+    let told = report::told(&groups, subject, each);
+    groups.par_iter().zip(told).filter_map(|(group, told)| row(host, ports, group, told)).collect()
 }
 
-fn row(host: &Host, ports: &[&Port], group: &[&IsolationFinding]) -> Option<Row> {
+fn row(host: &Host, ports: &[&Port], group: &[&IsolationFinding], told: bool) -> Option<Row> {
     let first = *group.first()?;
     let port = ports.get(first.finding.port)?;
     let parts: Vec<_> = group.iter().map(|of| &of.finding).collect();
-    Some(Row { explanation: explanation(port, first), ..report::frame(host, port, &parts)? })
+    let explanation = if told { explanation(port, first) } else { String::new() };
+    Some(Row { explanation, ..report::frame(host, port, &parts, told)? })
 }
 
 fn explanation(port: &Port, of: &IsolationFinding) -> String {
