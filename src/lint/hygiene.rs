@@ -60,7 +60,10 @@ fn limits<'a>(hygiene: &Hygiene) -> Option<Finding<'a>> {
     } else if hygiene.complete {
         return None;
     } else {
-        ("unexplored", "the tables are too large to explore: dead and ambiguous flows are not known")
+        (
+            "unexplored",
+            "the tables are too large to explore, or track frames with two tags, which is not modelled: dead and ambiguous flows are not known",
+        )
     };
     let severity = if hygiene.exceeds_limits { Severity::Defect } else { Severity::Note };
     Some(Finding { severity, name, message: message.to_owned(), line: 0, flow: None })

@@ -14,6 +14,7 @@ use flowproof_switch::{
     conntrack::state,
     flow::{Action, Flow},
 };
+use std::collections::BTreeSet;
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -80,16 +81,16 @@ pub(super) fn addressed(port: &Port) -> Predicate {
     Predicate::one_of(Field::DlDst, port.macs.iter().map(|mac| mac.to_bits()))
 }
 
-/// Whether the tables hold a rule of this direction for a port: in its table, a flow for the port that names an IP version and
-/// takes new connections somewhere. Rules always name one; what deals with connections as such does not.
-pub(super) fn has_rules(flows: &[Flow], ofport: PortNo, direction: Direction) -> bool {
-    let table = RULES.iter().find(|(of, _)| *of == direction).map(|(_, table)| *table);
-    let rule = |flow: &&Flow| {
-        let family = flow.matching.exact(Field::DlType);
-        let is_ip = family.is_some_and(|family| [u128::from(IPV4), u128::from(IPV6)].contains(&family));
-        is_ip && Some(flow.table) == table && owner(flow) == Some(ofport) && takes_new(flow)
+/// The ports for which the tables hold a rule, and of which direction: in its table, a flow for the port that names an IP version
+/// and takes new connections somewhere. Rules always name one; what deals with connections as such does not.
+pub(super) fn ruled(flows: &[Flow]) -> BTreeSet<(PortNo, Direction)> {
+    let rule = |flow: &Flow| {
+        let (direction, _) = RULES.iter().find(|(_, table)| *table == flow.table)?;
+        let family = flow.matching.exact(Field::DlType)?;
+        let is_ip = [u128::from(IPV4), u128::from(IPV6)].contains(&family);
+        owner(flow).filter(|_| is_ip && takes_new(flow)).map(|ofport| (ofport, *direction))
     };
-    flows.iter().any(|flow| rule(&flow))
+    flows.iter().filter_map(rule).collect()
 }
 
 fn takes_new(flow: &Flow) -> bool {

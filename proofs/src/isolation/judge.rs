@@ -95,8 +95,9 @@ impl<'a> Engine<'a> {
     ) -> Result<Self, Exhausted> {
         let Bench { sets, memory } = bench;
         let mut engine = Self { scene, sender, sets, memory, runs: Vec::new(), wishes: None };
+        let spared = spared.to_set(&mut engine.sets);
         for form in Form::ALL {
-            let (all, spared) = (frames::sendable(&mut engine.sets, form), spared.to_set(&mut engine.sets));
+            let all = frames::sendable(&mut engine.sets, form);
             let start = engine.sets.minus(all, spared);
             for profile in profiles {
                 let mut run = engine.run(form, *profile, start, false);

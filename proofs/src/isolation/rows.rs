@@ -2,7 +2,7 @@
 
 use super::{
     IsolationFinding, ROWS,
-    world::{Kind, World},
+    world::{Kind, senders},
 };
 use crate::{
     check::{Judgement, Witness},
@@ -76,8 +76,8 @@ fn explanation(port: &Port, of: &IsolationFinding) -> String {
 /// What the verdicts of section B rest on.
 #[must_use]
 pub fn assumptions(host: &Host, site: Option<&Site>) -> Vec<String> {
-    let world = World::new(host, site);
-    let others = world.senders.iter().filter(|sender| sender.kind == Kind::Other);
+    let senders = senders(host, site);
+    let others = senders.iter().filter(|sender| sender.kind == Kind::Other);
     let others: Vec<String> = others.map(|sender| sender.ofport.to_string()).collect();
     let others =
         if others.is_empty() { "no other port".to_owned() } else { format!("ports {}", others.join(", ")) };

@@ -50,7 +50,7 @@ impl Scene<'_> {
     pub fn has_rules(&self, ofport: PortNo, direction: Direction) -> bool {
         match self.site.and_then(|site| Some((site, site.at(ofport)?.0))) {
             Some((site, port)) => site.policy.rules_of(port).any(|rule| rule.direction == direction),
-            None => admit::has_rules(self.host.tables.flows(), ofport, direction),
+            None => self.world.ruled.contains(&(ofport, direction)),
         }
     }
 

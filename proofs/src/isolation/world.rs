@@ -8,9 +8,9 @@
 //! Invariant: all port numbers that neither flows nor what is known of the ports name are treated alike by the tables,
 //! so one of them stands for all.
 
-use super::scene::registers;
+use super::{admit::ruled, scene::registers};
 use crate::{diagram::Host, intent::site::Site, predicate::Predicate, probe::probed, tables::Tables};
-use flowproof_model::policy::Segment;
+use flowproof_model::policy::{Direction, Segment};
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::flow::{Action, Flow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +56,8 @@ pub struct World {
     pub senders: Vec<Sender>,
     /// The tables of the host, with a probe before each `ct()` and each write into the registers of port and network.
     pub tables: Tables,
+    /// Which ports have rules of which direction, by the tables.
+    pub(super) ruled: BTreeSet<(PortNo, Direction)>,
 }
 
 impl Sender {
@@ -97,40 +99,46 @@ impl World {
     /// Who can send to `host`; with an intent, as that knows its unfiltered ports and uplinks.
     #[must_use]
     pub fn new(host: &Host, site: Option<&Site>) -> Self {
-        let flows = host.tables.flows();
-        let unfiltered = unfiltered(host, site);
-        let networks: BTreeSet<u16> = host
-            .ports
-            .iter()
-            .filter_map(|port| port.network)
-            .chain(unfiltered.values().copied())
-            .chain(host.tags.values().copied().flatten())
-            .collect();
-        let translated = translations(flows);
-        let everywhere = everywhere(&networks, &translated, site);
-        let known: BTreeSet<PortNo> = named(flows).chain(host.tags.keys().copied()).collect();
-        let filtered = |ofport: &PortNo| host.ports.iter().any(|port| port.ofport == *ofport);
-        let mut senders = Vec::new();
-        for ofport in known.iter().copied().filter(|ofport| !filtered(ofport)) {
-            let here = unfiltered.get(&ofport).copied();
-            let access = host.tags.get(&ofport).copied().flatten();
-            let carried = site.and_then(|site| carried(site, ofport, flows));
-            let tags = carried.or_else(|| translated.get(&ofport).cloned());
-            let tags = tags.unwrap_or_else(|| everywhere.clone());
-            senders.push(Sender { ofport, kind: Kind::Other, access, one: here.or(access).map(Some), tags });
-        }
-        let free = |ofport: &PortNo| !known.contains(ofport) && !filtered(ofport);
-        if let Some(ofport) = (1..crate::intent::site::UPLINK).rev().find(free) {
-            senders.push(Sender { ofport, kind: Kind::Unknown, access: None, one: None, tags: everywhere });
-        }
-        for (place, port) in host.ports.iter().enumerate() {
-            let (ofport, kind) = (port.ofport, Kind::Filtered(place));
-            let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
-            senders.push(Sender { ofport, kind, access, one: Some(port.network), tags: Tags::new() });
-        }
         let names = |action: &Action| matches!(action, Action::Ct(_)) || registers(host, action).is_some();
-        Self { senders, tables: probed(&host.tables, names) }
+        let (tables, senders) = rayon::join(|| probed(&host.tables, names), || senders(host, site));
+        Self { senders, tables, ruled: ruled(host.tables.flows()) }
     }
+}
+
+/// Who can send to `host`: known ports, unknown ones, filtered ones.
+pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
+    let flows = host.tables.flows();
+    let unfiltered = unfiltered(host, site);
+    let networks: BTreeSet<u16> = host
+        .ports
+        .iter()
+        .filter_map(|port| port.network)
+        .chain(unfiltered.values().copied())
+        .chain(host.tags.values().copied().flatten())
+        .collect();
+    let translated = translations(flows);
+    let everywhere = everywhere(&networks, &translated, site);
+    let known: BTreeSet<PortNo> = named(flows).chain(host.tags.keys().copied()).collect();
+    let filtered = |ofport: &PortNo| host.ports.iter().any(|port| port.ofport == *ofport);
+    let mut senders = Vec::new();
+    for ofport in known.iter().copied().filter(|ofport| !filtered(ofport)) {
+        let here = unfiltered.get(&ofport).copied();
+        let access = host.tags.get(&ofport).copied().flatten();
+        let carried = site.and_then(|site| carried(site, ofport, flows));
+        let tags = carried.or_else(|| translated.get(&ofport).cloned());
+        let tags = tags.unwrap_or_else(|| everywhere.clone());
+        senders.push(Sender { ofport, kind: Kind::Other, access, one: here.or(access).map(Some), tags });
+    }
+    let free = |ofport: &PortNo| !known.contains(ofport) && !filtered(ofport);
+    if let Some(ofport) = (1..crate::intent::site::UPLINK).rev().find(free) {
+        senders.push(Sender { ofport, kind: Kind::Unknown, access: None, one: None, tags: everywhere });
+    }
+    for (place, port) in host.ports.iter().enumerate() {
+        let (ofport, kind) = (port.ofport, Kind::Filtered(place));
+        let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
+        senders.push(Sender { ofport, kind, access, one: Some(port.network), tags: Tags::new() });
+    }
+    senders
 }
 
 /// The ports that flows match on or send to.
