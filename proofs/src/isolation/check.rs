@@ -10,6 +10,7 @@ use super::{
     judge::{Bench, Engine},
     replay::{self, Aim, Case},
     scene::Scene,
+    told::{Guess, Told},
     world::{Kind, Sender, World},
 };
 use crate::{
@@ -79,9 +80,9 @@ struct Known {
 
 /// A witness, and the packets that it is of.
 #[derive(Clone, Debug)]
-struct Shown {
-    packets: Vec<Choice>,
-    witness: Witness,
+pub(super) struct Shown {
+    pub(super) packets: Vec<Choice>,
+    pub(super) witness: Witness,
 }
 
 /// What one sender adds to a slot.
@@ -258,15 +259,16 @@ impl<'a> Round<'a> {
             }
         };
         let mut said = Vec::new();
-        let mut shown: BTreeMap<(usize, usize), Shown> = BTreeMap::new();
+        let mut told = Told::default();
         for (slot, has_witness) in open {
             let Some(case) = self.case(*slot, sender) else { continue };
-            let of = (slot.0, slot.1);
-            let known = shown.get(&of).filter(|_| !has_witness);
-            let answer = judge(&mut twins, (&case, self.before), *has_witness, known);
+            let guess = told.guess(slot.0, &case);
+            let answer = judge(&mut twins, (&case, self.before), *has_witness, &guess);
             let answer = answer.unwrap_or_else(|Exhausted(why)| doubtful(why));
-            if let Said::Keeps(Some(witness)) = &answer {
-                shown.insert(of, witness.clone());
+            match &answer {
+                Said::Violates(choice, _) => told.violates(slot.0, &case, choice),
+                Said::Keeps(Some(shown)) => told.keeps(slot.0, &case, shown),
+                Said::Keeps(None) | Said::Doubtful(..) => {}
             }
             said.push((*slot, sender, answer));
             let twin = twin.filter(|_| case.receiver.ofport == sender.ofport);
@@ -314,7 +316,7 @@ impl<'a> Round<'a> {
         let here = Case { sender, ..*case };
         let exchanged = |choice: &Choice| renamed(choice, case.receiver, twin);
         let show = |choice: &Choice| replay::replay(&here, &exchanged(choice)).map(Arc::new);
-        let said = match judge(twins, (&there, self.before), has_witness, None) {
+        let said = match judge(twins, (&there, self.before), has_witness, &Guess::default()) {
             Err(Exhausted(why)) => Some(Said::Doubtful(Depends::Precision, why.to_owned())),
             Ok(Said::Doubtful(depends, text)) => Some(Said::Doubtful(depends, text)),
             Ok(Said::Keeps(None)) => Some(Said::Keeps(None)),
@@ -344,12 +346,12 @@ fn shown_again(case: &Case<'_>, witness: &Witness, packets: &[Choice]) -> Option
     }
 }
 
-/// What an engine says of a case; a witness that is known from another datapath is tried before one is looked for.
+/// What an engine says of a case. What other cases suggest is tried before packets are looked for.
 fn judge(
     twins: &mut Twins<Engine<'_>>,
     (case, before): (&Case<'_>, Option<Before<'_>>),
     has_witness: bool,
-    known: Option<&Shown>,
+    guess: &Guess,
 ) -> Result<Said, Exhausted> {
     let violations = |engine: &mut Engine<'_>| engine.violations(case.question, case.profile, case.receiver);
     let found = violations(&mut twins.now)?;
@@ -363,13 +365,18 @@ fn judge(
         if has_witness || before.is_some() {
             return Ok(Said::Keeps(None));
         }
-        let again = known.and_then(|Shown { packets, witness }| {
+        let again = guess.keeping.as_ref().and_then(|Shown { packets, witness }| {
             let witness = shown_again(case, witness, packets)?;
             Some(Shown { packets: packets.clone(), witness })
         });
         return Ok(Said::Keeps(if again.is_some() { again } else { witness(engine, case)? }));
     }
     let before = before.map(|Before { scene, .. }| Case { scene, aim: Aim::Innocent, ..*case });
+    if let Some(choice) = &guess.violating
+        && let Some(replay) = replay::replay_anew(case, before.as_ref(), choice)
+    {
+        return Ok(Said::Violates(Box::new(choice.clone()), Arc::new(replay)));
+    }
     let mut doubt: Option<(Depends, Choice)> = None;
     for (found, depends) in engine.candidates(found) {
         let Some(choice) = engine.choose(case.question, case.receiver, &found) else { continue };

@@ -16,6 +16,7 @@ pub mod judge;
 pub mod replay;
 pub mod rows;
 pub mod scene;
+mod told;
 pub mod world;
 
 pub use check::{Ask, IsolationFinding, check, check_since, check_slowly};

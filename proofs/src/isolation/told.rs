@@ -1,0 +1,48 @@
+//! What one sender's packets have shown, to be tried again: on another datapath as they are, at another receiver with its
+//! addresses. Only a replay says whether they show it there.
+
+use super::{check::Shown, replay::Case};
+use crate::{familiar::Choice, kin::renamed, ports::Port};
+use std::collections::BTreeMap;
+
+/// The last packets that violated each row, and that were rightly delivered, with the receiver.
+#[derive(Default)]
+pub(super) struct Told<'a> {
+    violating: BTreeMap<usize, (&'a Port, Choice)>,
+    keeping: BTreeMap<usize, (&'a Port, Shown)>,
+}
+
+/// Packets that may show something of a case.
+#[derive(Default)]
+pub(super) struct Guess {
+    pub(super) violating: Option<Choice>,
+    pub(super) keeping: Option<Shown>,
+}
+
+impl<'a> Told<'a> {
+    /// What may be shown of a case of this row.
+    pub(super) fn guess(&self, row: usize, case: &Case<'_>) -> Guess {
+        let own = |port: &Port| port.ofport == case.sender.ofport;
+        let here = |port: &Port, choice: &Choice| match port.ofport == case.receiver.ofport {
+            true => Some(choice.clone()),
+            // What a port sends to itself is not what it sends to others.
+            false if own(port) || own(case.receiver) => None,
+            false => Some(renamed(choice, port, case.receiver)),
+        };
+        let violating = self.violating.get(&row).and_then(|(port, choice)| here(port, choice));
+        let keeping = self.keeping.get(&row).and_then(|(port, shown)| {
+            let packets: Option<Vec<Choice>> =
+                shown.packets.iter().map(|choice| here(port, choice)).collect();
+            Some(Shown { packets: packets?, witness: shown.witness.clone() })
+        });
+        Guess { violating, keeping }
+    }
+
+    pub(super) fn violates(&mut self, row: usize, case: &Case<'a>, choice: &Choice) {
+        self.violating.insert(row, (case.receiver, choice.clone()));
+    }
+
+    pub(super) fn keeps(&mut self, row: usize, case: &Case<'a>, shown: &Shown) {
+        self.keeping.insert(row, (case.receiver, shown.clone()));
+    }
+}
