@@ -1,8 +1,9 @@
 //! What one sender's packets have shown, to be tried again: on another datapath as they are, at another receiver with its
-//! addresses. Only a replay says whether they show it there.
+//! addresses and the tag of its network. Only a replay says whether they show it there.
 
 use super::{check::Shown, replay::Case};
 use crate::{familiar::Choice, kin::renamed, ports::Port};
+use flowproof_packet::Field;
 use std::collections::BTreeMap;
 
 /// The last packets that violated each row, and that were rightly delivered, with the receiver.
@@ -27,7 +28,7 @@ impl<'a> Told<'a> {
             true => Some(choice.clone()),
             // What a port sends to itself is not what it sends to others.
             false if own(port) || own(case.receiver) => None,
-            false => Some(renamed(choice, port, case.receiver)),
+            false => Some(retagged(renamed(choice, port, case.receiver), port, case.receiver)),
         };
         let violating = self.violating.get(&row).and_then(|(port, choice)| here(port, choice));
         let keeping = self.keeping.get(&row).and_then(|(port, shown)| {
@@ -45,4 +46,15 @@ impl<'a> Told<'a> {
     pub(super) fn keeps(&mut self, row: usize, case: &Case<'a>, shown: &Shown) {
         self.keeping.insert(row, (case.receiver, shown.clone()));
     }
+}
+
+/// The packet in the network of `to`, if it is in that of `from`.
+fn retagged(mut choice: Choice, from: &Port, to: &Port) -> Choice {
+    let vid = choice.sent.get(Field::VlanVid);
+    if let (Some(old), Some(new)) = (from.network, to.network)
+        && vid == u128::from(old)
+    {
+        choice.sent.set(Field::VlanVid, new.into());
+    }
+    choice
 }
