@@ -287,32 +287,29 @@ const fn traits(property: &Property) -> Option<&'static [Field]> {
     }
 }
 
-/// Why a property that holds is not vacuous.
+/// Why a property that holds is not vacuous; what goes to familiar destinations first.
 pub(crate) fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judged, Exhausted> {
     let leaves = Case { aim: Aim::Leaves, ..*case };
     let stays = Case { aim: Aim::Stays, ..*case };
-    let escapes = engine.innocent(case.property, case.profile, &mut |choice| {
-        Some((replay(&leaves, choice)?, choice.clone()))
-    })?;
-    if let Some((replay, choice)) = escapes {
-        return Ok(Judged::proved(Witness::Escapes(Arc::new(replay)), vec![choice]));
-    }
-    let twins = match traits(case.property) {
-        None => None,
-        Some(traits) => engine.twins(case.property, case.profile, traits, &mut |stopped, twin| {
+    for far in [false, true] {
+        let escapes = engine.innocent(case.property, case.profile, far, &mut |choice| {
+            Some((replay(&leaves, choice)?, choice.clone()))
+        })?;
+        if let Some((replay, choice)) = escapes {
+            return Ok(Judged::proved(Witness::Escapes(Arc::new(replay)), vec![choice]));
+        }
+        let Some(traits) = traits(case.property) else { continue };
+        let twins = engine.twins(case.property, case.profile, (traits, far), &mut |stopped, twin| {
             let shown = vec![stopped.clone(), twin.clone()];
             Some((replay(&stays, stopped)?, replay(&leaves, twin)?, shown))
-        })?,
-    };
-    Ok(match twins {
-        Some((stopped, twin, shown)) => {
-            Judged::proved(Witness::Twins { stopped: Arc::new(stopped), twin: Arc::new(twin) }, shown)
+        })?;
+        if let Some((stopped, twin, shown)) = twins {
+            let witness = Witness::Twins { stopped: Arc::new(stopped), twin: Arc::new(twin) };
+            return Ok(Judged::proved(witness, shown));
         }
-        None => Judged::plainly(Judgement::Vacuous(format!(
-            "nothing that `{}` speaks of, nor anything like it, escapes",
-            case.property.name
-        ))),
-    })
+    }
+    let why = format!("nothing that `{}` speaks of, nor anything like it, escapes", case.property.name);
+    Ok(Judged::plainly(Judgement::Vacuous(why)))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ const ENOUGH: usize = 256;
 const WHOLE: &[Form] = &[Form::Whole];
 
 impl Diagram<'_> {
-    /// Offers packets that `property` speaks of and that rightly escape under `profile`, until `accept` takes one.
+    /// Offers packets that `property`, which holds, speaks of and that escape under `profile`, until `accept` takes one; those to
+    /// familiar destinations, or those that go `far`.
     ///
     /// # Errors
     /// When the limits on memory or work are reached.
@@ -27,34 +28,29 @@ impl Diagram<'_> {
         &mut self,
         property: &Property,
         profile: Profile,
+        far: bool,
         accept: &mut dyn FnMut(&Choice) -> Option<T>,
     ) -> Result<Option<T>, Exhausted> {
         let premise = properties::premise(property, self.port).to_set(&mut self.workshop.sets);
-        let guilty = self.near(property, profile)?;
-        let near = self.escapes(profile, property.forms)?;
-        if let Some(taken) = self.offer(near, premise, &guilty, accept)? {
-            return Ok(Some(taken));
-        }
-        let elsewhere = self.elsewhere(premise);
-        let far = self.escapes_of(elsewhere, profile, property.forms, ENOUGH)?;
-        let guilty = self.far(property, profile)?;
-        self.offer(far, premise, &guilty, accept)
+        let escapes = if far {
+            let elsewhere = self.elsewhere(premise);
+            self.escapes_of(elsewhere, profile, property.forms, ENOUGH)?
+        } else {
+            self.escapes(profile, property.forms)?
+        };
+        self.offer(escapes, premise, accept)
     }
 
-    /// Offers of `escapes` what is in `wanted` and not among the `guilty`, the most telling first.
+    /// Offers of `escapes` what is in `wanted`, the most telling first.
     fn offer<T>(
         &mut self,
         mut escapes: Vec<Found>,
         wanted: Bdd,
-        guilty: &[Found],
         accept: &mut dyn FnMut(&Choice) -> Option<T>,
     ) -> Result<Option<T>, Exhausted> {
         escapes.sort_by_key(rank);
         for mut found in escapes {
             found.event.packets = self.workshop.sets.and(found.event.packets, wanted);
-            for guilty in guilty.iter().filter(|guilty| guilty.form == found.form) {
-                found.event.packets = self.workshop.sets.minus(found.event.packets, guilty.event.packets);
-            }
             self.sound()?;
             if let Some(taken) = self.example(&found).and_then(|choice| accept(&choice)) {
                 return Ok(Some(taken));
@@ -71,7 +67,8 @@ impl Diagram<'_> {
     }
 
     /// Offers forbidden packets that do not escape under `profile`, each with a twin that does and differs in `traits`
-    /// only, until `accept` takes a pair. Where no fragment may pass at all the twin is whole.
+    /// only, until `accept` takes a pair. Where no fragment may pass at all the twin is whole. Near or far, as for
+    /// [`Diagram::innocent`].
     ///
     /// # Errors
     /// When the limits on memory or work are reached.
@@ -79,23 +76,20 @@ impl Diagram<'_> {
         &mut self,
         property: &Property,
         profile: Profile,
-        traits: &[Field],
+        (traits, far): (&[Field], bool),
         accept: &mut dyn FnMut(&Choice, &Choice) -> Option<T>,
     ) -> Result<Option<T>, Exhausted> {
         let forms: &[&[Form]] =
             if property.forms.contains(&Form::Whole) { &[property.forms] } else { &[property.forms, WHOLE] };
-        for forms in forms {
-            let near = self.escapes(profile, forms)?;
-            if let Some(taken) = self.twins_among(near, property, traits, accept)? {
-                return Ok(Some(taken));
-            }
-        }
         let forbidden = properties::premise(property, self.port).to_set(&mut self.workshop.sets);
         let like = self.workshop.sets.exists(forbidden, &|var| is_of(var, traits));
         let elsewhere = self.elsewhere(like);
         for forms in forms {
-            let far = self.escapes_of(elsewhere, profile, forms, ENOUGH)?;
-            if let Some(taken) = self.twins_among(far, property, traits, accept)? {
+            let escapes = match far {
+                false => self.escapes(profile, forms)?,
+                true => self.escapes_of(elsewhere, profile, forms, ENOUGH)?,
+            };
+            if let Some(taken) = self.twins_among(escapes, property, traits, accept)? {
                 return Ok(Some(taken));
             }
         }
