@@ -73,7 +73,7 @@ pub struct Bdds {
 /// Places in the tables of a new manager; a power of two, like every later size.
 const FIRST_SIZE: usize = 1 << 12;
 /// Results that are remembered at most: 64 MiB.
-const MOST_COMPUTED: usize = 1 << 22;
+const MOST_COMPUTED: usize = 1 << 20;
 
 /// Multiplication spreads differences upwards, so only the upper half is of use (Knuth, TAOCP 3, 6.4).
 const fn hash(a: u32, b: u32, c: u32) -> u32 {
@@ -254,6 +254,20 @@ impl Bdds {
         common
     }
 
+    /// The packets that have one of these values, which are sorted, in these bits, the most significant first.
+    fn having(&mut self, levels: &[u16], values: &[u128]) -> Bdd {
+        let Some((level, below)) = levels.split_first() else {
+            return if values.is_empty() { FALSE } else { TRUE };
+        };
+        if values.is_empty() {
+            return FALSE;
+        }
+        let ones = values.partition_point(|value| value >> below.len() & 1 == 0);
+        let (zeros, ones) = values.split_at(ones);
+        let (low, high) = (self.having(below, zeros), self.having(below, ones));
+        self.make(*level, low, high)
+    }
+
     /// Whether the packet whose bits `bit` tells is in `set`.
     #[must_use]
     pub fn contains(&self, set: Bdd, bit: impl Fn(Var) -> bool) -> bool {
@@ -378,6 +392,15 @@ impl PacketSets for Bdds {
 
     fn exists(&mut self, set: Bdd, drop: &dyn Fn(Var) -> bool) -> Bdd {
         self.project(set, drop, &mut FxHashMap::default())
+    }
+
+    fn one_of(&mut self, vars: &[Var], values: &[u128]) -> Bdd {
+        let mut values = values.to_vec();
+        values.sort_unstable();
+        values.dedup();
+        let levels: Vec<u16> = vars.iter().map(|var| vars::level(*var)).collect();
+        debug_assert!(levels.is_sorted(), "the bits of a field stand in their order");
+        self.having(&levels, &values)
     }
 
     fn meet(&mut self, a: Bdd, b: Bdd) -> bool {

@@ -87,6 +87,9 @@ impl Predicate {
                     sets.and(sum, part)
                 })
             }
+            Self::Any(parts) if let Some((field, values)) = values(parts) => {
+                sets.one_of(&vars::sent(field).collect::<Vec<_>>(), &values)
+            }
             Self::Any(parts) => {
                 let start = sets.none();
                 parts.iter().fold(start, |sum, part| {
@@ -102,6 +105,18 @@ impl Predicate {
             Self::Same(a, b) => same(sets, *a, *b),
         }
     }
+}
+
+/// The values of which a field has one, if that is what these say.
+fn values(parts: &[Predicate]) -> Option<(Field, Vec<u128>)> {
+    let Predicate::Is(field, ..) = parts.first()? else { return None };
+    let value = |part: &Predicate| match part {
+        Predicate::Is(of, value, mask) if of == field && *mask == low_bits(field.spec().width) => {
+            Some(*value)
+        }
+        _ => None,
+    };
+    Some((*field, parts.iter().map(value).collect::<Option<_>>()?))
 }
 
 /// `value/mask` of a field of the packet as sent, bit by bit.

@@ -30,6 +30,17 @@ pub trait PacketSets {
     /// Some member's bits; variables left out may have any value. `None` for the empty set.
     fn member(&self, set: Self::Set) -> Option<Vec<Literal>>;
 
+    /// The packets in which these variables, the most significant first, have one of the values.
+    fn one_of(&mut self, vars: &[Var], values: &[u128]) -> Self::Set {
+        let start = self.none();
+        values.iter().fold(start, |sum, value| {
+            let bits = vars.iter().rev().enumerate();
+            let literals: Vec<Literal> = bits.map(|(at, var)| (*var, value >> at & 1 == 1)).collect();
+            let one = self.cube(&literals);
+            self.or(sum, one)
+        })
+    }
+
     /// Whether some packet is in both. An engine that need not make the set of those packets should not.
     fn meet(&mut self, a: Self::Set, b: Self::Set) -> bool {
         let both = self.and(a, b);
