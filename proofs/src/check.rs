@@ -68,8 +68,7 @@ pub trait Watch: Sync {
         false
     }
 
-    /// Whether packets are wanted for each port. If not, a port that may be exchanged with an earlier one keeps what was shown
-    /// there, and only the first row of each verdict tells what it shows.
+    /// Whether packets are wanted for each port. If not, one that may be exchanged with an earlier one has what was shown there.
     fn wants_each(&self) -> bool {
         true
     }

@@ -222,9 +222,9 @@ pub fn assumptions_from(source: Source, tags_known: bool) -> Vec<String> {
     all
 }
 
-/// The findings, one row for each property, port and verdict.
+/// The findings, one row for each property, port and verdict; `each` is told in full, or the first with its verdict.
 #[must_use]
-pub fn rows(task: &Task<'_>, findings: &Findings) -> Vec<Row> {
+pub fn rows(task: &Task<'_>, findings: &Findings, each: bool) -> Vec<Row> {
     let mut groups: Vec<Vec<&Finding>> = Vec::new();
     for finding in &findings.findings {
         let same = |group: &&mut Vec<&Finding>| {
@@ -241,7 +241,7 @@ pub fn rows(task: &Task<'_>, findings: &Findings) -> Vec<Row> {
     }
     let subject =
         |group: &Vec<&Finding>| group.first().map(|first| (first.property.name, first.judgement.name()));
-    let told = told(&groups, subject, task.watch.wants_each());
+    let told = told(&groups, subject, each);
     groups.par_iter().zip(told).filter_map(|(group, told)| row(task, group, told)).collect()
 }
 

@@ -128,6 +128,13 @@ enum Engine {
     Both,
 }
 
+impl Options {
+    /// Whether all verdicts are told in full: in JSON, with -v, and to a real switch. Else a person is shown the first of each.
+    fn tells_each(&self, console: &Console) -> bool {
+        console.verbose || self.format == Format::Json || self.ovs
+    }
+}
+
 /// Ports to name in a message before it counts the others.
 const MANY: usize = 16;
 
@@ -174,9 +181,8 @@ impl Report {
 
 /// Reads, checks, prints; with `--watch` again and again.
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
-    // A person is shown the first of each verdict; all are shown with -v, in JSON, and to a real switch.
-    let each = console.verbose || options.format == Format::Json || options.ovs;
-    let progress = Progress::of_parts().wanting(each);
+    // What is kept for the next time may be the first of its verdict then.
+    let progress = Progress::of_parts().wanting(options.watch || options.tells_each(console));
     if options.watch {
         watch::run(options, console, &progress)
     } else {
@@ -228,7 +234,7 @@ fn once(
         replay(real, &task, &mut found, &mut isolated, &mut agreement)?;
     }
     progress.clear();
-    let mut results = results(options, &task, &found, &isolated, &agreement, intent.as_ref());
+    let mut results = results((options, console), &task, &found, &isolated, &agreement, intent.as_ref());
     if let Some(intent) = intent.as_ref().filter(|_| options.format == Format::Json) {
         scenario::annotate(&mut results, intent, &flows.file.flows);
     }
@@ -327,17 +333,17 @@ fn replay(
 }
 
 fn results(
-    options: &Options,
+    (options, console): (&Options, &Console),
     task: &Task<'_>,
     found: &Findings,
     isolated: &[IsolationFinding],
     agreement: &[IntentFinding],
     intent: Option<&Intent>,
 ) -> Vec<Outcome> {
-    let each = task.watch.wants_each();
+    let each = options.tells_each(console);
     let isolated = isolation_rows::rows(task.host, &task.ports, isolated, each);
     let agreement = rows::rows(task.host, &task.ports, agreement, each);
-    let rows = report::rows(task, found).into_iter().chain(isolated).chain(agreement);
+    let rows = report::rows(task, found, each).into_iter().chain(isolated).chain(agreement);
     let verdicts = rows.map(|row| Outcome::Verdict(Box::new(row)));
     verdicts.chain(intent::other_results(intent, wanted(options))).collect()
 }

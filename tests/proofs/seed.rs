@@ -95,7 +95,7 @@ fn the_host_of_2016_gets_exactly_the_known_verdicts() {
 
 /// What the report prints of a story leads, by itself, to the same end.
 fn reports_repeat(host: &Host, findings: &flowproof_proofs::check::Findings) {
-    for row in report::rows(&hosts::task(host), findings) {
+    for row in report::rows(&hosts::task(host), findings, true) {
         let sender = host.ports.iter().find(|port| port.ofport == row.port).unwrap();
         let profile = *Profile::ALL.iter().find(|profile| row.datapath.contains(&profile.name())).unwrap();
         let stories = row.counterexample.iter().chain(row.witness.iter().map(|witness| &witness.escapes));
