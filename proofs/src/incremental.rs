@@ -22,6 +22,7 @@ use flowproof_switch::{
     flow::Flow,
     table::{self, FlowId},
 };
+use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHasher};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -117,17 +118,23 @@ pub fn check_again(task: &Task<'_>, before: Option<Kept>) -> Again {
     Again { findings, proved, changed, kept }
 }
 
-/// The findings by property, then port, then datapath, as places in the task.
+/// The findings by property, then port, then datapath, as places in the task; those of a port are in that order.
 fn arranged(task: &Task<'_>, known: &BTreeMap<PortNo, Vec<Finding>>) -> Vec<Finding> {
-    let mut all = Vec::new();
-    for property in &task.properties {
-        for (port, of) in task.ports.iter().enumerate() {
-            let findings = known.get(&of.ofport).into_iter().flatten();
-            let findings = findings.filter(|finding| finding.property.name == property.name);
-            all.extend(findings.map(|finding| Finding { port, ..finding.clone() }));
-        }
+    let of_port = |(port, of): (usize, &&Port)| {
+        let findings = known.get(&of.ofport).map_or(&[][..], Vec::as_slice);
+        findings
+            .chunk_by(|a, b| a.property.name == b.property.name)
+            .map(move |of| (of, port))
+            .collect::<Vec<_>>()
+    };
+    let mut by_property: BTreeMap<&str, Vec<Finding>> = BTreeMap::new();
+    for (findings, port) in task.ports.iter().enumerate().flat_map(of_port) {
+        let Some(first) = findings.first() else { continue };
+        let all = by_property.entry(first.property.name).or_default();
+        all.extend(findings.iter().map(|finding| Finding { port, ..finding.clone() }));
     }
-    all
+    let names = task.properties.iter().map(|property| property.name);
+    names.filter_map(|name| by_property.remove(name)).flatten().collect()
 }
 
 /// How two lists of flows differ.
@@ -135,7 +142,9 @@ struct Difference<'a> {
     gone: Vec<&'a Flow>,
     new: Vec<&'a Flow>,
     /// Where the flows that are still there now are.
-    place: FxHashMap<FlowId, FlowId>,
+    place: Vec<Option<FlowId>>,
+    /// Whether all of those are where they were.
+    stays: bool,
 }
 
 /// What of a flow decides over packets.
@@ -153,26 +162,40 @@ fn hash(flow: &Flow) -> u64 {
 }
 
 impl<'a> Difference<'a> {
+    /// Flows that are where they were are found by their places, all others by a hash.
     fn new(before: &'a [Flow], now: &'a [Flow]) -> Self {
+        let stay: Vec<bool> =
+            before.par_iter().zip(now).with_min_len(4096).map(|(flow, other)| same(flow, other)).collect();
+        let has_stayed = |at: usize| stay.get(at) == Some(&true);
         let mut by_hash: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
-        for (at, flow) in now.iter().enumerate() {
+        for (at, flow) in now.iter().enumerate().filter(|(at, _)| !has_stayed(*at)) {
             by_hash.entry(hash(flow)).or_default().push(at);
         }
-        let mut difference = Self { gone: Vec::new(), new: Vec::new(), place: FxHashMap::default() };
-        let mut seen = vec![false; now.len()];
+        let mut difference = Self { gone: Vec::new(), new: Vec::new(), place: Vec::new(), stays: true };
+        let mut seen: Vec<bool> = (0..now.len()).map(has_stayed).collect();
         for (at, flow) in before.iter().enumerate() {
+            if has_stayed(at) {
+                difference.place.push(Some(FlowId(at as u32)));
+                continue;
+            }
             let places = by_hash.get(&hash(flow)).into_iter().flatten();
             let found = places.copied().find(|place| now.get(*place).is_some_and(|other| same(flow, other)));
+            difference.place.push(found.map(|place| FlowId(place as u32)));
             match found {
                 Some(place) => {
                     seen.get_mut(place).into_iter().for_each(|seen| *seen = true);
-                    difference.place.insert(FlowId(at as u32), FlowId(place as u32));
+                    difference.stays = false;
                 }
                 None => difference.gone.push(flow),
             }
         }
         difference.new = now.iter().zip(seen).filter(|(_, seen)| !seen).map(|(flow, _)| flow).collect();
         difference
+    }
+
+    /// Where a flow now is, if it is still there.
+    fn place(&self, flow: FlowId) -> Option<FlowId> {
+        self.place.get(flow.0 as usize).copied().flatten()
     }
 
     fn is_empty(&self) -> bool {
@@ -183,23 +206,24 @@ impl<'a> Difference<'a> {
 /// Findings of a port whose frames come to no flow that changed, as they are told now; nothing if they must be found again.
 fn still(mut findings: Vec<Finding>, difference: &Difference<'_>) -> Option<Vec<Finding>> {
     for finding in &mut findings {
-        let shown: Vec<&mut Arc<Replay>> = match &mut finding.judgement {
-            Judgement::Refuted(replay) | Judgement::Proved(Witness::Escapes(replay)) => vec![replay],
-            Judgement::Proved(Witness::Twins { stopped, twin }) => vec![stopped, twin],
+        let shown: [Option<&mut Arc<Replay>>; 2] = match &mut finding.judgement {
+            Judgement::Refuted(replay) | Judgement::Proved(Witness::Escapes(replay)) => [Some(replay), None],
+            Judgement::Proved(Witness::Twins { stopped, twin }) => [Some(stopped), Some(twin)],
             Judgement::Unknown(_)
             | Judgement::Vacuous(_)
             | Judgement::NoWorse(_)
             | Judgement::Contradiction(_) => {
                 difference.is_empty().then_some(())?;
-                Vec::new()
+                [None, None]
             }
         };
-        for replay in shown {
+        for replay in shown.into_iter().flatten() {
             (replay.prelude == 0 || difference.is_empty()).then_some(())?;
-            let now = |(table, flow): &(u8, FlowId)| Some((*table, *difference.place.get(flow)?));
-            let path: Vec<(u8, FlowId)> = replay.path.iter().map(now).collect::<Option<_>>()?;
-            if path != replay.path {
-                Arc::make_mut(replay).path = path;
+            let there = replay.path.iter().all(|(_, flow)| difference.place(*flow).is_some());
+            there.then_some(())?;
+            if !difference.stays {
+                let now = |(table, flow): &(u8, FlowId)| Some((*table, difference.place(*flow)?));
+                Arc::make_mut(replay).path = replay.path.iter().filter_map(now).collect();
             }
         }
     }
