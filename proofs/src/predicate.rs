@@ -110,11 +110,9 @@ impl Predicate {
 /// The values of which a field has one, if that is what these say.
 fn values(parts: &[Predicate]) -> Option<(Field, Vec<u128>)> {
     let Predicate::Is(field, ..) = parts.first()? else { return None };
-    let value = |part: &Predicate| match part {
-        Predicate::Is(of, value, mask) if of == field && *mask == low_bits(field.spec().width) => {
-            Some(*value)
-        }
-        _ => None,
+    let value = |part: &Predicate| {
+        let Predicate::Is(of, value, mask) = part else { return None };
+        (of == field && *mask == low_bits(field.spec().width)).then_some(*value)
     };
     Some((*field, parts.iter().map(value).collect::<Option<_>>()?))
 }
