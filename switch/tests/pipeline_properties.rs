@@ -141,7 +141,7 @@ proptest! {
         last in any::<bool>(),
     ) {
         let tie = if last { TieBreak::Last } else { TieBreak::First };
-        let tables = Tables::new(flows);
+        let tables = Tables::new(flows).searched_by(Search::Compiled);
         let scanned = Arc::new(tables.clone().searched_by(Search::Scan));
         let mut used = Switch::new(Arc::new(tables), config(profile, tie));
         let mut scanning = Switch::new(scanned, config(profile, tie));

@@ -14,7 +14,7 @@ use crate::{
     set::{Literal, PacketSets},
     tables::Tables,
     vars::{self, Var},
-    walk::{Edge, Known, Node},
+    walk::{Edge, FIELDS, Known, Node},
 };
 use flowproof_packet::{
     Field,
@@ -192,10 +192,15 @@ fn drop_bits(kept: &mut Bits, field: Field) {
     }
 }
 
-/// What a flow matches of packets of which this is known, and that it fits.
+/// What a flow matches of packets of which this is known.
 fn cube(sets: &mut Bdds, flow: &Flow, known: &Known) -> Bdd {
     let mut asked = [u64::MAX; WORDS];
-    for (field, _) in crate::walk::FIELDS.into_iter().zip(known).filter(|(_, known)| known.is_some()) {
+    for (field, known) in FIELDS.into_iter().zip(known) {
+        let Some(known) = known else { continue };
+        let (value, mask) = flow.matching.get(field);
+        if (value ^ u128::from(*known)) & mask != 0 {
+            return sets.none();
+        }
         drop_bits(&mut asked, field);
     }
     literals(sets, flow, &asked)

@@ -58,12 +58,17 @@ impl TieBreak {
 /// How a table is searched. What is found does not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Search {
-    /// By hashing; a table is compiled when it is first searched.
+    /// By hashing; a small table flow by flow, which is as fast.
     #[default]
+    Usual,
+    /// By hashing; a table is compiled when it is first searched.
     Compiled,
     /// Flow by flow: the reference for the other.
     Scan,
 }
+
+/// Flows that are as quickly asked one by one.
+const SMALL: usize = 16;
 
 /// What a lookup finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,6 +234,14 @@ impl Tables {
         found
     }
 
+    fn scans(&self, index: &Index) -> bool {
+        match self.search {
+            Search::Usual => index.order.len() <= SMALL,
+            Search::Compiled => false,
+            Search::Scan => true,
+        }
+    }
+
     fn compiled<'t>(&'t self, index: &'t Index) -> &'t Classifier {
         index.compiled.get_or_init(|| {
             let flows = index.order.iter().filter_map(|id| Some((*id, self.flow(*id)?)));
@@ -248,15 +261,16 @@ impl Tables {
 
     /// The matching flows of a table.
     fn matching<'t>(&'t self, index: &'t Index, key: &FlowKey) -> Matching<'t> {
-        match self.search {
-            Search::Compiled => self.resolve(&self.compiled(index).all(key)),
-            Search::Scan => self.scan(index, key).collect(),
+        if self.scans(index) {
+            self.scan(index, key).collect()
+        } else {
+            self.resolve(&self.compiled(index).all(key))
         }
     }
 
     /// The lookup in a table without conjunctions.
     fn highest(&self, index: &Index, key: &FlowKey, tie: TieBreak) -> Lookup {
-        if self.search == Search::Scan {
+        if self.scans(index) {
             return self.best(self.scan(index, key), tie);
         }
         let Top { one, mut others } = self.compiled(index).top(key);
