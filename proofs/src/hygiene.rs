@@ -1,8 +1,8 @@
 //! Hygiene of the tables: which choices are undefined, which flows no packet hits, how far packets are sent around.
 //!
-//! Most flows need no sets of packets for that: they clash with none whatever comes ([`clashes`]), a packet is seen to hit them
-//! ([`shots`]) or nothing can ([`barred`]), and no way is long ([`lengths`]). What is left open is decided by sweeps of everything
-//! that can enter anywhere, through the tables as far as they lead there ([`focus`]): what no execution reaches is dead, and is
+//! Most flows need no sets of packets for that: they clash with none whatever comes (`clashes`), a packet is seen to hit them
+//! (`shots`) or nothing can (`barred`), and no way is long (`lengths`). What is left open is decided by sweeps of everything
+//! that can enter anywhere, through the tables as far as they lead there (`focus`): what no execution reaches is dead, and is
 //! explained by the flows of its table that take its packets first. Deliberately absent: whether a reachable flow is
 //! *wanted*, which needs an intent.
 

@@ -1,6 +1,6 @@
 //! Which ports' frames may come to a flow: what must be proved again when it changes.
 //!
-//! Each node of a [`Walk`] has the set of ports whose frames may come there.
+//! Each node of a `Walk` has the set of ports whose frames may come there.
 //!
 //! Invariant: if some frame of a port is looked up in a table with a key that a flow may match, the port is among those
 //! that [`Reach::ports`] has for the flow; of the frame nothing else is asked, nor of other flows, so the same is true of a
