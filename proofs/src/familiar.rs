@@ -97,7 +97,7 @@ impl<Set: Copy + PartialEq + std::fmt::Debug> Wishes<Set> {
 }
 
 /// The connection that is shown, of the packet's own family.
-fn tuple(number: &mut dyn FnMut(Field) -> u128, ipv6: bool) -> Tuple {
+pub(crate) fn tuple(number: &mut dyn FnMut(Field) -> u128, ipv6: bool) -> Tuple {
     let (src, dst) =
         if ipv6 { (Field::CtIpv6Src, Field::CtIpv6Dst) } else { (Field::CtNwSrc, Field::CtNwDst) };
     Tuple {

@@ -1,31 +1,35 @@
 //! Hygiene of the tables: which choices are undefined, which flows no packet hits, how far packets are sent around.
 //!
 //! Most flows need no sets of packets for that: they clash with none whatever comes (`clashes`), a packet is seen to hit them
-//! (`shots`) or nothing can (`barred`), and no way is long (`lengths`). What is left open is decided by sweeps of everything
+//! (`examples`) or nothing can (`barred`), and no way is long (`lengths`). What is left open is decided by sweeps of everything
 //! that can enter anywhere, through the tables as far as they lead there (`focus`): what no execution reaches is dead, and is
 //! explained by the flows of its table that take its packets first. Deliberately absent: whether a reachable flow is
 //! *wanted*, which needs an intent.
 
 mod barred;
 mod clashes;
+mod examples;
 mod focus;
 mod lengths;
-mod shots;
 mod wanted;
 mod ways;
 
 use crate::{
     bdd::{Bdd, Bdds},
     frames,
-    live::Live,
+    live::{Bits, Live},
     predicate::Predicate,
     set::PacketSets,
     sweep::{Guide, Scope, Sweep},
     symbolic::{self, Emit, Longest, Memory, Start, Yield, loosely},
     symkey::{Form, SymKey},
     tables::{self, Tables},
+    vars::Var,
 };
-use flowproof_packet::{key::MaskedWord, port};
+use flowproof_packet::{
+    key::{MaskedWord, WORDS},
+    port,
+};
 use flowproof_switch::{
     conntrack::Profile,
     flow::{Action, Flow},
@@ -36,6 +40,8 @@ use rustc_hash::FxHashSet;
 use std::{collections::BTreeSet, rc::Rc};
 
 const NODE_LIMIT: usize = 16_000_000;
+/// All bits of a key.
+const ALL: Bits = [u64::MAX; WORDS];
 /// Flows that were not seen to be hit above which a sweep is asked.
 const MOST_UNSEEN: usize = 256;
 
@@ -81,7 +87,7 @@ pub fn examine_by_examples(tables: &Tables) -> Option<Hygiene> {
     let mut open = clashes::suspects(tables)?;
     let ways = ways::Ways::new(tables);
     let longest = lengths::longest(tables, &ways.walk)?;
-    let mut hit = shots::seen(tables, &ways);
+    let mut hit = examples::seen(tables, &ways);
     let is_left = |(flow, hit): &(&Flow, &bool)| !**hit && tables::clauses(flow).next().is_none();
     if tables.flows().iter().zip(&hit).filter(is_left).count() > MOST_UNSEEN {
         return None;
@@ -283,8 +289,8 @@ fn explore(
 
 /// What `ct()` does with frames of two tags is not modelled, so where some come there it is not known what they hit.
 fn explored(run: Yield<Bdd>, sets: &Bdds) -> Explored {
-    let double = |event: &symbolic::Event<Bdd>| matches!(&event.emit, Emit::Opaque(text) if text == symbolic::SECOND_TAG);
-    let lost = run.events.iter().any(double);
+    let second_tag = Emit::Opaque(symbolic::SECOND_TAG.to_owned());
+    let lost = run.events.iter().any(|event| event.emit == second_tag);
     Explored {
         hit: run.hit.into_iter().collect(),
         rivals: run.rivals.into_keys().collect(),
@@ -365,10 +371,10 @@ fn shadows(sets: &mut Bdds, tables: &Tables, id: FlowId, flow: &Flow) -> Option<
     if passes(flow, &earlier) {
         return None;
     }
-    let mut rest = cube(sets, flow);
+    let mut rest = cube(sets, flow, &ALL);
     let mut by = Vec::new();
     for (other, candidate) in earlier {
-        let taken = cube(sets, candidate);
+        let taken = cube(sets, candidate, &ALL);
         let left = sets.minus(rest, taken);
         if left != rest {
             by.push(other);
@@ -412,13 +418,13 @@ fn includes(wants: &[MaskedWord], of: &[MaskedWord]) -> bool {
     })
 }
 
-/// What a flow matches, every bit of the key taken for a variable of its own.
-fn cube(sets: &mut Bdds, flow: &Flow) -> Bdd {
+/// What a flow matches, as far as these bits tell, each of which is taken for a variable of its own.
+fn cube(sets: &mut Bdds, flow: &Flow, bits: &Bits) -> Bdd {
     let mut literals = Vec::new();
     for part in flow.matching.words() {
-        for bit in (0..64u16).filter(|bit| part.mask >> (63 - bit) & 1 == 1) {
-            literals
-                .push((crate::vars::Var(u16::from(part.word) * 64 + bit), part.value >> (63 - bit) & 1 == 1));
+        let mask = part.mask & bits.get(usize::from(part.word)).copied().unwrap_or(0);
+        for bit in (0..64u16).filter(|bit| mask >> (63 - bit) & 1 == 1) {
+            literals.push((Var(u16::from(part.word) * 64 + bit), part.value >> (63 - bit) & 1 == 1));
         }
     }
     sets.cube(&literals)

@@ -149,7 +149,7 @@ fn read(live: &mut Bits, part: Subfield) {
     }
 }
 
-fn clear(live: &mut Bits, field: Field, mask: u128) {
+pub(crate) fn clear(live: &mut Bits, field: Field, mask: u128) {
     for part in masked_words(field, 0, mask) {
         if let Some(bits) = live.get_mut(usize::from(part.word)) {
             *bits &= !part.mask;

@@ -85,6 +85,16 @@ fn what_a_called_table_writes_is_seen_by_its_caller() {
     assert_eq!(hygiene.dead.len(), 1, "{:?}", hygiene.dead);
 }
 
+/// What `ct()` makes of a frame with two tags is not modelled: nothing is said of flows behind it.
+#[test]
+fn nothing_is_said_of_flows_behind_two_tags() {
+    let text = "dl_vlan=5,ip actions=push_vlan:0x8100,ct(table=1)\n\
+        table=1,priority=1,ip actions=output:1\n\
+        table=1,priority=0 actions=output:2\n";
+    let hygiene = check::with_deep_stack(|| looks_alike(text));
+    assert!(!hygiene.complete && hygiene.dead.is_empty(), "{:?}", hygiene.dead);
+}
+
 /// A flow that asks for some bits of a register only is not for all packets that come with it known.
 #[test]
 fn what_asks_for_a_part_of_a_register_takes_a_part() {

@@ -5,7 +5,7 @@ use flowproof_compiler::{Layout, Options, compile};
 use flowproof_model::policy::Policy;
 use flowproof_packet::{Field, PortNo};
 use flowproof_proofs::{
-    check::{self, Engines, Task},
+    check::{self, Engines, Judgement, Task, Watch, Witness},
     diagram::Host,
     intent::{self, layout, site::Site},
     isolation::{self, ROWS},
@@ -15,7 +15,7 @@ use flowproof_proofs::{
 };
 use flowproof_switch::conntrack::Profile;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Ports of two networks: number, VLAN, security group.
 const PORTS: [(PortNo, u16, &str); 7] = [
@@ -238,13 +238,41 @@ fn an_intent_that_tells_them_apart_does() {
 
 type Verdicts = BTreeMap<String, &'static str>;
 
-fn sent(case: &Case, profiles: &[Profile], alone: bool) -> Verdicts {
+/// How verdicts are come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Those on one port are said of all that it may be exchanged with, each shown with its own packets.
+    Each,
+    /// Those are shown with the packets of the first.
+    First,
+    /// Every port is asked, beside every other.
+    Slowly,
+}
+
+/// Who wants to see the packets of the first port only.
+struct OnlyFirst;
+
+impl Watch for OnlyFirst {
+    fn wants_each(&self) -> bool {
+        false
+    }
+}
+
+impl Way {
+    fn watch(self) -> &'static dyn Watch {
+        if self == Self::First { &OnlyFirst } else { &() }
+    }
+}
+
+fn sent(case: &Case, profiles: &[Profile], way: Way) -> Verdicts {
     let ports: Vec<_> = case.host.ports.iter().collect();
+    let alone = way == Way::Slowly;
     let groups: Vec<_> = if alone { ports.chunks(1).map(<[_]>::to_vec).collect() } else { vec![ports] };
     let mut all = Verdicts::new();
     for ports in groups {
         let profiles = profiles.to_vec();
-        let task = Task { ports, profiles, engines: Engines::Diagram, ..hosts::task(&case.host) };
+        let task = hosts::task(&case.host);
+        let task = Task { ports, profiles, engines: Engines::Diagram, watch: way.watch(), ..task };
         for of in check::check(&task).findings {
             let port = task.ports[of.port].ofport;
             all.insert(format!("{} {port} {}", of.property.name, of.profile.name()), of.judgement.name());
@@ -253,11 +281,12 @@ fn sent(case: &Case, profiles: &[Profile], alone: bool) -> Verdicts {
     all
 }
 
-fn isolated(case: &Case, profiles: &[Profile], slowly: bool) -> Verdicts {
+fn isolated(case: &Case, profiles: &[Profile], way: Way) -> Verdicts {
     let (host, site) = (&case.host, Some(&case.site));
     let (ports, properties) = (host.ports.iter().collect(), ROWS.iter().map(|row| &row.property).collect());
-    let ask = isolation::Ask { host, site, ports, properties, profiles: profiles.to_vec(), watch: &() };
-    let found = if slowly { isolation::check_slowly(&ask) } else { isolation::check(&ask) };
+    let (profiles, watch) = (profiles.to_vec(), way.watch());
+    let ask = isolation::Ask { host, site, ports, properties, profiles, watch };
+    let found = if way == Way::Slowly { isolation::check_slowly(&ask) } else { isolation::check(&ask) };
     let line = |of: isolation::IsolationFinding| {
         let port = ask.ports[of.finding.port].ofport;
         let name = format!("{} {port} {}", of.finding.property.name, of.finding.profile.name());
@@ -266,11 +295,12 @@ fn isolated(case: &Case, profiles: &[Profile], slowly: bool) -> Verdicts {
     found.into_iter().map(line).collect()
 }
 
-fn agreed(case: &Case, profiles: &[Profile], slowly: bool) -> Verdicts {
+fn agreed(case: &Case, profiles: &[Profile], way: Way) -> Verdicts {
     let (host, site) = (&case.host, &case.site);
     let (ports, properties) = (host.ports.iter().collect(), intent::PROPERTIES.to_vec());
-    let ask = intent::Ask { host, site, ports, properties, profiles: profiles.to_vec(), watch: &() };
-    let found = if slowly { intent::check_slowly(&ask) } else { intent::check(&ask) };
+    let (profiles, watch) = (profiles.to_vec(), way.watch());
+    let ask = intent::Ask { host, site, ports, properties, profiles, watch };
+    let found = if way == Way::Slowly { intent::check_slowly(&ask) } else { intent::check(&ask) };
     let line = |of: intent::IntentFinding| {
         let (port, finding) = (ask.ports[of.finding.port].ofport, &of.finding);
         let way = format!("{} {}", of.direction.name(), of.placement.name());
@@ -320,24 +350,42 @@ fn what_symmetry_says_is_what_asking_everybody_says() {
         for round in 0..=rounds(layout) {
             let text = if round == 0 { whole.clone() } else { damaged(&whole, &mut rng) };
             let case = case(&all, &text);
-            let (a, b, d) = check::with_deep_stack(|| {
-                (
-                    sent(&case, &profiles, false),
-                    isolated(&case, &profiles, false),
-                    agreed(&case, &profiles, false),
-                )
+            let [each, first, slowly] = [Way::Each, Way::First, Way::Slowly].map(|way| {
+                check::with_deep_stack(|| {
+                    [
+                        sent(&case, &profiles, way),
+                        isolated(&case, &profiles, way),
+                        agreed(&case, &profiles, way),
+                    ]
+                })
             });
-            let slow = check::with_deep_stack(|| {
-                (
-                    sent(&case, &profiles, true),
-                    isolated(&case, &profiles, true),
-                    agreed(&case, &profiles, true),
-                )
-            });
-            assert_eq!((&a, &b, &d), (&slow.0, &slow.1, &slow.2), "{layout:?} {text}");
+            assert_eq!(each, slowly, "{layout:?} {text}");
+            assert_eq!(first, slowly, "{layout:?} {text}");
             refuted +=
-                [a, b, d].iter().flat_map(BTreeMap::values).filter(|verdict| **verdict == "refuted").count();
+                each.iter().flat_map(BTreeMap::values).filter(|verdict| **verdict == "refuted").count();
         }
     }
     assert!(refuted > 10, "{refuted}");
+}
+
+/// Who wants the first port only is not shown packets of its own for another one; who wants each is.
+#[test]
+fn packets_are_sent_for_each_port_where_each_is_wanted() {
+    let all = intent();
+    let case = case(&all, &tables(&all, LAYOUTS[0]));
+    let shared = |way: Way| {
+        let ports: Vec<_> = case.host.ports.iter().collect();
+        let profiles = vec![Profile::Userspace31];
+        let task = hosts::task(&case.host);
+        let task = Task { ports, profiles, engines: Engines::Diagram, watch: way.watch(), ..task };
+        let findings = check::check(&task).findings;
+        let shown = |at: usize| match &findings[at].judgement {
+            Judgement::Refuted(replay) | Judgement::Proved(Witness::Escapes(replay)) => Some(replay.clone()),
+            _ => None,
+        };
+        let pairs = (1..findings.len()).filter_map(|at| Some((shown(at - 1)?, shown(at)?)));
+        pairs.filter(|(a, b)| Arc::ptr_eq(a, b)).count()
+    };
+    assert_eq!(shared(Way::Each), 0);
+    assert!(shared(Way::First) > 10);
 }

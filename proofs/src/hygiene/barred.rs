@@ -9,26 +9,20 @@ use super::ways::Ways;
 use crate::{
     bdd::{Bdd, Bdds},
     effects::{ANSWERS, UNTRACKED, may_show},
-    frames,
+    frames, live,
     predicate::Predicate,
     set::{Literal, PacketSets},
     tables::Tables,
-    vars::{self, Var},
+    vars,
     walk::{Edge, FIELDS, Known, Node},
 };
-use flowproof_packet::{
-    Field,
-    key::{WORDS, masked_words},
-};
+use flowproof_packet::{Field, key::WORDS};
 use flowproof_switch::{
     conntrack::state,
     flow::{Action, Flow},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
-
-/// Bits of a key, by word.
-type Bits = [u64; WORDS];
 
 /// Whether no packet hits a flow.
 pub(super) fn is_barred(
@@ -186,12 +180,6 @@ fn packets(sets: &mut Bdds, arrivals: u16) -> Bdd {
     all
 }
 
-fn drop_bits(kept: &mut Bits, field: Field) {
-    for part in masked_words(field, 0, u128::MAX) {
-        kept.get_mut(usize::from(part.word)).into_iter().for_each(|word| *word &= !part.mask);
-    }
-}
-
 /// What a flow matches of packets of which this is known.
 fn cube(sets: &mut Bdds, flow: &Flow, known: &Known) -> Bdd {
     let mut asked = [u64::MAX; WORDS];
@@ -201,19 +189,7 @@ fn cube(sets: &mut Bdds, flow: &Flow, known: &Known) -> Bdd {
         if (value ^ u128::from(*known)) & mask != 0 {
             return sets.none();
         }
-        drop_bits(&mut asked, field);
+        live::clear(&mut asked, field, u128::MAX);
     }
-    literals(sets, flow, &asked)
-}
-
-/// What a flow matches, as far as these bits tell; each is a variable of its own.
-fn literals(sets: &mut Bdds, flow: &Flow, bits: &Bits) -> Bdd {
-    let mut literals = Vec::new();
-    for part in flow.matching.words() {
-        let mask = part.mask & bits.get(usize::from(part.word)).copied().unwrap_or(0);
-        for bit in (0..64u16).filter(|bit| mask >> (63 - bit) & 1 == 1) {
-            literals.push((Var(u16::from(part.word) * 64 + bit), part.value >> (63 - bit) & 1 == 1));
-        }
-    }
-    sets.cube(&literals)
+    super::cube(sets, flow, &asked)
 }

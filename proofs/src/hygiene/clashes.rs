@@ -36,6 +36,12 @@ struct Entry<W> {
     flows: SmallVec<[FlowId; 1]>,
 }
 
+impl Entry<Vec<MaskedWord>> {
+    fn borrow(&self) -> Entry<&[MaskedWord]> {
+        Entry { wants: &self.wants, deed: self.deed, flows: self.flows.clone() }
+    }
+}
+
 /// Flows that may clash with others; nothing where it is not known which.
 pub(super) fn suspects(tables: &Tables) -> Option<BTreeSet<FlowId>> {
     let (deeds, mut suspects) = (deeds(tables), BTreeSet::new());
@@ -74,13 +80,7 @@ fn of_level(
     };
     apart(&level.hard.iter().filter_map(entry).collect::<Vec<_>>(), suspects)?;
     let soft = conjunctions(tables, deeds, table, level)?;
-    let borrowed = |of: &Entry<Vec<MaskedWord>>| (of.deed, of.flows.clone());
-    let soft: Vec<Entry<&[MaskedWord]>> = soft
-        .iter()
-        .map(|of| (of.wants.as_slice(), borrowed(of)))
-        .map(|(wants, (deed, flows))| Entry { wants, deed, flows })
-        .collect();
-    apart(&soft, suspects)
+    apart(&soft.iter().map(Entry::borrow).collect::<Vec<_>>(), suspects)
 }
 
 fn deed(deeds: &[Deed], id: FlowId) -> Deed {

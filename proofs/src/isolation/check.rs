@@ -7,10 +7,10 @@
 
 use super::{
     Question, ROWS, Row,
+    guess::{Guess, Guesses},
     judge::{Bench, Engine},
     replay::{self, Aim, Case},
     scene::Scene,
-    told::{Guess, Told},
     world::{Kind, Sender, World},
 };
 use crate::{
@@ -259,15 +259,15 @@ impl<'a> Round<'a> {
             }
         };
         let mut said = Vec::new();
-        let mut told = Told::default();
+        let mut guesses = Guesses::default();
         for (slot, has_witness) in open {
             let Some(case) = self.case(*slot, sender) else { continue };
-            let guess = told.guess(slot.0, &case);
+            let guess = guesses.guess(slot.0, &case);
             let answer = judge(&mut twins, (&case, self.before), *has_witness, &guess);
             let answer = answer.unwrap_or_else(|Exhausted(why)| doubtful(why));
             match &answer {
-                Said::Violates(choice, _) => told.violates(slot.0, &case, choice),
-                Said::Keeps(Some(shown)) => told.keeps(slot.0, &case, shown),
+                Said::Violates(choice, _) => guesses.violates(slot.0, &case, choice),
+                Said::Keeps(Some(shown)) => guesses.keeps(slot.0, &case, shown),
                 Said::Keeps(None) | Said::Doubtful(..) => {}
             }
             said.push((*slot, sender, answer));

@@ -12,11 +12,11 @@
 mod admit;
 pub mod check;
 mod choice;
+mod guess;
 pub mod judge;
 pub mod replay;
 pub mod rows;
 pub mod scene;
-mod told;
 pub mod world;
 
 pub use check::{Ask, IsolationFinding, check, check_since, check_slowly};

@@ -31,17 +31,18 @@ impl Stateless {
 
     /// What becomes of a packet; see [`trace_stateless`].
     pub fn run(&mut self, key: &FlowKey, frame: &[u8], ct_next: &[CtInfo]) -> Outcome {
-        let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
-        let world = World { tables: &self.tables, setup: &self.setup, fdb, spare, now: 0, learn: false };
-        start(world, &mut Scripted::new(ct_next), Recorder::default(), key, frame)
+        self.go(Recorder::default(), key, frame, ct_next)
     }
 
     /// How a packet of which there is only a key goes through the tables.
     pub fn trace(&mut self, key: &FlowKey, ct_next: &[CtInfo]) -> Trace {
+        self.go(Recorder::on(), key, &[], ct_next).trace.unwrap_or_default()
+    }
+
+    fn go(&mut self, recorder: Recorder, key: &FlowKey, frame: &[u8], ct_next: &[CtInfo]) -> Outcome {
         let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
         let world = World { tables: &self.tables, setup: &self.setup, fdb, spare, now: 0, learn: false };
-        let outcome = start(world, &mut Scripted::new(ct_next), Recorder::on(), key, &[]);
-        outcome.trace.unwrap_or_default()
+        start(world, &mut Scripted::new(ct_next), recorder, key, frame)
     }
 }
 

@@ -14,14 +14,14 @@ use super::{
 use crate::{
     bdd::{Bdd, Bdds},
     effects::ANSWERS,
-    frames, symbolic,
+    familiar, frames, symbolic,
     symkey::{FIRST, Form, LATER},
     tables::{Tables, clauses},
     vars::{self, Var},
 };
 use flowproof_packet::{Field, FlowKey, key, port};
 use flowproof_switch::{
-    conntrack::{CtInfo, Profile, Tuple},
+    conntrack::{CtInfo, Profile},
     pipeline::{Stateless, SwitchConfig},
     table::FlowId,
 };
@@ -249,17 +249,7 @@ fn answer(wanted: &Wanted, key: &FlowKey, variant: usize) -> Option<FlowKey> {
 
 fn info(key: &FlowKey) -> CtInfo {
     let get = |field| key.get(field);
-    let ipv6 = get(Field::DlType) == 0x86dd;
-    let (src, dst) =
-        if ipv6 { (Field::CtIpv6Src, Field::CtIpv6Dst) } else { (Field::CtNwSrc, Field::CtNwDst) };
-    let tuple = Tuple {
-        src: get(src),
-        dst: get(dst),
-        ipv6,
-        proto: get(Field::CtNwProto) as u8,
-        tp_src: get(Field::CtTpSrc) as u16,
-        tp_dst: get(Field::CtTpDst) as u16,
-    };
+    let tuple = familiar::tuple(&mut |field| get(field), get(Field::DlType) == 0x86dd);
     CtInfo {
         state: get(Field::CtState) as u32,
         mark: get(Field::CtMark) as u32,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// The last packets that violated each row, and that were rightly delivered, with the receiver.
 #[derive(Default)]
-pub(super) struct Told<'a> {
+pub(super) struct Guesses<'a> {
     violating: BTreeMap<usize, (&'a Port, Choice)>,
     keeping: BTreeMap<usize, (&'a Port, Shown)>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Guess {
     pub(super) keeping: Option<Shown>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Guesses<'a> {
     /// What may be shown of a case of this row.
     pub(super) fn guess(&self, row: usize, case: &Case<'_>) -> Guess {
         let own = |port: &Port| port.ofport == case.sender.ofport;
