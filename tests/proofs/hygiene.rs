@@ -95,16 +95,18 @@ fn nothing_is_said_of_flows_behind_two_tags() {
     assert!(!hygiene.complete && hygiene.dead.is_empty(), "{:?}", hygiene.dead);
 }
 
-/// A flow that asks for some bits of a register only is not for all packets that come with it known.
+/// A flow that asks for some bits of a register only is not for all packets that come with it known. The last flow is hit by
+/// ports that no example tries, so that it is left to what is known of its table.
 #[test]
 fn what_asks_for_a_part_of_a_register_takes_a_part() {
     let text = "in_port=7,actions=set_field:13->reg5,resubmit(,1)\n\
-        table=1,priority=9,reg5=0x6/0x6 actions=output:2\n\
-        table=1,priority=8,reg5=0x5/0x5 actions=output:3\n\
-        table=1,priority=1,ip actions=output:1\n";
+        table=1,priority=9,tcp,tp_dst=0x58 actions=output:2\n\
+        table=1,priority=9,tcp,tp_dst=0x5a actions=output:2\n\
+        table=1,priority=7,reg5=0x6/0x6 actions=output:3\n\
+        table=1,priority=5,tcp,tp_dst=0x58/0xfff8 actions=output:4\n";
     let hygiene = check::with_deep_stack(|| looks_alike(text));
     let dead: Vec<u32> = hygiene.dead.iter().map(|(flow, _)| flow.0).collect();
-    assert_eq!(dead, [1, 3], "13 is 0b1101");
+    assert_eq!(dead, [3], "13 is 0b1101");
 }
 
 /// A host with something changed: a flow is gone, asks for less, or stands higher or lower.
