@@ -4,7 +4,10 @@
 //! or fills whole words. Fields that Open vSwitch stores in one place (`nw_src` and `arp_spa`, `tp_src` and
 //! `icmp_type`, `arp_sha` and `nd_sll`) share their bits here too, so that a match means the same thing.
 
-use crate::field::{Field, FieldSpec};
+use crate::{
+    field::{Field, FieldSpec},
+    port,
+};
 use std::fmt;
 
 /// 64-bit words in a key.
@@ -18,9 +21,12 @@ pub struct FlowKey {
     words: [u64; WORDS],
 }
 
+/// Nothing of a frame, and what only flows write has its initial value: zero, but for an action set without an output.
 impl Default for FlowKey {
     fn default() -> Self {
-        Self { words: [0; WORDS] }
+        let mut key = Self::zero();
+        key.set(Field::ActsetOutput, u128::from(port::UNSET));
+        key
     }
 }
 
@@ -38,6 +44,12 @@ pub const fn low_bits(width: u16) -> u128 {
 }
 
 impl FlowKey {
+    /// No bit set, for masks.
+    #[must_use]
+    pub const fn zero() -> Self {
+        Self { words: [0; WORDS] }
+    }
+
     /// The 64-bit words, most significant bit first.
     #[must_use]
     pub const fn words(&self) -> &[u64; WORDS] {
@@ -147,7 +159,7 @@ mod tests {
         for field in Field::all() {
             let width = field.spec().width;
             assert!(usize::from(field.spec().offset + width) <= BITS, "{field:?}");
-            let mut key = FlowKey::default();
+            let mut key = FlowKey::zero();
             key.set(field, u128::MAX);
             assert_eq!(key.get(field), low_bits(width), "{field:?}");
             let ones: u32 = key.words().iter().map(|w| w.count_ones()).sum();

@@ -13,7 +13,7 @@ pub mod pcap;
 pub mod summary;
 pub mod wire;
 
-pub use field::{Field, FieldSpec, Format, Maskable, Prerequisite};
+pub use field::{Field, FieldSpec, Format, Maskable, Origin, Prerequisite};
 pub use key::FlowKey;
 pub use mac::MacAddr;
 
@@ -23,6 +23,8 @@ pub type PortNo = u16;
 /// Reserved OpenFlow port numbers (ovs-fields(7), `in_port`).
 pub mod port {
     use super::PortNo;
+    /// No output port yet, in an action set.
+    pub const UNSET: PortNo = 0xfff7;
     /// Send the packet back where it came from.
     pub const IN_PORT: PortNo = 0xfff8;
     /// Resubmit through the flow tables (packet-out only).

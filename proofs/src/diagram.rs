@@ -10,6 +10,7 @@
 mod witness;
 
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
     familiar::{self, Choice, Wishes},
     frames,
@@ -17,13 +18,17 @@ use crate::{
     predicate::Predicate,
     properties::{self, Judge, Property},
     set::PacketSets,
-    symbolic::{self, Emit, Event, Memory, Start, Yield},
+    symbolic::{self, CameIn, Emit, Event, Memory, Start, Yield},
     symkey::{Bit, Form, SymKey},
     tables::Tables,
     vars::Var,
 };
 use flowproof_packet::{Field, PortNo};
-use flowproof_switch::{conntrack::Profile, flow::Action, table::FlowId};
+use flowproof_switch::{
+    conntrack::Profile,
+    flow::{Action, Subfield},
+    table::FlowId,
+};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,10 +60,19 @@ impl Host {
         self.ports.iter().map(|port| (port.ofport, port.network)).collect()
     }
 
-    /// Whether `NORMAL` takes only frames without VLAN from this filtered port.
+    /// Whether `NORMAL` takes only frames without VLAN from this port.
     #[must_use]
     pub fn is_access(&self, port: PortNo) -> bool {
-        self.tags.get(&port).is_none_or(Option::is_some)
+        let filtered = || self.ports.iter().any(|one| one.ofport == port);
+        self.tags.get(&port).map_or_else(filtered, Option::is_some)
+    }
+
+    /// The same of where packets with this key came in, or are said to have; `None` where the key does not say it.
+    #[must_use]
+    pub fn is_from_access(&self, key: &SymKey) -> Option<bool> {
+        let in_port =
+            key.constant(Subfield::whole(Field::InPort)).and_then(|port| PortNo::try_from(port).ok());
+        in_port.map(|port| self.is_access(port))
     }
 }
 
@@ -230,7 +244,7 @@ impl<'a> Diagram<'a> {
         enough: usize,
     ) -> Result<Yield<Bdd>, Exhausted> {
         let Workshop { sets, memory, .. } = &mut self.workshop;
-        let key = SymKey::entering(self.port.ofport, form);
+        let key = SymKey::entering(self.port.ofport, form, Arrival::Ordinary);
         let tables = &self.host.tables;
         let start = Start { tables, profile, form, key, packets, enough, each_flow: false };
         let run = symbolic::execute_with(sets, memory, start, None);
@@ -253,9 +267,10 @@ impl<'a> Diagram<'a> {
 
     /// Those packets of `events` that really leave, by the way they do.
     fn leaving(&mut self, form: Form, events: &[Event<Bdd>]) -> Vec<Found> {
-        let access = self.host.is_access(self.port.ofport);
         let mut found = Vec::new();
-        for event in events {
+        let came_in = CameIn::By(self.port.ofport);
+        for event in events.iter().filter(|event| frames::is_to_others(&event.emit, came_in)) {
+            let access = self.host.is_from_access(&event.key).unwrap_or(false);
             let packets = frames::escaping(&mut self.workshop.sets, event, access);
             if packets != self.workshop.sets.none() {
                 found.push(Found { form, event: Event { packets, ..event.clone() } });
@@ -463,8 +478,8 @@ impl<'a> Diagram<'a> {
     /// What else must be so for the packets to leave like this.
     fn depends(&self, profile: Profile, found: &Found) -> Depends {
         let event = &found.event;
-
-        let trunk = event.emit == Emit::Normal && !self.host.is_access(self.port.ofport);
+        let own = event.key.constant(Subfield::whole(Field::InPort)) == Some(self.port.ofport.into());
+        let trunk = event.emit == Emit::Normal && !(own && self.host.is_access(self.port.ofport));
         if !event.emit.is_modelled() || trunk || self.limited.contains(&profile) {
             Depends::Precision
         } else if event.recirculations > 0 || self.may_be_held(found) {

@@ -8,17 +8,29 @@ use crate::{
     symkey::{Form, SymKey, tracked_state},
     vars,
 };
-use flowproof_packet::{Field, PortNo, port};
+use flowproof_packet::{Field, PortNo, key::masked_words, port};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Subfield},
+    flow::{Action, Match, Subfield},
 };
 
 /// What is not modelled of frames with two tags.
 pub(crate) const SECOND_TAG: &str = "ct() of a frame with two tags";
 
-/// How an action lets a packet with this key leave, if it does. Whether a port is the packet's own may be of no interest.
-pub(crate) fn emitted(action: &Action, key: &SymKey, mind_in_port: bool) -> Option<Emit> {
+/// Where packets came in, as far as it matters where they leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CameIn {
+    /// It does not: the key may have forgotten it.
+    Anyhow,
+    /// By any port.
+    Anywhere,
+    /// By this one.
+    By(PortNo),
+}
+
+/// How an action lets a packet with this key leave, if it does. The switch takes the input port as it is written then: what
+/// leaves by `IN_PORT` goes there, and an output to that port is none.
+pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<Emit> {
     let port = match action {
         Action::Output(port) => Some(*port),
         // A number that no port has goes nowhere.
@@ -44,13 +56,13 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, mind_in_port: bool) -> Opti
         | Action::Conjunction(_)
         | Action::Note(_) => return None,
     };
-    let in_port = key.constant(Subfield::whole(Field::InPort)).filter(|_| mind_in_port);
+    let in_port = key.constant(Subfield::whole(Field::InPort)).filter(|_| came_in != CameIn::Anyhow);
     match port {
         Some(port::NONE) => None,
         // Numbers that no port has (ovs-vswitchd.conf.db(5), `ofport_request`).
         Some(0 | 0xff00..port::IN_PORT) => None,
         Some(port) if in_port == Some(u128::from(port)) => None,
-        Some(port::IN_PORT) => Some(Emit::InPort),
+        Some(port::IN_PORT) => back(key, came_in),
         Some(port::NORMAL) => Some(Emit::Normal),
         Some(port::FLOOD | port::ALL) => Some(Emit::Flood),
         Some(port::CONTROLLER) => Some(Emit::Controller),
@@ -60,21 +72,29 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, mind_in_port: bool) -> Opti
     }
 }
 
-/// What a VLAN action does to the key; nothing for other actions.
-pub(crate) fn retag(action: &Action, key: &mut SymKey) {
-    const PRESENT: u128 = 0x1000;
-    let (outer, inner) = (Subfield::whole(Field::VlanTci), Subfield::whole(Field::InnerVlanTci));
-    if let Action::ModVlanVid(vid) = action {
-        key.set(Field::VlanTci, PRESENT | u128::from(*vid), 0x1fff);
-    } else if let Action::ModVlanPcp(pcp) = action {
-        key.set(Field::VlanTci, PRESENT | u128::from(*pcp) << 13, 0xf000);
-    } else if let Action::StripVlan = action {
-        key.copy(inner, outer);
-        key.set(Field::InnerVlanTci, 0, u128::MAX);
-    } else if let Action::PushVlan(_) = action {
-        key.copy(outer, inner);
-        key.set(Field::VlanTci, PRESENT, u128::MAX);
+/// Where `IN_PORT` leads.
+fn back(key: &SymKey, came_in: CameIn) -> Option<Emit> {
+    let in_port = key.constant(Subfield::whole(Field::InPort)).and_then(|port| PortNo::try_from(port).ok());
+    match (came_in, in_port) {
+        (CameIn::Anyhow, _) => Some(Emit::InPort),
+        (CameIn::By(own), Some(port)) if own == port => Some(Emit::InPort),
+        (_, Some(0 | 0xff00..=port::CONTROLLER | port::NONE)) => None,
+        (_, Some(port)) => Some(Emit::Port(port)),
+        (_, None) if is_in_port_as_sent(key) => Some(Emit::InPort),
+        (_, None) => Some(Emit::UnknownPort),
     }
+}
+
+fn is_in_port_as_sent(key: &SymKey) -> bool {
+    masked_words(Field::InPort, 0, u128::MAX).all(|part| key.is_as_sent(part.word, part.mask))
+}
+
+/// The packets that an output to `port` would send back to where they came in, as far as the key leaves it open: the switch
+/// sends them nowhere.
+pub(crate) fn own(port: PortNo, key: &SymKey) -> Option<Vec<Literal>> {
+    let mut matching = Match::default();
+    matching.set(Field::InPort, port.into(), u128::MAX);
+    key.wanted(&matching).filter(|literals| !literals.is_empty())
 }
 
 /// Whether `ct()` may let go of a frame before its train is complete, untracked and invalid.

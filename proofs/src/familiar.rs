@@ -5,10 +5,11 @@
 //! are tried in order; one that no packet of the set fulfils is passed over.
 
 use crate::{
+    frames,
     ports::{Pair, Port},
     predicate::Predicate,
     set::{Literal, PacketSets},
-    symkey::Form,
+    symkey::{Form, SymKey},
     vars,
 };
 use flowproof_packet::{Field, FlowKey, MacAddr};
@@ -143,9 +144,10 @@ fn assemble(literals: &[Literal], form: Form, recirculations: u16) -> Choice {
         run.fold(0u128, |sum, var| sum << 1 | u128::from(on.contains(&var)))
     };
     let mut sent = FlowKey::default();
-    for offset in 0..flowproof_packet::key::BITS as u16 {
-        sent.set_bit(offset, on.contains(&vars::Var(offset)));
+    for var in on.iter().filter(|var| usize::from(var.0) < flowproof_packet::key::BITS) {
+        sent.set_bit(var.0, true);
     }
+    frames::complete_tag(&mut sent);
     let is_v6 = sent.get(Field::DlType) == 0x86dd;
     let answer = |depth| CtInfo {
         state: number(&mut vars::tracked(depth, Field::CtState)) as u32 | state::TRK,
@@ -156,6 +158,34 @@ fn assemble(literals: &[Literal], form: Form, recirculations: u16) -> Choice {
     let shown_proto = number(&mut vars::fragment_proto()) as u8;
     Choice { form, sent, shown_proto, answers: (0..recirculations).map(answer).collect() }
 }
+
+/// Fields that ordinary frames have, for which more particular things are wished.
+const ORDINARY: &[Field] = &[
+    Field::DlSrc,
+    Field::DlDst,
+    Field::DlType,
+    Field::VlanTci,
+    Field::NwSrc,
+    Field::NwDst,
+    Field::Ipv6Src,
+    Field::Ipv6Dst,
+    Field::Ipv6Label,
+    Field::NwProto,
+    Field::NwTos,
+    Field::NwTtl,
+    Field::ArpSha,
+    Field::ArpTha,
+    Field::TcpSrc,
+    Field::TcpDst,
+    Field::TcpFlags,
+    Field::NdTarget,
+    Field::NdReserved,
+    Field::NdOptionsType,
+    Field::MplsLabel,
+    Field::MplsTc,
+    Field::MplsBos,
+    Field::MplsTtl,
+];
 
 fn when(condition: Predicate, then: Predicate) -> Predicate {
     condition.negate().or(then)
@@ -193,6 +223,11 @@ pub fn wishes(port: &Port, others: &[&Port]) -> Vec<Predicate> {
     );
     wishes
         .extend([when(icmpv6_any(), Predicate::is(Field::NwTtl, 255u8)), Predicate::is(Field::NwTtl, 64u8)]);
+    // Nothing that an ordinary frame does not have.
+    let rare = |field: &Field| SymKey::is_sent(*field) && !(ORDINARY.iter().any(|of| of.overlaps(*field)));
+    let rare: Vec<Predicate> = Field::all().filter(rare).map(|field| Predicate::is(field, 0u8)).collect();
+    wishes.push(Predicate::All(rare.clone()));
+    wishes.extend(rare);
     let rest = [
         Field::NwTos,
         Field::Ipv6Label,

@@ -1,13 +1,14 @@
 //! The frames a sender can make, and when one that reaches an output really leaves.
 
 use crate::{
+    arrival::Arrival,
     predicate::Predicate,
     set::PacketSets,
-    symbolic::{Emit, Event},
-    symkey::Form,
+    symbolic::{CameIn, Emit, Event},
+    symkey::{Form, SERVICE_TAG},
     vars,
 };
-use flowproof_packet::{Field, PortNo};
+use flowproof_packet::{Field, FlowKey, PortNo};
 use flowproof_switch::flow::Match;
 use std::collections::BTreeMap;
 
@@ -23,8 +24,11 @@ pub const REDIRECT: u8 = 137;
 
 const IP: [u16; 2] = [0x0800, 0x86dd];
 
-/// What is true of every frame: an ethertype is at least 0x600 (0x5ff stands for a frame without one), a
-/// tag inside a tag shows as ethertype, an absent tag is zero, ICMP has eight-bit types and codes.
+/// What is true of every frame: an ethertype is at least 0x600 (0x5ff stands for a frame without one), an absent tag is zero,
+/// ICMP has eight-bit types and codes, a network service header the widths of RFC 8300.
+///
+/// A frame may end anywhere. Where a header is cut off its fields are zero, which they may be in any frame; and half a tag is no
+/// tag but an ethertype, which is why 0x8100 need not have a tag before it.
 #[must_use]
 pub fn well_formed() -> Predicate {
     let bits = |field, value: u16, mask: u16| Predicate::Is(field, value.into(), mask.into());
@@ -33,12 +37,38 @@ pub fn well_formed() -> Predicate {
         .or(bits(Field::DlType, 0x0600, 0x0600))
         .or(Predicate::is(Field::DlType, 0x05ffu16));
     let has_tag = bits(Field::VlanTci, 0x1000, 0x1000);
-    let no_inner_tag = Predicate::one_of(Field::DlType, [0x8100u16, 0x88a8]).negate();
-    let tag = has_tag.clone().or(Predicate::is(Field::VlanTci, 0u8));
+    let no_tag = Predicate::is(Field::VlanTci, 0u8).and(Predicate::Is(Field::VlanTpid, 0, SERVICE_TAG));
     let icmp = Predicate::is(Field::DlType, 0x0800u16).and(Predicate::is(Field::NwProto, 1u8));
     let icmpv6 = Predicate::is(Field::DlType, 0x86ddu16).and(Predicate::is(Field::NwProto, 58u8));
     let eight_bits = bits(Field::TcpSrc, 0, 0xff00).and(bits(Field::TcpDst, 0, 0xff00));
-    Predicate::All(vec![ethertype, tag, has_tag.or(no_inner_tag), icmp.or(icmpv6).negate().or(eight_bits)])
+    Predicate::All(vec![
+        ethertype,
+        has_tag.or(no_tag),
+        icmp.or(icmpv6).negate().or(eight_bits),
+        Predicate::is(Field::DlType, 0x894fu16).negate().or(service_header()),
+    ])
+}
+
+/// Flags and time to live have two and six bits, and only metadata of type 1 has contexts (RFC 8300, 2.2 and 2.4).
+fn service_header() -> Predicate {
+    let contexts = [Field::NshC1, Field::NshC2, Field::NshC3, Field::NshC4];
+    let none = Predicate::All(contexts.into_iter().map(|field| Predicate::is(field, 0u8)).collect());
+    Predicate::All(vec![
+        Predicate::Is(Field::NshFlags, 0, 0xfc),
+        Predicate::Is(Field::NshTtl, 0, 0xc0),
+        Predicate::is(Field::NshMdtype, 1u8).or(none),
+    ])
+}
+
+/// The TPID of a tag whose other bits are known, and the one bit that tells an 802.1ad tag from an 802.1Q tag.
+pub(crate) fn complete_tag(key: &mut FlowKey) {
+    let is_service = key.get(Field::VlanTpid) & SERVICE_TAG != 0;
+    let tpid: u16 = match (key.get(Field::VlanTci) & 0x1000 != 0, is_service) {
+        (false, _) => 0,
+        (true, false) => 0x8100,
+        (true, true) => 0x88a8,
+    };
+    key.set(Field::VlanTpid, tpid.into());
 }
 
 /// Every frame of a form. A fragment is of an IP datagram and shows its protocol; the first one of an IPv6 datagram
@@ -71,6 +101,12 @@ pub fn sendable<S: PacketSets>(sets: &mut S, form: Form) -> S::Set {
     sets.and(all, fragment)
 }
 
+/// Every frame of a form, with what may come in beside it.
+pub fn arriving<S: PacketSets>(sets: &mut S, form: Form, arrival: Arrival) -> S::Set {
+    let (frames, premise) = (sendable(sets, form), arrival.premise().to_set(sets));
+    sets.and(frames, premise)
+}
+
 /// A match on the frame as it is at an output.
 fn now(field: Field, value: u128, mask: u128) -> Match {
     let mut matching = Match::default();
@@ -84,10 +120,26 @@ pub fn reserved_multicast() -> Match {
     now(Field::DlDst, 0x0180_c200_0000, 0xffff_ffff_fff0)
 }
 
-/// A frame without VLAN, or with VLAN 0: what `NORMAL` takes from an access port.
+/// A frame without a tag, or with VLAN 0: what `NORMAL` takes from an access port. It matches one of these; what stands in the
+/// other bits of a tag that is not there is nothing.
 #[must_use]
-pub fn untagged_or_priority() -> Match {
-    now(Field::VlanTci, 0, 0x0fff)
+pub fn untagged_or_priority() -> [Match; 2] {
+    [now(Field::VlanTci, 0, 0x1000), now(Field::VlanTci, 0, 0x0fff)]
+}
+
+/// The event's packets that [have no VLAN](untagged_or_priority).
+pub fn without_vlan<S: PacketSets>(sets: &mut S, event: &Event<S::Set>) -> S::Set {
+    let [untagged, priority] = untagged_or_priority().map(|tag| select(sets, event, &tag));
+    sets.or(untagged, priority)
+}
+
+/// Whether what leaves so leaves for anybody but its sender and the controller.
+pub(crate) const fn is_to_others(emit: &Emit, came_in: CameIn) -> bool {
+    match (emit, came_in) {
+        (Emit::InPort | Emit::Controller, _) => false,
+        (Emit::Port(port), CameIn::By(own)) => *port != own,
+        _ => true,
+    }
 }
 
 /// Those of an event's packets that really leave. `NORMAL` drops what an `access` port sends with a VLAN id.
@@ -95,7 +147,7 @@ pub fn escaping<S: PacketSets>(sets: &mut S, event: &Event<S::Set>, access: bool
     match event.emit {
         Emit::Limit => sets.none(),
         Emit::Normal => {
-            let admitted = if access { select(sets, event, &untagged_or_priority()) } else { event.packets };
+            let admitted = if access { without_vlan(sets, event) } else { event.packets };
             let reserved = select(sets, event, &reserved_multicast());
             sets.minus(admitted, reserved)
         }
@@ -146,7 +198,7 @@ pub fn inside<S: PacketSets>(
         Inside::Never => sets.none(),
         Inside::Tagged(tag) => select(sets, event, &tag),
         Inside::NotUntagged => {
-            let untagged = select(sets, event, &untagged_or_priority());
+            let untagged = without_vlan(sets, event);
             sets.minus(event.packets, untagged)
         }
     }

@@ -15,6 +15,7 @@ mod wanted;
 mod ways;
 
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
     frames,
     live::{Bits, Live},
@@ -174,10 +175,16 @@ fn examine_together(tables: &Tables, live: &Live) -> Option<Explored> {
             Scope::One | Scope::First => loosely::wholes(&mut sets),
             Scope::Every => loosely::every(&mut sets),
         };
-        let (profile, form, key) = (Profile::Userspace31, Form::Whole, loosely::key());
-        let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
-        let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
-        explored(run, &sets)
+        let (profile, form) = (Profile::Userspace31, Form::Whole);
+        let mut found = Explored::default();
+        for arrival in Arrival::ANY {
+            let premise = arrival.premise().to_set(&mut sets);
+            let (packets, key) = (sets.and(packets, premise), loosely::key(arrival));
+            let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
+            let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
+            found = found.and(explored(run, &sets));
+        }
+        found
     };
     let (exact, all) = rayon::join(|| explore(Scope::First), || explore(Scope::Every));
     let nothing_new = all.hit.is_subset(&exact.hit) && all.rivals.is_subset(&exact.rivals);
@@ -231,11 +238,16 @@ pub(crate) fn hit_by(tables: &Tables, wanted: &Predicate) -> Option<FxHashSet<Fl
         let mut sweep = Sweep::widely(Rc::new(live));
         sweep.scope = Scope::Every;
         let (all, wanted) = (loosely::every(&mut sets), of_any);
-        let (packets, key) = (sets.and(all, wanted), loosely::key());
+        let packets = sets.and(all, wanted);
         let (profile, form) = (Profile::Userspace31, Form::Whole);
-        let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
-        let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, Some(&mut sweep));
-        let found = explored(run, &sets);
+        let (mut found, mut memory) = (Explored::default(), Memory::default());
+        for arrival in Arrival::ANY {
+            let premise = arrival.premise().to_set(&mut sets);
+            let (packets, key) = (sets.and(packets, premise), loosely::key(arrival));
+            let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
+            let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
+            found = found.and(explored(run, &sets));
+        }
         return (found.complete && !found.exceeds_limits).then(|| found.hit.into_iter().collect());
     }
     let hit = |at: &(Form, Profile)| {
@@ -260,6 +272,25 @@ struct Explored {
     complete: bool,
 }
 
+impl Default for Explored {
+    fn default() -> Self {
+        let (hit, rivals, longest) = (BTreeSet::new(), BTreeSet::new(), Longest::default());
+        Self { hit, rivals, longest, exceeds_limits: false, complete: true }
+    }
+}
+
+impl Explored {
+    /// What two executions find.
+    fn and(mut self, other: Self) -> Self {
+        self.hit.extend(other.hit);
+        self.rivals.extend(other.rivals);
+        self.longest = longer(self.longest, other.longest);
+        self.exceeds_limits |= other.exceeds_limits;
+        self.complete &= other.complete;
+        self
+    }
+}
+
 struct Wide {
     guide: Guide,
     found: Explored,
@@ -281,10 +312,15 @@ fn explore(
     let mut sets = Bdds::with_limit(NODE_LIMIT);
     let (all, wanted) = (frames::sendable(&mut sets, form), wanted.to_set(&mut sets));
     let packets = sets.and(all, wanted);
-    let key = SymKey::entering_anywhere(form);
-    let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
-    let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, sweep.as_mut());
-    (explored(run, &sets), sweep)
+    let (mut found, mut memory) = (Explored::default(), Memory::default());
+    for arrival in Arrival::ANY {
+        let premise = arrival.premise().to_set(&mut sets);
+        let (packets, key) = (sets.and(packets, premise), SymKey::entering_anywhere(form, arrival));
+        let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
+        let run = symbolic::execute_with(&mut sets, &mut memory, start, sweep.as_mut());
+        found = found.and(explored(run, &sets));
+    }
+    (found, sweep)
 }
 
 /// What `ct()` does with frames of two tags is not modelled, so where some come there it is not known what they hit.

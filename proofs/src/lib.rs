@@ -8,6 +8,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod arrival;
 pub mod bdd;
 mod by_diagram;
 pub mod check;
@@ -30,6 +31,7 @@ pub mod properties;
 pub mod reach;
 pub mod replay;
 pub mod report;
+mod rewrite;
 pub mod set;
 pub mod since;
 pub mod sweep;

@@ -7,9 +7,9 @@
 //! Deliberately coarse: what a called table overwrites stays live after the call. Where packets leave only their VLAN
 //! bits are read: whether a port is the packet's own input port is not, so a sweep must not depend on it.
 
-use crate::{symkey::SymKey, tables::Tables, vars};
+use crate::{rewrite::having, tables::Tables, vars};
 use flowproof_packet::{
-    Field,
+    Field, Prerequisite,
     key::{WORDS, low_bits, masked_words},
 };
 use flowproof_switch::flow::{Action, Ct, Flow, Subfield, Zone};
@@ -87,10 +87,15 @@ fn of_flow(flow: &Flow, table: u8, whole: &BTreeMap<u8, Bits>) -> Bits {
 /// What is live before an action, if `after` is behind it.
 fn before(action: &Action, mut after: Bits, table: u8, whole: &BTreeMap<u8, Bits>) -> Bits {
     match action {
-        // What a fragment does not have is not written, so only registers are surely overwritten.
-        Action::Set { field, mask, .. } if !SymKey::is_sent(*field) => clear(&mut after, *field, *mask),
-        Action::Set { .. } => {}
-        Action::Move { src, .. } => read(&mut after, *src),
+        // What a packet does not have is not written, so only what every packet has is surely overwritten.
+        Action::Set { field, mask, .. } if field.spec().prerequisite == Prerequisite::None => {
+            clear(&mut after, *field, *mask);
+        }
+        Action::Set { field, .. } => require(&mut after, *field),
+        Action::Move { src, dst } => {
+            read(&mut after, *src);
+            [src.field, dst.field].into_iter().for_each(|field| require(&mut after, field));
+        }
         Action::OutputField(part) => read(&mut after, *part),
         Action::Resubmit { table: to, .. } => {
             return union(&after, whole.get(&to.unwrap_or(table)).unwrap_or(&NONE));
@@ -140,6 +145,18 @@ fn untrack(live: &mut Bits) {
 fn add(live: &mut Bits, word: u8, mask: u64) {
     if let Some(bits) = live.get_mut(usize::from(word)) {
         *bits |= mask;
+    }
+}
+
+/// What tells whether a packet has a field.
+fn require(live: &mut Bits, field: Field) {
+    let more = [Prerequisite::Ip, Prerequisite::Tcp].map(having);
+    let own = [having(field.spec().prerequisite)];
+    let ports = [Field::TcpSrc, Field::TcpDst].iter().any(|of| of.overlaps(field));
+    for matching in own.iter().chain(more.iter().filter(|_| ports)).copied().flatten() {
+        for part in matching.words() {
+            add(live, part.word, part.mask);
+        }
     }
 }
 

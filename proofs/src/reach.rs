@@ -7,6 +7,7 @@
 //! flow that is not there yet.
 
 use crate::{
+    arrival::Arrival,
     tables::Tables,
     walk::{self, Known, Walk, fits, wanted},
 };
@@ -34,7 +35,7 @@ impl Reach {
         // Earlier tables first: most frames go forwards, so most places are left once only.
         let mut changed: BTreeSet<(u8, usize)> = BTreeSet::new();
         for (at, port) in ports.iter().enumerate() {
-            let start = walk.place(walk::entering(Some(*port)));
+            let start = walk.place(walk::entering(Some(*port), &Arrival::ANY));
             sets.resize(walk.nodes.len(), vec![0; ports.len().div_ceil(64)]);
             if let Some(word) = sets.get_mut(start).and_then(|set| set.get_mut(at / 64)) {
                 *word |= 1 << (at % 64);

@@ -13,9 +13,9 @@ use crate::{
     symkey::Form,
 };
 use flowproof_packet::{
-    Field, FlowKey, PortNo,
+    Field, FlowKey, Origin, PortNo,
     build::{ComposeOptions, FragmentExtension, FragmentOptions, compose, fragment_with},
-    port, wire,
+    wire,
 };
 use flowproof_switch::{
     conntrack::{Profile, state},
@@ -156,8 +156,9 @@ fn shown(case: &Case<'_>, before: Option<&Case<'_>>, choice: &Choice) -> Option<
     let whole = whole(choice);
     let preludes = preludes(case, choice, &whole);
     let with = |tie, prelude: &Vec<(PortNo, Vec<u8>)>| {
-        let replay = attempt(case, tie, prelude, &frames, &whole)?;
-        let also = |before| whichever(|tie| attempt(before, tie, prelude, &frames, &whole).is_some());
+        let replay = attempt(case, tie, prelude, (&frames, &whole), choice)?;
+        let also =
+            |before| whichever(|tie| attempt(before, tie, prelude, (&frames, &whole), choice).is_some());
         before.is_none_or(also).then_some(replay)
     };
     [TieBreak::First, TieBreak::Last]
@@ -169,26 +170,28 @@ fn attempt(
     case: &Case<'_>,
     tie: TieBreak,
     prelude: &[(PortNo, Vec<u8>)],
-    frames: &[Vec<u8>],
-    whole: &[u8],
+    (frames, whole): (&[Vec<u8>], &[u8]),
+    choice: &Choice,
 ) -> Option<Replay> {
     let mut switch = case.stage.switch(case.host, case.port, None, (case.profile, tie));
+    let arriving = arriving(choice, case.port.ofport);
     let mut events = Vec::new();
     for (in_port, frame) in prelude {
         let outcome = switch.receive_traced(*in_port, frame);
         events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
     }
     for frame in frames {
-        let outcome = switch.receive_traced(case.port.ofport, frame);
+        let outcome = switch.receive_with_traced(&arriving, frame);
         events.push(Sent { in_port: case.port.ofport, frame: frame.clone(), outcome });
     }
     let sent = events.get(prelude.len()..)?;
     let twin = matches!(case.property.judge, Judge::FragmentsLikeWholes)
         .then(|| unfragmented(case, tie, prelude, whole));
     let shown = match case.aim {
-        Aim::Stays => !sent.iter().any(|sent| left(&sent.outcome)),
+        Aim::Stays => !sent.iter().any(|sent| escapes(&sent.outcome, case.port.ofport)),
         Aim::Leaves => {
-            sent.iter().any(|sent| left(&sent.outcome)) && !violates(case, sent, whole, twin.as_ref())
+            sent.iter().any(|sent| escapes(&sent.outcome, case.port.ofport))
+                && !violates(case, sent, whole, twin.as_ref())
         }
         Aim::Violates => violates(case, sent, whole, twin.as_ref()),
         Aim::Innocent => !violates(case, sent, whole, twin.as_ref()),
@@ -219,35 +222,39 @@ pub fn left(outcome: &Outcome) -> bool {
     })
 }
 
+/// Whether anybody but its sender and the controller gets anything of the packet.
+#[must_use]
+pub fn escapes(outcome: &Outcome, sender: PortNo) -> bool {
+    outcome.is_opaque() || outcome.deliveries().any(|(port, _)| port != sender)
+}
+
 fn violates(case: &Case<'_>, sent: &[Sent], whole: &[u8], twin: Option<&Sent>) -> bool {
     let datagram = wire::extract(whole, case.port.ofport);
     if !properties::violation(case.property, case.port).holds(&datagram) {
         return false;
     }
-    let escaped = |sent: &Sent| left(&sent.outcome);
+    let escaped = |sent: &Sent| escapes(&sent.outcome, case.port.ofport);
     match case.property.judge {
         Judge::Implication { .. } | Judge::Prohibition { .. } => sent.iter().any(escaped),
         Judge::KeepsVlan => sent.iter().any(|sent| loses_vlan(case, &sent.outcome)),
         Judge::FragmentsLikeWholes => {
             let Some(twin) = twin else { return false };
+            let exits = |outcome| exits(outcome, case.port.ofport);
             let allowed = exits(&twin.outcome);
             sent.iter().any(|sent| sent.outcome.is_opaque() || !exits(&sent.outcome).is_subset(&allowed))
         }
     }
 }
 
-/// Where a packet went, the controller included, and in which VLAN.
-fn exits(outcome: &Outcome) -> BTreeSet<(PortNo, u128)> {
+/// To whom a packet went but its sender, and in which VLAN.
+fn exits(outcome: &Outcome, sender: PortNo) -> BTreeSet<(PortNo, u128)> {
     let vlan = |frame: &[u8]| wire::extract(frame, 0).get(Field::VlanTci);
-    let punted = outcome.effects.iter().filter_map(|effect| {
-        if let Effect::Controller { frame } = effect { Some((port::CONTROLLER, vlan(frame))) } else { None }
-    });
-    outcome.deliveries().map(|(port, frame)| (port, vlan(frame))).chain(punted).collect()
+    let others = outcome.deliveries().filter(|(port, _)| *port != sender);
+    others.map(|(port, frame)| (port, vlan(frame))).collect()
 }
 
 fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
-    if outcome.is_opaque() || outcome.effects.iter().any(|effect| matches!(effect, Effect::Controller { .. }))
-    {
+    if outcome.is_opaque() {
         return true;
     }
     let members = case.host.members();
@@ -259,7 +266,8 @@ fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
             None => case.port.network.is_some_and(|network| vid == u128::from(network)),
         }
     };
-    outcome.deliveries().any(|(port, frame)| !inside(port, frame))
+    let mut others = outcome.deliveries().filter(|(port, _)| *port != case.port.ofport);
+    others.any(|(port, frame)| !inside(port, frame))
 }
 
 /// Where packets are tried: switches with every port that the host's flows name, on which nothing has happened. Filtered ports
@@ -332,6 +340,24 @@ pub fn ports(host: &Host, sender: &Port) -> Vec<PortConfig> {
         ports.insert(*port, tag.map_or(PortConfig::trunk(*port), |vid| PortConfig::access(*port, vid)));
     }
     ports.into_values().collect()
+}
+
+/// Whether a field comes in beside the frame.
+#[must_use]
+pub fn comes_beside(field: Field) -> bool {
+    let spec = field.spec();
+    spec.is_slot_owner() && matches!(spec.origin, Origin::Tunnel | Origin::Host | Origin::Datapath)
+}
+
+/// What comes in with the frames of a choice at a port.
+#[must_use]
+pub fn arriving(choice: &Choice, in_port: PortNo) -> FlowKey {
+    let mut arriving = FlowKey::default();
+    arriving.set(Field::InPort, in_port.into());
+    for field in Field::all().filter(|field| comes_beside(*field)) {
+        arriving.set(field, choice.sent.get(field));
+    }
+    arriving
 }
 
 /// The datagram of a choice, whole.

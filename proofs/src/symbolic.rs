@@ -13,15 +13,18 @@
 //! its outputs, here its earlier events stand and an [`Emit::Limit`] is added; both make refutations that do not
 //! replay, never proofs that do not hold.
 
+mod conjunction;
 mod lookup;
 pub(crate) mod loosely;
 mod pinned;
 mod sweeping;
 
 pub use crate::effects::legal_answers;
-pub(crate) use crate::effects::{SECOND_TAG, emitted, icmpv6, may_be_overdue, retag};
+pub(crate) use crate::effects::{CameIn, SECOND_TAG, emitted, icmpv6, may_be_overdue, own};
 use crate::{
+    arrival::Arrival,
     index::Halves,
+    rewrite::{Rewrite, reread, rewrite},
     set::PacketSets,
     sweep::{Scope, Sweep},
     symkey::{Bit, Form, SymKey},
@@ -30,7 +33,7 @@ use crate::{
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Ct, Zone},
+    flow::{Action, Ct, Subfield, Zone},
     table::FlowId,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -191,6 +194,7 @@ pub struct Execution<'a, S: PacketSets> {
     most: usize,
     enough: usize,
     each_flow: bool,
+    came_in: CameIn,
     sweep: Option<&'a mut Sweep<S::Set>>,
     /// The most calls, and the deepest, in the translation under way.
     reach: (u32, u32),
@@ -239,7 +243,7 @@ pub fn execute<S: PacketSets>(
     in_port: PortNo,
     packets: S::Set,
 ) -> Yield<S::Set> {
-    execute_from(sets, tables, profile, form, SymKey::entering(in_port, form), packets)
+    execute_from(sets, tables, profile, form, SymKey::entering(in_port, form, Arrival::Ordinary), packets)
 }
 
 /// The same for any key that a packet may enter with.
@@ -284,6 +288,8 @@ pub fn execute_with<S: PacketSets>(
     sweep: Option<&mut Sweep<S::Set>>,
 ) -> Yield<S::Set> {
     let Start { tables, profile, form, key, packets, enough, each_flow } = start;
+    let in_port = key.constant(Subfield::whole(Field::InPort)).and_then(|port| PortNo::try_from(port).ok());
+    let came_in = in_port.map_or(CameIn::Anywhere, CameIn::By);
     let start =
         State { key, packets, pin: None, path: None, recirculations: 0, calls: 0, depth: 0, table: 0 };
     let (events, hit, rivals) = (Vec::new(), FxHashSet::default(), Rivals::new());
@@ -304,6 +310,7 @@ pub fn execute_with<S: PacketSets>(
         most,
         enough,
         each_flow: each_flow || sweep.is_some(),
+        came_in,
         sweep,
         reach: (0, 0),
         cut: false,
@@ -416,6 +423,19 @@ impl<S: PacketSets> Execution<'_, S> {
         }
     }
 
+    /// What an output sends out: not what came in by that port.
+    fn put_out(&mut self, emit: Emit, came_in: CameIn, state: &State<S::Set>) {
+        let Emit::Port(port) = emit else { return self.emit(emit, state) };
+        match own(port, &state.key).filter(|_| came_in != CameIn::Anyhow) {
+            None => self.emit(emit, state),
+            Some(literals) => {
+                let own = self.sets.cube(&literals);
+                let packets = self.sets.minus(state.packets, own);
+                self.emit(emit, &State { packets, ..state.clone() });
+            }
+        }
+    }
+
     fn run(&mut self, actions: &[Action], state: State<S::Set>, last: bool) -> Vec<State<S::Set>> {
         actions.iter().enumerate().fold(vec![state], |states, (at, action)| {
             let last = last && at + 1 == actions.len();
@@ -435,25 +455,41 @@ impl<S: PacketSets> Execution<'_, S> {
             | Action::DecTtl(_)
             | Action::Opaque(_)
             | Action::Resubmit { ct: true, .. } => {
-                let sweeping = self.sweep.is_some();
-                if let Some(emit) = emitted(action, &state.key, !sweeping) {
-                    self.emit(emit, &state);
+                let came_in = if self.sweep.is_some() { CameIn::Anyhow } else { self.came_in };
+                if let Some(emit) = emitted(action, &state.key, came_in) {
+                    self.put_out(emit, came_in, &state);
                 }
             }
             Action::Resubmit { port, table, ct: false } => {
                 return self.call(table.unwrap_or(state.table), *port, state, last);
             }
             Action::GotoTable(table) => return self.call(*table, None, state, last),
-            Action::Set { field, value, mask, .. } => state.key.write(*field, *value, *mask),
-            Action::Move { src, dst } => state.key.copy(*src, *dst),
-            Action::ModVlanVid(_) | Action::ModVlanPcp(_) | Action::StripVlan | Action::PushVlan(_) => {
-                retag(action, &mut state.key);
+            Action::Set { .. }
+            | Action::Move { .. }
+            | Action::ModVlanVid(_)
+            | Action::ModVlanPcp(_)
+            | Action::StripVlan
+            | Action::PushVlan(_) => {
+                return rewrite(action, &state.key).map_or_else(Vec::new, |to| self.rewritten(to, state));
             }
             Action::Ct(ct) => return self.ct(ct, state),
             Action::CtClear => state.key.untrack(),
             Action::Conjunction(_) | Action::Note(_) => {}
         }
         vec![state]
+    }
+
+    /// The packets whose key is written, and those for which it is not, or otherwise.
+    fn rewritten(&mut self, to: Rewrite, mut state: State<S::Set>) -> Vec<State<S::Set>> {
+        if to.requires.is_empty() {
+            state.key = to.then;
+            return vec![state];
+        }
+        let written = to.written(self.sets, state.packets);
+        let rest = self.sets.minus(state.packets, written);
+        let otherwise = State { packets: rest, key: to.otherwise, ..state.clone() };
+        let then = State { packets: written, key: to.then, ..state };
+        [then, otherwise].into_iter().filter(|state| !self.sets.is_empty(state.packets)).collect()
     }
 
     /// `resubmit` and `goto_table`: a call, after which the caller goes on with the changed packet.
@@ -511,11 +547,13 @@ impl<S: PacketSets> Execution<'_, S> {
                 Scope::Every => self.legal_anywhere(depth),
             };
             copy.packets = self.sets.and(copy.packets, legal);
-            copy = self.without_second_tag(copy);
-            if !self.sets.is_empty(copy.packets) {
-                let outside = std::mem::take(&mut self.reach);
-                self.enter(table, None, copy, true);
-                self.reach = outside;
+            for copy in self.rewritten(reread(&copy.key), copy) {
+                let copy = self.without_second_tag(copy);
+                if !self.sets.is_empty(copy.packets) {
+                    let outside = std::mem::take(&mut self.reach);
+                    self.enter(table, None, copy, true);
+                    self.reach = outside;
+                }
             }
         }
         state.key.untrack();

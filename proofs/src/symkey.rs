@@ -7,11 +7,12 @@
 //! Invariant: `value` is zero where `known` is.
 
 use crate::{
+    arrival::Arrival,
     set::Literal,
     vars::{self, Var},
 };
 use flowproof_packet::{
-    Field,
+    Field, FlowKey,
     key::{MaskedWord, WORDS, low_bits, masked_words},
 };
 use flowproof_switch::flow::{Match, Subfield};
@@ -67,33 +68,9 @@ pub struct SymKey {
     renamed: Vec<Renamed>,
 }
 
-/// Everything about a frame that its sender chooses.
-const SENT: &[Field] = &[
-    Field::DlSrc,
-    Field::DlDst,
-    Field::DlType,
-    Field::VlanTci,
-    Field::MplsLabel,
-    Field::MplsTc,
-    Field::MplsBos,
-    Field::MplsTtl,
-    Field::NwSrc,
-    Field::NwDst,
-    Field::Ipv6Src,
-    Field::Ipv6Dst,
-    Field::Ipv6Label,
-    Field::NwProto,
-    Field::NwTos,
-    Field::NwTtl,
-    Field::ArpSha,
-    Field::ArpTha,
-    Field::TcpSrc,
-    Field::TcpDst,
-    Field::TcpFlags,
-    Field::NdTarget,
-    Field::NdReserved,
-    Field::NdOptionsType,
-];
+/// The bit of a tag's TPID that tells 0x88a8 from 0x8100, the only two that Open vSwitch takes for tags. An absent tag has it at
+/// zero, so a tag that is added with the default TPID needs no write.
+pub(crate) const SERVICE_TAG: u128 = 0x0800;
 
 /// `nw_frag` of a first fragment, and of a later one (ovs-fields(7)).
 pub(crate) const FIRST: u128 = 1;
@@ -112,7 +89,7 @@ pub(crate) const LAYER4: &[Field] = &[
 ];
 
 static CONSTANT: LazyLock<[u64; WORDS]> = LazyLock::new(|| {
-    let mut key = SymKey::entering(0, Form::Whole);
+    let mut key = SymKey::entering(0, Form::Whole, Arrival::Ordinary);
     for field in vars::tracked_fields() {
         key.release(field);
     }
@@ -121,25 +98,36 @@ static CONSTANT: LazyLock<[u64; WORDS]> = LazyLock::new(|| {
 
 impl Default for SymKey {
     fn default() -> Self {
-        Self::entering(0, Form::Whole)
+        Self::entering(0, Form::Whole, Arrival::Ordinary)
     }
 }
 
 impl SymKey {
-    /// Any frame of this form as it enters anywhere.
+    /// Any frame of this form as it enters anywhere, with what it may bring along.
     #[must_use]
-    pub fn entering_anywhere(form: Form) -> Self {
-        let mut key = Self::entering(0, form);
+    pub fn entering_anywhere(form: Form, arrival: Arrival) -> Self {
+        let mut key = Self::entering(0, form, arrival);
         key.release(Field::InPort);
         key
     }
 
-    /// Any frame of this form as it enters at `in_port`: registers, metadata and connection state are zero.
+    /// Any frame of this form as it enters at `in_port`: what only flows write has its initial value, and so has what this
+    /// `arrival` does not leave open.
     #[must_use]
-    pub fn entering(in_port: u16, form: Form) -> Self {
-        let mut key = Self { known: [u64::MAX; WORDS], value: [0; WORDS], renamed: Vec::new() };
-        for field in SENT {
-            key.release(*field);
+    pub fn entering(in_port: u16, form: Form, arrival: Arrival) -> Self {
+        let initial = *FlowKey::default().words();
+        let mut key = Self { known: [u64::MAX; WORDS], value: initial, renamed: Vec::new() };
+        for field in Field::all().filter(|field| field.spec().is_slot_owner() && arrival.frees(*field)) {
+            match field {
+                Field::NwFrag => {}
+                Field::VlanTpid => {
+                    masked_words(field, 0, SERVICE_TAG).for_each(|part| key.update(part, false));
+                }
+                _ => key.release(field),
+            }
+        }
+        if arrival == Arrival::Tracked {
+            key.set(Field::CtState, u128::from(tracked_state::TRK), u128::from(!tracked_state::OPEN));
         }
         key.set(Field::InPort, u128::from(in_port), u128::MAX);
         let (fragment, hidden): (u128, &[Field]) = match form {
@@ -155,10 +143,11 @@ impl SymKey {
         key
     }
 
-    /// Whether the sender chooses this field.
+    /// Whether a frame decides what this field holds at first, or what comes in with it.
     #[must_use]
     pub fn is_sent(field: Field) -> bool {
-        SENT.contains(&field)
+        let spec = field.spec();
+        spec.is_slot_owner() && field != Field::NwFrag && Arrival::ANY.iter().any(|one| one.frees(field))
     }
 
     /// The bits of the key that neither a sender nor connection tracking chooses, by word.
@@ -280,12 +269,6 @@ impl SymKey {
         seen
     }
 
-    /// Whether the packet has no such field: a later fragment nothing of layer 4.
-    fn lacks(&self, field: Field) -> bool {
-        let same = |other: &Field| other.spec().offset == field.spec().offset;
-        self.fragment() == Some(LATER) && LAYER4.iter().any(same)
-    }
-
     /// The same key once `ct()` has put the datagram together again.
     pub fn reassemble(&mut self) {
         let missing: &[Field] = if self.fragment() == Some(LATER) { LAYER4 } else { &[] };
@@ -367,13 +350,6 @@ impl SymKey {
         self.renamed.sort_unstable_by_key(|run| run.start);
     }
 
-    /// What `load` and `set_field` do: nothing where the packet does not have the field.
-    pub fn write(&mut self, field: Field, value: u128, mask: u128) {
-        if !self.lacks(field) {
-            self.set(field, value, mask);
-        }
-    }
-
     /// Sets those bits of `field` that `mask` selects.
     pub fn set(&mut self, field: Field, value: u128, mask: u128) {
         for part in masked_words(field, value, mask) {
@@ -412,11 +388,8 @@ impl SymKey {
         }
     }
 
-    /// `move:src->dst`
+    /// Copies a run of bits, as `move:src->dst` does where the packet has both.
     pub fn copy(&mut self, src: Subfield, dst: Subfield) {
-        if self.lacks(src.field) || self.lacks(dst.field) {
-            return;
-        }
         let offset =
             |part: Subfield, i: u16| part.field.spec().offset + part.field.spec().width - 1 - part.start - i;
         let bits: Vec<Bit> = (0..src.width).map(|i| self.bit(offset(src, i))).collect();
@@ -465,6 +438,8 @@ pub mod tracked_state {
     pub const TRK: u32 = state::TRK;
     /// Left to connection tracking; NAT is not modelled.
     pub const UNKNOWN: u32 = state::NEW | state::EST | state::REL | state::RPL | state::INV;
+    /// What the host may say of a packet that it has tracked.
+    pub const OPEN: u32 = state::NEW | state::EST | state::REL | state::RPL | state::SNAT | state::DNAT;
 }
 
 #[cfg(test)]
@@ -479,7 +454,7 @@ mod tests {
 
     #[test]
     fn known_bits_decide_and_unknown_bits_become_literals() {
-        let key = SymKey::entering(13, Form::Whole);
+        let key = SymKey::entering(13, Form::Whole, Arrival::Ordinary);
         assert_eq!(key.wanted(&matching(Field::InPort, 13)), Some(vec![]));
         assert_eq!(key.wanted(&matching(Field::InPort, 10)), None);
         assert_eq!(key.wanted(&matching(Field::DlType, 0x800)).unwrap().len(), 16);
@@ -488,7 +463,7 @@ mod tests {
 
     #[test]
     fn fragments_hide_layer_four_until_reassembled() {
-        let mut key = SymKey::entering(13, Form::Later);
+        let mut key = SymKey::entering(13, Form::Later, Arrival::Ordinary);
         assert_eq!(key.wanted(&matching(Field::TcpDst, 67)), None);
         let shown: Vec<Var> =
             key.wanted(&matching(Field::NwProto, 17)).unwrap().into_iter().map(|l| l.0).collect();
@@ -502,31 +477,22 @@ mod tests {
 
     #[test]
     fn actions_read_the_ports_of_a_first_fragment_that_lookup_does_not_see() {
-        let mut key = SymKey::entering(13, Form::First);
+        let mut key = SymKey::entering(13, Form::First, Arrival::Ordinary);
         assert_eq!(key.seen().wanted(&matching(Field::TcpDst, 67)), None);
         let reg0 = Subfield { field: Field::Reg0, start: 0, width: 16 };
         key.copy(Subfield::whole(Field::TcpDst), reg0);
         let port: Vec<Var> = vars::sent(Field::TcpDst).collect();
         let read: Vec<Var> = key.wanted(&matching(Field::Reg0, 67)).unwrap().iter().map(|l| l.0).collect();
         assert_eq!(read, port);
-        key.write(Field::TcpDst, 80, u128::MAX);
+        key.set(Field::TcpDst, 80, u128::MAX);
         assert_eq!(key.seen().wanted(&matching(Field::TcpDst, 80)), None);
         key.reassemble();
         assert_eq!(key.seen().wanted(&matching(Field::TcpDst, 80)), Some(vec![]));
     }
 
     #[test]
-    fn actions_find_nothing_of_layer_four_in_a_later_fragment() {
-        let entered = SymKey::entering(13, Form::Later);
-        let mut key = entered.clone();
-        key.write(Field::UdpDst, 80, u128::MAX);
-        key.copy(Subfield::whole(Field::TcpDst), Subfield { field: Field::Reg0, start: 0, width: 16 });
-        assert_eq!(key, entered);
-    }
-
-    #[test]
     fn a_second_tag_is_seen_only_after_a_push() {
-        let mut key = SymKey::entering(13, Form::Whole);
+        let mut key = SymKey::entering(13, Form::Whole, Arrival::Ordinary);
         assert_eq!(key.second_tag(), Bit::Known(false));
         key.copy(Subfield::whole(Field::VlanTci), Subfield::whole(Field::InnerVlanTci));
         assert_eq!(key.second_tag(), Bit::Free(vars::sent(Field::VlanTci).nth(3).unwrap()));
@@ -534,18 +500,18 @@ mod tests {
 
     #[test]
     fn tracking_leaves_five_state_bits_open_and_untracking_none() {
-        let mut key = SymKey::entering(13, Form::Whole);
+        let mut key = SymKey::entering(13, Form::Whole, Arrival::Ordinary);
         key.track(0, false);
         assert_eq!(key.wanted(&matching(Field::CtState, 0x21)).unwrap().len(), 5);
         assert_eq!(key.wanted(&matching(Field::CtState, 0x01)), None);
         key.untrack();
         assert_eq!(key.wanted(&matching(Field::CtState, 0)), Some(vec![]));
-        assert_eq!(key, SymKey::entering(13, Form::Whole));
+        assert_eq!(key, SymKey::entering(13, Form::Whole, Arrival::Ordinary));
     }
 
     #[test]
     fn moved_bits_keep_their_names() {
-        let mut key = SymKey::entering(13, Form::Whole);
+        let mut key = SymKey::entering(13, Form::Whole, Arrival::Ordinary);
         key.set(Field::Reg3, 0xabcd, u128::MAX);
         key.copy(Subfield::whole(Field::DlSrc), Subfield { field: Field::Xxreg0, start: 0, width: 48 });
         let literals = key.wanted(&matching(Field::Reg3, 5)).unwrap();

@@ -10,7 +10,7 @@ use flowproof_switch::{
     flow::{Action, Conjunction, Flow, Match},
     table::{self, FlowId},
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -44,6 +44,7 @@ pub struct Tables {
     ports: Vec<PortNo>,
     vlans: BTreeSet<u16>,
     like: Vec<FlowId>,
+    hidden: FxHashSet<FlowId>,
 }
 
 impl Tables {
@@ -54,15 +55,23 @@ impl Tables {
         let levels = switch.numbers().map(|table| (table, levels(&switch, table))).collect();
         let ports: BTreeSet<PortNo> = switch.flows().iter().flat_map(named_ports).collect();
         let vlans = switch.flows().iter().filter_map(vlan).collect();
-        let like = like(switch.flows());
-        Self { switch: Arc::new(switch), levels, ports: ports.into_iter().collect(), vlans, like }
+        let hidden = hidden(switch.flows());
+        let like = like(switch.flows(), &hidden);
+        Self { switch: Arc::new(switch), levels, ports: ports.into_iter().collect(), vlans, like, hidden }
     }
 
     /// The first flow that is like this one: of its table, with its actions, for the same port register, for untracked packets only
-    /// if this is, and a table's miss entry if this is one. Who knows that one of them was hit knows what becomes of the packet, and whose rule it was.
+    /// if this is, a table's miss entry if this is one, and hidden if this is. Who knows that one of them was hit knows what becomes of the packet, and whose rule it was.
     #[must_use]
     pub fn like(&self, id: FlowId) -> FlowId {
         self.like.get(id.0 as usize).copied().unwrap_or(id)
+    }
+
+    /// Whether the lookup that follows a satisfied conjunction does not see this flow: a clause with the same match and a higher
+    /// priority hides it.
+    #[must_use]
+    pub fn is_hidden(&self, id: FlowId) -> bool {
+        self.hidden.contains(&id)
     }
 
     /// The ports that flows match on or output to, ascending; reserved numbers are none.
@@ -122,12 +131,26 @@ fn levels(switch: &table::Tables, table: u8) -> Vec<Level> {
     levels.into_values().rev().collect()
 }
 
-fn like(flows: &[Flow]) -> Vec<FlowId> {
+/// The ordinary flows that have a clause with the same match above them.
+fn hidden(flows: &[Flow]) -> FxHashSet<FlowId> {
+    let mut above: FxHashMap<(u8, &Match), u16> = FxHashMap::default();
+    for flow in flows.iter().filter(|flow| clauses(flow).next().is_some()) {
+        let priority = above.entry((flow.table, &flow.matching)).or_insert(flow.priority);
+        *priority = (*priority).max(flow.priority);
+    }
+    let hides =
+        |flow: &Flow| above.get(&(flow.table, &flow.matching)).is_some_and(|top| *top > flow.priority);
+    let all = flows.iter().enumerate().filter(|(_, flow)| clauses(flow).next().is_none() && hides(flow));
+    all.map(|(at, _)| FlowId(at as u32)).collect()
+}
+
+fn like(flows: &[Flow], hidden: &FxHashSet<FlowId>) -> Vec<FlowId> {
     let mut first = FxHashMap::default();
     let mut like = Vec::with_capacity(flows.len());
     for (at, flow) in flows.iter().enumerate() {
         let does = (flow.table, flow.actions.as_slice(), flow.opaque_match.as_slice());
-        let of = (flow.matching.get(Field::Reg5), is_untracked(flow), is_miss(flow));
+        let is_hidden = hidden.contains(&FlowId(at as u32));
+        let of = (flow.matching.get(Field::Reg5), is_untracked(flow), is_miss(flow), is_hidden);
         like.push(*first.entry((does, of)).or_insert(FlowId(at as u32)));
     }
     like

@@ -112,6 +112,7 @@ static VARIABLE_ORDER: LazyLock<Order> = LazyLock::new(|| {
         .chain(states)
         .chain(marks)
         .chain(sent(Field::VlanTci))
+        .chain(sent(Field::VlanTpid))
         .chain(beside(sent(Field::DlSrc), sent(Field::ArpSha)))
         .chain(ORDER.iter().flat_map(|field| sent(*field)))
         .chain((0..COUNT).map(Var));

@@ -4,6 +4,7 @@
 //! a network, by a sweep. It says more than it must: where it finds that a tag may be lost, each port is asked alone.
 
 use crate::{
+    arrival::Arrival,
     bdd::Bdds,
     diagram::Host,
     frames,
@@ -17,12 +18,21 @@ use crate::{
     symkey::{Form, SymKey},
 };
 use flowproof_packet::{Field, PortNo};
-use flowproof_switch::conntrack::Profile;
+use flowproof_switch::{conntrack::Profile, flow::Action};
 use rayon::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
+
+/// The field that an action writes.
+const fn written(action: &Action) -> Option<Field> {
+    match action {
+        Action::Set { field, .. } => Some(*field),
+        Action::Move { dst, .. } => Some(dst.field),
+        _ => None,
+    }
+}
 
 const NODE_LIMIT: usize = 8_000_000;
 
@@ -53,6 +63,11 @@ pub fn certain(
             Some(Asked { host, group, first, frames })
         })
         .collect();
+    let writes = |action: &Action| written(action).is_some_and(|field| field.overlaps(Field::InPort));
+    if host.tables.flows().iter().flat_map(|flow| &flow.actions).any(writes) {
+        // A sweep does not keep what `NORMAL` takes for the input port then.
+        return BTreeSet::new();
+    }
     let together = loosely::is_plain(&host.tables);
     let sure = asked.par_iter().with_max_len(1).flat_map_iter(|asked| {
         let everywhere = together && asked.keeps(live, &EVERYTHING);
@@ -88,9 +103,9 @@ impl Asked<'_> {
         for (scope, profile, form) in frames.iter().copied() {
             let (sendable, key) = match scope {
                 Scope::One | Scope::First => {
-                    (frames::sendable(&mut sets, form), SymKey::entering_anywhere(form))
+                    (frames::sendable(&mut sets, form), SymKey::entering_anywhere(form, Arrival::Ordinary))
                 }
-                Scope::Every => (loosely::every(&mut sets), loosely::key()),
+                Scope::Every => (loosely::every(&mut sets), loosely::key(Arrival::Ordinary)),
             };
             sweep.scope = scope;
             let packets = sets.and(sendable, tagged);

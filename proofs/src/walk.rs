@@ -8,7 +8,7 @@
 //! nodes where frames enter, of which all that is known is true of the frame. Deliberately coarse: where a call returns,
 //! nothing is known of what it may have written.
 
-use crate::{effects::may_show, tables::Tables};
+use crate::{arrival::Arrival, effects::may_show, tables::Tables};
 use flowproof_packet::{Field, PortNo, key::low_bits};
 use flowproof_switch::{
     flow::{Action, Flow},
@@ -25,9 +25,10 @@ pub(crate) const FIELDS: [Field; 3] = [Field::InPort, Field::Reg5, Field::Reg6];
 const IN_PORT: usize = 0;
 const TRK: usize = 3;
 
-/// What is known of a frame where it enters at a port, or at any.
-pub(crate) fn entering(in_port: Option<PortNo>) -> Node {
-    Node { table: 0, known: [in_port.map(u32::from), Some(0), Some(0), Some(0)] }
+/// What is known of a frame where it enters at a port, or at any, in any of these ways.
+pub(crate) fn entering(in_port: Option<PortNo>, arrivals: &[Arrival]) -> Node {
+    let trk = (!arrivals.contains(&Arrival::Tracked)).then_some(0);
+    Node { table: 0, known: [in_port.map(u32::from), Some(0), Some(0), trk] }
 }
 
 /// Where frames come to.

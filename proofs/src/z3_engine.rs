@@ -7,20 +7,25 @@
 //!
 //! Deliberately absent: the limit on the number of calls (formulas have no history); depth is bounded.
 
+mod conjunction;
+
 use crate::{
+    arrival::Arrival,
+    diagram::Host,
     frames::{self, EXTENSION_HEADERS, Inside},
     predicate::Predicate,
+    rewrite::{Rewrite, reread, rewrite},
     set::Literal,
-    symbolic::{Emit, SECOND_TAG, emitted, icmpv6, may_be_overdue, retag},
+    symbolic::{CameIn, Emit, SECOND_TAG, emitted, icmpv6, may_be_overdue, own},
     symkey::{Bit, Form, SymKey},
-    tables::{Level, Tables},
+    tables::Tables,
     z3_leads::{Leads, all, any, exactly_one},
     z3_term::Term,
 };
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Ct, Match, Zone},
+    flow::{Action, Ct, Match, Subfield, Zone},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
@@ -108,6 +113,8 @@ pub struct Encoder<'a> {
     lookups: usize,
     deepest: u16,
     told: u16,
+    came_in: CameIn,
+    host: Option<&'a Host>,
 }
 
 impl<'a> Encoder<'a> {
@@ -129,6 +136,26 @@ impl<'a> Encoder<'a> {
             lookups: 0,
             deepest: 0,
             told: u16::from(profile.recirculations()),
+            came_in: CameIn::Anywhere,
+            host: None,
+        }
+    }
+
+    /// The same encoder, which knows the ports of this host where flows write input ports.
+    #[must_use]
+    pub(crate) const fn on(mut self, host: &'a Host) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    /// Whether `NORMAL` takes only frames without a VLAN from where a packet with this key came in, or is said to have.
+    fn is_from_access(&self, key: &SymKey) -> bool {
+        let in_port =
+            key.constant(Subfield::whole(Field::InPort)).and_then(|port| PortNo::try_from(port).ok());
+        match (in_port, self.came_in) {
+            (Some(port), CameIn::By(own)) if port == own => self.access,
+            (Some(port), _) => self.host.is_some_and(|host| host.is_access(port)),
+            (None, _) => false,
         }
     }
 
@@ -157,14 +184,18 @@ impl<'a> Encoder<'a> {
         self.lookups < MAX_LOOKUPS
     }
 
-    /// The packets that, entering at `in_port`, leave in a way that counts.
-    pub fn enters(&mut self, in_port: PortNo) -> Bool {
-        self.leads(in_port).once
+    /// The packets that, entering at `in_port` so, leave in a way that counts.
+    pub fn enters(&mut self, in_port: PortNo, arrival: Arrival) -> Bool {
+        self.leads(in_port, arrival).once
     }
 
     /// The same, with those that do it twice if that is asked.
-    pub(crate) fn leads(&mut self, in_port: PortNo) -> Leads {
-        let key = SymKey::entering(in_port, self.form);
+    pub(crate) fn leads(&mut self, in_port: PortNo, arrival: Arrival) -> Leads {
+        let came_in = CameIn::By(in_port);
+        if std::mem::replace(&mut self.came_in, came_in) != came_in {
+            self.known.clear();
+        }
+        let key = SymKey::entering(in_port, self.form, arrival);
         self.reach(None, &At { table: 0, key, recirculations: 0, depth: 0, then: None })
     }
 
@@ -304,7 +335,7 @@ impl<'a> Encoder<'a> {
         let tables = self.tables;
         for level in tables.levels(at.table).iter().rev() {
             below = self.soft(level, &key, at, below);
-            let (hit, leads) = self.hard(&level.hard, &key, at);
+            let (hit, leads) = self.hard(level.hard.iter().copied(), &key, at);
             below = self.either(&[leads, below.when(&hit.not())]);
         }
         if let Some(memo) = memo {
@@ -322,10 +353,10 @@ impl<'a> Encoder<'a> {
     }
 
     /// The flows of one priority: who matches any, and who is led to leave by one that matches.
-    fn hard(&mut self, level: &[FlowId], key: &SymKey, at: &At<'a>) -> (Bool, Leads) {
+    fn hard(&mut self, level: impl Iterator<Item = FlowId>, key: &SymKey, at: &At<'a>) -> (Bool, Leads) {
         let (mut hits, mut leads) = (Vec::new(), Vec::new());
         let tables = self.tables;
-        for flow in level.iter().filter_map(|id| tables.flow(*id)) {
+        for flow in level.filter_map(|id| tables.flow(id)) {
             let Some(literals) = key.wanted(&flow.matching) else { continue };
             let hit = self.literals(&literals);
             let leads_out = if flow.opaque_match.is_empty() {
@@ -337,46 +368,6 @@ impl<'a> Encoder<'a> {
             hits.push(hit);
         }
         (any(&hits), self.either(&leads))
-    }
-
-    fn soft(&mut self, level: &Level, key: &SymKey, at: &At<'a>, below: Leads) -> Leads {
-        let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, Vec<Bool>>> = BTreeMap::new();
-        let tables = self.tables;
-        for (id, clause) in &level.soft {
-            let Some(literals) = tables.flow(*id).and_then(|flow| key.wanted(&flow.matching)) else {
-                continue;
-            };
-            let hit = self.literals(&literals);
-            clauses
-                .entry((clause.id, clause.clauses))
-                .or_default()
-                .entry(clause.clause)
-                .or_default()
-                .push(hit);
-        }
-        let (mut found, mut leads) = (Vec::new(), Vec::new());
-        for ((id, wanted), clauses) in clauses {
-            if clauses.len() != usize::from(wanted) {
-                continue;
-            }
-            let mut satisfied: Vec<Bool> = clauses.values().map(|hits| any(hits)).collect();
-            let mut again = key.clone();
-            again.set(Field::ConjId, id.into(), u128::MAX);
-            let (mut hit, mut lead) = (Bool::from_bool(false), Leads::nobody(self.pairs));
-            for level in tables.levels(at.table).iter().rev() {
-                let (here, out) = self.hard(&level.hard, &again, at);
-                lead = self.either(&[out, lead.when(&here.not())]);
-                hit = any(&[hit, here]);
-            }
-            satisfied.push(hit);
-            let satisfied = all(&satisfied);
-            leads.push(lead.when(&satisfied));
-            found.push(satisfied);
-        }
-        if found.is_empty() {
-            return below;
-        }
-        self.either(&[self.either(&leads), below.when(&any(&found).not())])
     }
 
     /// What the caller does after this table.
@@ -401,8 +392,8 @@ impl<'a> Encoder<'a> {
                 | Action::DecTtl(_)
                 | Action::Opaque(_)
                 | Action::Resubmit { ct: true, .. } => {
-                    if let Some(emit) = emitted(action, &at.key, true) {
-                        leads.push(self.leaves(emit, &at.key, at.recirculations));
+                    if let Some(emit) = emitted(action, &at.key, self.came_in) {
+                        leads.push(self.put_out(emit, &at));
                     }
                 }
                 Action::Resubmit { port, table, ct: false } => {
@@ -413,10 +404,19 @@ impl<'a> Encoder<'a> {
                     leads.push(self.call(*table, None, rest, at));
                     return self.sequence(&leads);
                 }
-                Action::Set { field, value, mask, .. } => at.key.write(*field, *value, *mask),
-                Action::Move { src, dst } => at.key.copy(*src, *dst),
-                Action::ModVlanVid(_) | Action::ModVlanPcp(_) | Action::StripVlan | Action::PushVlan(_) => {
-                    retag(action, &mut at.key);
+                Action::Set { .. }
+                | Action::Move { .. }
+                | Action::ModVlanVid(_)
+                | Action::ModVlanPcp(_)
+                | Action::StripVlan
+                | Action::PushVlan(_) => {
+                    let Some(to) = rewrite(action, &at.key) else { continue };
+                    if to.requires.is_empty() {
+                        at.key = to.then;
+                        continue;
+                    }
+                    leads.push(self.rewritten(to, rest, at));
+                    return self.sequence(&leads);
                 }
                 Action::Ct(ct) => {
                     leads.push(self.ct(ct, &at));
@@ -428,6 +428,33 @@ impl<'a> Encoder<'a> {
         }
         leads.push(self.resume(&at));
         self.sequence(&leads)
+    }
+
+    /// What an output sends out: not what came in by that port.
+    fn put_out(&mut self, emit: Emit, at: &At<'a>) -> Leads {
+        let own = if let Emit::Port(port) = emit { own(port, &at.key) } else { None };
+        let leaves = self.leaves(emit, &at.key, at.recirculations);
+        match own {
+            None => leaves,
+            Some(literals) => leaves.when(&self.literals(&literals).not()),
+        }
+    }
+
+    /// What comes after a write that some packets have and others have not.
+    fn rewritten(&mut self, to: Rewrite, rest: &'a [Action], at: At<'a>) -> Leads {
+        let written = self.requirement(&to);
+        let then = self.actions(rest, At { key: to.then, ..at.clone() });
+        let otherwise = self.actions(rest, At { key: to.otherwise, ..at });
+        self.either(&[then.when(&written), otherwise.when(&written.not())])
+    }
+
+    fn requirement(&mut self, to: &Rewrite) -> Bool {
+        let mut requires = Vec::new();
+        for any_of in &to.requires {
+            let cubes: Vec<Bool> = any_of.iter().map(|literals| self.literals(literals)).collect();
+            requires.push(any(&cubes));
+        }
+        all(&requires)
     }
 
     fn call(&mut self, table: u8, port: Option<PortNo>, rest: &'a [Action], at: At<'a>) -> Leads {
@@ -476,9 +503,16 @@ impl<'a> Encoder<'a> {
                 Bit::Free(var) => self.literals(&[(var, true)]),
             };
             let unread = self.leaves(Emit::Opaque(SECOND_TAG.to_owned()), &key, at.recirculations + 1);
-            let copy = At { table, key, recirculations: at.recirculations + 1, depth: 0, then: None };
-            self.deepest = self.deepest.max(copy.recirculations);
-            let goes_on = self.reach(None, &copy);
+            let recirculations = at.recirculations + 1;
+            self.deepest = self.deepest.max(recirculations);
+            let to = reread(&key);
+            let written = self.requirement(&to);
+            let mut goes_on = |key| {
+                let at = At { table, key, recirculations, depth: 0, then: None };
+                self.reach(None, &at)
+            };
+            let (then, otherwise) = (goes_on(to.then), goes_on(to.otherwise));
+            let goes_on = self.either(&[then.when(&written), otherwise.when(&written.not())]);
             let copy = self.either(&[unread.when(&double), goes_on.when(&double.not())]);
             leads.push(copy.when(&legal));
         }
@@ -489,6 +523,11 @@ impl<'a> Encoder<'a> {
         key.wanted(matching).map_or_else(|| Bool::from_bool(false), |literals| self.literals(&literals))
     }
 
+    /// Who [has no VLAN](frames::untagged_or_priority).
+    pub(crate) fn without_vlan(&mut self, key: &SymKey) -> Bool {
+        any(&frames::untagged_or_priority().map(|tag| self.matches(key, &tag)))
+    }
+
     /// The packets for which leaving like this counts.
     fn leaves(&mut self, emit: Emit, key: &SymKey, recirculations: u16) -> Leads {
         let vlan = Field::VlanTci.spec();
@@ -496,10 +535,14 @@ impl<'a> Encoder<'a> {
         if !self.exits.contains(&exit) {
             self.exits.push(exit.clone());
         }
+        let to_others = frames::is_to_others(&exit.0, self.came_in);
+        if !to_others && !matches!(self.counts, Counts::Told(..)) {
+            return Leads::nobody(self.pairs);
+        }
         let mut parts = Vec::new();
         if exit.0 == Emit::Normal {
-            if self.access {
-                parts.push(self.matches(key, &frames::untagged_or_priority()));
+            if self.is_from_access(key) {
+                parts.push(self.without_vlan(key));
             }
             parts.push(self.matches(key, &frames::reserved_multicast()).not());
         }
@@ -520,7 +563,7 @@ impl<'a> Encoder<'a> {
             Counts::LeavesNetwork { network, members } => {
                 let inside = match frames::inside_network(&exit.0, *network, members) {
                     Inside::Never => Bool::from_bool(false),
-                    Inside::NotUntagged => self.matches(key, &frames::untagged_or_priority()).not(),
+                    Inside::NotUntagged => self.without_vlan(key).not(),
                     Inside::Tagged(tag) => self.matches(key, &tag),
                 };
                 parts.push(inside.not());

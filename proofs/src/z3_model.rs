@@ -2,6 +2,7 @@
 
 use crate::{
     familiar::{self, Choice},
+    frames,
     predicate::Predicate,
     symkey::SymKey,
     z3_engine::Encoder,
@@ -46,6 +47,7 @@ impl Encoder<'_> {
         for field in Field::all().filter(|field| field.spec().is_slot_owner() && SymKey::is_sent(*field)) {
             sent.set(field, value(Term::Sent(field)));
         }
+        frames::complete_tag(&mut sent);
         let answer = CtInfo {
             state: value(Term::Tracked(0, Field::CtState)) as u32 | state::TRK,
             mark: value(Term::Tracked(0, Field::CtMark)) as u32,

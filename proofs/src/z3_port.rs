@@ -1,6 +1,7 @@
 //! The Z3 engine on one port: each property as one query for each form of frame.
 
 use crate::{
+    arrival::Arrival,
     diagram::Host,
     familiar::{self, Choice},
     ports::Port,
@@ -96,7 +97,7 @@ impl<'a> Z3Port<'a> {
             Judge::KeepsVlan => {
                 let members = self.members.clone();
                 let counts = Counts::LeavesNetwork { network: self.port.network, members: &members };
-                let leaves = self.encoder(form, counts).enters(self.port.ofport);
+                let leaves = self.encoder(form, counts).enters(self.port.ofport, Arrival::Ordinary);
                 vec![self.ask(property, form, 0, &[sendable, violation, leaves])]
             }
             Judge::FragmentsLikeWholes => exits
@@ -105,12 +106,12 @@ impl<'a> Z3Port<'a> {
                 .map(|(number, exit)| {
                     let mut wholes = self.encoder(Form::Whole, Counts::Exit(exit));
                     let whole = if exit.0.is_modelled() {
-                        wholes.enters(self.port.ofport)
+                        wholes.enters(self.port.ofport, Arrival::Ordinary)
                     } else {
                         Bool::from_bool(false)
                     };
                     let mut fragments = self.encoder(form, Counts::Exit(exit)).told(wholes.deepest());
-                    let fragment = fragments.enters(self.port.ofport);
+                    let fragment = fragments.enters(self.port.ofport, Arrival::Ordinary);
                     self.ask(
                         property,
                         form,
@@ -126,7 +127,8 @@ impl<'a> Z3Port<'a> {
     where
         'a: 'b,
     {
-        Encoder::new(&self.host.tables, self.profile, form, self.host.is_access(self.port.ofport), counts)
+        let access = self.host.is_access(self.port.ofport);
+        Encoder::new(&self.host.tables, self.profile, form, access, counts).on(self.host)
     }
 
     /// The frames of a form, those of them that escape, and by which exits.
@@ -135,7 +137,7 @@ impl<'a> Z3Port<'a> {
             return known.clone();
         }
         let mut encoder = self.encoder(form, Counts::Escape);
-        let (sendable, escape) = (encoder.sendable(), encoder.enters(self.port.ofport));
+        let (sendable, escape) = (encoder.sendable(), encoder.enters(self.port.ofport, Arrival::Ordinary));
         let built = (sendable, escape, encoder.exits().to_vec(), encoder.complete());
         self.escapes.insert(form, built.clone());
         built

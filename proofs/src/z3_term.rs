@@ -55,6 +55,7 @@ impl Term {
     /// Its name in a query.
     pub(crate) fn name(self) -> String {
         match self {
+            Self::Sent(Field::VlanTpid) => "vlan_tpid".to_owned(),
             Self::Sent(field) => field.spec().name.to_owned(),
             Self::FragmentProto => "fragment_nw_proto".to_owned(),
             Self::Tracked(depth, field) => format!("{}_{depth}", field.spec().name),

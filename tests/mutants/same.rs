@@ -2,6 +2,7 @@
 //! `flowproof diff` says.
 
 use super::bases::Case;
+use flowproof_proofs::arrival::Arrival;
 use flowproof_proofs::difference::{Bounds, Danger, Found, Question, combination, find, tell};
 use flowproof_proofs::set::PacketSets;
 use flowproof_proofs::symkey::Form;
@@ -60,8 +61,10 @@ pub(super) fn unlike(before: &Case, after: &Case) -> Option<Unlike> {
     let known = found.is_known();
     let mut differs = |profile: &Profile| {
         Form::ALL.into_iter().any(|form| {
-            let here = found.sets.cube(&combination(form, *profile));
-            packets.iter().any(|set| found.sets.and(*set, here) != found.sets.none())
+            Arrival::ANY.into_iter().any(|arrival| {
+                let here = found.sets.cube(&combination(form, *profile, arrival));
+                packets.iter().any(|set| found.sets.and(*set, here) != found.sets.none())
+            })
         })
     };
     let profiles = Profile::ALL.into_iter().filter(|profile| !known || differs(profile)).collect();

@@ -4,6 +4,7 @@
 use super::rng::Rng;
 use flowproof_fuzz::oracles::{self, DifferencePair};
 use flowproof_fuzz::{Choices, campaign::bytes_of, tables as random_flows, tables::Spice};
+use flowproof_proofs::arrival::Arrival;
 use flowproof_proofs::bdd::{Bdd, Bdds};
 use flowproof_proofs::difference::{
     Bounds, Danger, Found, Question, combination, find, find_slowly, same, tell,
@@ -117,8 +118,8 @@ fn all(found: &mut Found) -> Bdd {
 /// What connection tracking may answer, however deep a table asks: some tables ask less often than others.
 fn legal(sets: &mut Bdds) -> Bdd {
     let mut all = sets.none();
-    for form in Form::ALL {
-        let here = sets.cube(&combination(form, Profile::Kernel));
+    for (form, arrival) in Form::ALL.into_iter().flat_map(|form| Arrival::ANY.map(|one| (form, one))) {
+        let here = sets.cube(&combination(form, Profile::Kernel, arrival));
         let legal = (0..8).fold(here, |legal, depth| {
             let answers = legal_answers(sets, Profile::Kernel, form, depth);
             sets.and(legal, answers)

@@ -37,7 +37,8 @@ fn flows_that_are_alike_go_together_unless_each_is_to_be_named() {
     let (profile, form) = (Profile::Kernel, Form::Whole);
     let ways = |each_flow: bool| {
         let mut sets = Bdds::with_limit(1_000_000);
-        let (key, packets) = (SymKey::entering(9, form), sets.all());
+        let (key, packets) =
+            (SymKey::entering(9, form, flowproof_proofs::arrival::Arrival::Ordinary), sets.all());
         let start = Start { tables: &tables, profile, form, key, packets, enough: usize::MAX, each_flow };
         let run = symbolic::execute_with(&mut sets, &mut Memory::default(), start, None);
         assert_eq!(run.rivals.keys().map(|(a, b)| (a.0, b.0)).collect::<Vec<_>>(), [(2, 3)]);

@@ -129,7 +129,11 @@ impl Pair {
         let [a, b] = [&self.a, &self.b].map(|tables| take(tables, frame, in_port, self.profile, answers));
         let packet = Assignment::new(frame, answers);
         let on: BTreeSet<_> =
-            combination(frame.form, self.profile).into_iter().filter(|bit| bit.1).map(|bit| bit.0).collect();
+            combination(frame.form, self.profile, flowproof_proofs::arrival::Arrival::Untracked)
+                .into_iter()
+                .filter(|bit| bit.1)
+                .map(|bit| bit.0)
+                .collect();
         let inside = |set| self.found.sets.contains(set, |var| packet.bit(var) || on.contains(&var));
         if !(a.certain && b.certain) || inside(self.found.unknown) {
             return Ok(false);

@@ -5,12 +5,14 @@
 //! answers depends on nothing else. Deliberately absent: how often, and in which order, one packet's deeds are done.
 
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
     frames, probe,
     set::PacketSets,
     symbolic::{self, Emit, Event, Memory, Start},
     symkey::{Bit, Form, SymKey},
     tables::Tables,
+    vars,
     vars::Var,
 };
 use flowproof_packet::{Field, PortNo, key::low_bits};
@@ -110,11 +112,10 @@ impl<'t> Subject<'t> {
 pub(super) fn deeds(
     sets: &mut Bdds,
     subject: &Subject<'_>,
-    profile: Profile,
-    form: Form,
+    (profile, form, arrival): (Profile, Form, Arrival),
     packets: Bdd,
 ) -> Deeds {
-    let key = SymKey::entering_anywhere(form);
+    let key = SymKey::entering_anywhere(form, arrival);
     let start =
         Start { tables: &subject.probed, profile, form, key, packets, enough: usize::MAX, each_flow: false };
     let run = symbolic::execute_with(sets, &mut Memory::default(), start, None);
@@ -200,7 +201,8 @@ impl Reader<'_> {
             return (Arc::clone(change), *reassembled);
         }
         let reassembled = whole && self.form != Form::Whole;
-        let entered = SymKey::entering_anywhere(if whole { Form::Whole } else { self.form });
+        let entered =
+            SymKey::entering_anywhere(if whole { Form::Whole } else { self.form }, Arrival::Untracked);
         let mut change = Change::new();
         for (word, bits) in PACKET.iter().enumerate() {
             for bit in (0..64u16).filter(|bit| bits >> (63 - bit) & 1 == 1) {
@@ -224,20 +226,13 @@ fn is_beyond(text: &str) -> bool {
 
 /// The bits of the key that leave with a packet, or that say where a tunnel takes it.
 static PACKET: LazyLock<[u64; flowproof_packet::key::WORDS]> = LazyLock::new(|| {
-    const KEPT: &[Field] = &[
-        Field::TunId,
-        Field::TunSrc,
-        Field::TunDst,
-        Field::TunIpv6Src,
-        Field::TunIpv6Dst,
-        Field::TunGbpId,
-        Field::TunGbpFlags,
-        Field::PktMark,
-        Field::InnerVlanTci,
-        Field::NwFrag,
-    ];
+    const KEPT: &[Field] = &[Field::InnerVlanTci, Field::InnerVlanTpid, Field::NwFrag];
     let mut bits = [0; flowproof_packet::key::WORDS];
-    for field in Field::all().filter(|field| SymKey::is_sent(*field) || KEPT.contains(field)) {
+    let stays = |field: &Field| {
+        *field == Field::CtZone || *field == Field::DpHash || vars::tracked_fields().any(|of| of == *field)
+    };
+    let leaves = |field: &Field| SymKey::is_sent(*field) && !stays(field) || KEPT.contains(field);
+    for field in Field::all().filter(leaves) {
         for part in flowproof_packet::key::masked_words(field, 0, u128::MAX) {
             bits.get_mut(usize::from(part.word)).into_iter().for_each(|word| *word |= part.mask);
         }

@@ -6,6 +6,7 @@ use super::{
     places::{Axis, combination},
 };
 use crate::{
+    arrival::Arrival,
     bdd::Bdd,
     familiar,
     ports::{self, Port},
@@ -170,9 +171,12 @@ impl<'t> Stage<'t> {
 
     fn usual(&self, found: &mut Found, packets: Bdd) -> Option<(Form, Profile, Bdd)> {
         let profiles = [Profile::Kernel, Profile::Userspace31, Profile::Kernel2016];
-        let combinations = Form::ALL.into_iter().flat_map(|form| profiles.map(|profile| (form, profile)));
-        combinations.into_iter().find_map(|(form, profile)| {
-            let cube = found.sets.cube(&combination(form, profile));
+        let of = |arrival: Arrival| {
+            let forms = Form::ALL.into_iter();
+            forms.flat_map(move |form| profiles.map(|profile| (form, profile, arrival)))
+        };
+        Arrival::ANY.into_iter().flat_map(of).find_map(|(form, profile, arrival)| {
+            let cube = found.sets.cube(&combination(form, profile, arrival));
             let here = found.sets.and(packets, cube);
             (!found.sets.is_empty(here)).then_some((form, profile, here))
         })
@@ -257,7 +261,7 @@ impl<'t> Stage<'t> {
         let config = SwitchConfig { ports, profile: seed.profile, tie };
         let script = Script { packet, reassembles: seed.profile.reassembles(), asked: BTreeSet::new() };
         let mut switch = Switch::with_tracker(Arc::clone(tables), config, script);
-        let outcome = switch.receive_traced(packet.in_port, &packet.frame);
+        let outcome = switch.receive_with_traced(&packet.arriving, &packet.frame);
         let asked = switch.tracker().asked.clone();
         let shown = outcome.effects.iter().filter_map(shown).chain(asked).collect();
         (outcome, shown)
@@ -354,6 +358,8 @@ struct Packet {
     frame: Vec<u8>,
     whole: Vec<u8>,
     in_port: PortNo,
+    /// What comes in with the frame.
+    arriving: FlowKey,
     answers: Vec<CtInfo>,
     bits: BTreeSet<Var>,
 }
@@ -376,8 +382,11 @@ fn packet(seed: &Seed) -> Option<Packet> {
     };
     let whole = replay::whole(&seed.choice);
     let in_port = seed.choice.sent.get(Field::InPort) as PortNo;
+    let arriving = replay::arriving(&seed.choice, in_port);
     let mut sent = wire::extract(&whole, in_port);
-    sent.set(Field::RecircId, 0);
+    for field in Field::all().filter(|field| replay::comes_beside(*field)) {
+        sent.set(field, arriving.get(field));
+    }
     let shown = wire::extract(&frame, in_port).get(Field::NwProto) as u8;
     let answers = seed.choice.answers.clone();
     let read = Seed {
@@ -389,7 +398,7 @@ fn packet(seed: &Seed) -> Option<Packet> {
         },
         ..seed.clone()
     };
-    Some(Packet { bits: bits(&read, &sent), frame, whole, in_port, answers })
+    Some(Packet { bits: bits(&read, &sent), frame, whole, in_port, arriving, answers })
 }
 
 fn bits(seed: &Seed, sent: &FlowKey) -> BTreeSet<Var> {

@@ -4,6 +4,7 @@ use super::deeds::{Change, Deed, Deeds, Subject, Way, Written, agreeing, deeds};
 use super::places::combination;
 use super::relevant::Marked;
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
     check::with_deep_stack,
     frames,
@@ -24,6 +25,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const NODE_LIMIT: usize = 16_000_000;
 /// Classes of one form under one datapath after which the rest is not divided any more.
 const MOST_CLASSES: usize = 4096;
+
+/// What frames are, where they are seen, and how they come in.
+type Combination = (Form, Profile, Arrival);
 
 /// Which tables are compared, and under which datapaths.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +147,7 @@ impl Found {
 
 /// What was found of one form under one datapath.
 struct Part {
-    combination: (Form, Profile),
+    combination: Combination,
     sets: Bdds,
     universe: Bdd,
     classes: Vec<Class>,
@@ -176,10 +180,10 @@ pub fn touched(question: &Question<'_>, ports: &BTreeSet<PortNo>) -> BTreeSet<Po
         return BTreeSet::new();
     }
     let Some(marked) = Marked::new(question.a.flows(), question.b.flows()) else { return ports.clone() };
-    let one = |(form, profile): &(Form, Profile)| {
+    let one = |(form, profile, arrival): &Combination| {
         let mut sets = Bdds::with_limit(NODE_LIMIT);
-        let frames = enterable(&mut sets, *form);
-        let packets = marked.packets(&mut sets, *profile, *form, frames);
+        let frames = enterable(&mut sets, *form, *arrival);
+        let packets = marked.packets(&mut sets, (*profile, *form, *arrival), frames);
         let comes = |port: &PortNo| {
             let by_port = entering(&mut sets, *port);
             let both = sets.and(packets, by_port);
@@ -199,12 +203,16 @@ pub fn find_slowly(question: &Question<'_>) -> Found {
 fn compare(question: &Question<'_>, marked: Option<&Marked>) -> Found {
     let (a, b) = (Subject::new(question.a), Subject::new(question.b));
     let combinations = combinations(question);
-    let one = |at: &(Form, Profile)| part(&a, &b, marked, *at);
+    let one = |at: &Combination| part(&a, &b, marked, *at);
     join(with_deep_stack(|| combinations.par_iter().with_max_len(1).map(one).collect()))
 }
 
-fn combinations(question: &Question<'_>) -> Vec<(Form, Profile)> {
-    question.profiles.iter().flat_map(|profile| Form::ALL.map(|form| (form, *profile))).collect()
+fn combinations(question: &Question<'_>) -> Vec<Combination> {
+    let of = |profile: &Profile| {
+        let profile = *profile;
+        Form::ALL.into_iter().flat_map(move |form| Arrival::ANY.map(|arrival| (form, profile, arrival)))
+    };
+    question.profiles.iter().flat_map(of).collect()
 }
 
 /// Whether these are the same flows, wherever they stand.
@@ -217,8 +225,8 @@ fn alike(a: &[Flow], b: &[Flow]) -> bool {
 }
 
 /// Every frame that can come in: by a port that a switch can have.
-fn enterable(sets: &mut Bdds, form: Form) -> Bdd {
-    let all = frames::sendable(sets, form);
+fn enterable(sets: &mut Bdds, form: Form, arrival: Arrival) -> Bdd {
+    let all = frames::arriving(sets, form, arrival);
     let none = Predicate::is(Field::InPort, 0u8);
     let reserved = Predicate::Is(Field::InPort, 0xff00, 0xff00)
         .and(Predicate::is(Field::InPort, u128::from(port::LOCAL)).negate());
@@ -226,12 +234,14 @@ fn enterable(sets: &mut Bdds, form: Form) -> Bdd {
     sets.minus(all, nowhere)
 }
 
-fn part(a: &Subject<'_>, b: &Subject<'_>, marked: Option<&Marked>, (form, profile): (Form, Profile)) -> Part {
+fn part(a: &Subject<'_>, b: &Subject<'_>, marked: Option<&Marked>, at: Combination) -> Part {
+    let (form, profile, arrival) = at;
     let mut sets = Bdds::with_limit(NODE_LIMIT);
-    let frames = enterable(&mut sets, form);
-    let packets = marked.map_or(frames, |marked| marked.packets(&mut sets, profile, form, frames));
-    let before = deeds(&mut sets, a, profile, form, packets);
-    let after = deeds(&mut sets, b, profile, form, packets);
+    let frames = enterable(&mut sets, form, arrival);
+    let here = (profile, form, arrival);
+    let packets = marked.map_or(frames, |marked| marked.packets(&mut sets, here, frames));
+    let before = deeds(&mut sets, a, here, packets);
+    let after = deeds(&mut sets, b, here, packets);
     let depth = before.depth.max(after.depth);
     let universe = (0..depth).fold(frames, |universe, depth| {
         let legal = legal_answers(&mut sets, profile, form, depth);
@@ -244,7 +254,7 @@ fn part(a: &Subject<'_>, b: &Subject<'_>, marked: Option<&Marked>, (form, profil
     let mut differ = Divider { sets: &mut sets, before: &before, after: &after, entered: form };
     let (classes, rest) = differ.divide(known);
     Part {
-        combination: (form, profile),
+        combination: at,
         universe,
         classes,
         rest,
@@ -364,7 +374,7 @@ impl Divider<'_> {
     /// The bits that either has changed, as each has them.
     fn changes(&self, a: &Deed, b: &Deed) -> Vec<(Written, Written)> {
         let form = if a.reassembled { Form::Whole } else { self.entered };
-        let entered = crate::symkey::SymKey::entering_anywhere(form);
+        let entered = crate::symkey::SymKey::entering_anywhere(form, Arrival::Untracked);
         let natural = |offset: u16| match entered.bit(offset) {
             crate::symkey::Bit::Known(on) => Written::Known(on),
             crate::symkey::Bit::Free(var) => Written::From(var),
@@ -409,8 +419,8 @@ fn join(parts: Vec<Part>) -> Found {
     let [mut universe, mut rest, mut unknown] = [none; 3];
     let (mut depth, mut open, mut complete) = (0, false, true);
     for part in parts {
-        let (form, profile) = part.combination;
-        let here = sets.cube(&combination(form, profile));
+        let (form, profile, arrival) = part.combination;
+        let here = sets.cube(&combination(form, profile, arrival));
         let done = &mut FxHashMap::default();
         let mut take = |sets: &mut Bdds, set: Bdd, sum: &mut Bdd| {
             let copied = sets.copied(&part.sets, set, done);

@@ -2,8 +2,9 @@
 //! them, the form of the frame and the datapath.
 
 use crate::{
+    arrival::Arrival,
     set::Literal,
-    symkey::Form,
+    symkey::{Form, SymKey, tracked_state},
     vars::{self, Var},
 };
 use flowproof_packet::Field;
@@ -54,13 +55,16 @@ impl Axis {
     }
 }
 
-/// The form and the datapath, by their places among all of them.
+/// The form and the datapath, by their places among all of them, and whether the host has tracked the packet.
 #[must_use]
-pub fn combination(form: Form, profile: Profile) -> Vec<Literal> {
+pub fn combination(form: Form, profile: Profile, arrival: Arrival) -> Vec<Literal> {
     let form = Form::ALL.into_iter().position(|known| known == form).unwrap_or_default();
     let profile = Profile::ALL.into_iter().position(|known| known == profile).unwrap_or_default();
     let mut literals = Axis::Form.literals(form as u128);
     literals.extend(Axis::Datapath.literals(profile as u128));
+    let tracked = Axis::Sent(Field::CtState).literals(u128::from(tracked_state::TRK));
+    let flag = tracked.into_iter().find(|(_, on)| *on);
+    literals.extend(flag.map(|(var, _)| (var, arrival == Arrival::Tracked)));
     literals
 }
 
@@ -88,12 +92,14 @@ pub(super) fn axes(depth: u16) -> Vec<Axis> {
     };
     let shown = |field: Field| matches!(field, Field::CtState | Field::CtMark);
     let sent = |fields: &'static [Field]| fields.iter().map(|field| Axis::Sent(*field));
-    let mut all: Vec<Axis> = sent(LITTLE).chain([Axis::Shown]).collect();
+    let named = [LITTLE, ADDRESSES, LAST, &[Field::NwProto, Field::DlType, Field::InPort, Field::CtState]];
+    let others = Field::all().filter(|field| SymKey::is_sent(*field) && !named.concat().contains(field));
+    let mut all: Vec<Axis> = others.map(Axis::Sent).chain(sent(LITTLE)).chain([Axis::Shown]).collect();
     all.extend(answers(&|field| !shown(field)));
     all.push(Axis::Datapath);
     all.extend(sent(ADDRESSES).chain([Axis::Form]).chain(sent(LAST)));
     all.extend(answers(&|field| field == Field::CtMark));
     all.extend(answers(&|field| field == Field::CtState));
-    all.extend([Field::NwProto, Field::DlType, Field::InPort].map(Axis::Sent));
+    all.extend([Field::CtState, Field::NwProto, Field::DlType, Field::InPort].map(Axis::Sent));
     all
 }

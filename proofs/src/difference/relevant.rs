@@ -7,6 +7,7 @@
 //! Invariant: cutting loses no packet that hits a changed flow. Its slow twin follows all packets everywhere.
 
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
     frames,
     predicate::literals,
@@ -16,7 +17,7 @@ use crate::{
     tables::{Tables, clauses},
 };
 use flowproof_packet::{
-    Field,
+    Field, Prerequisite,
     key::{WORDS, masked_words},
 };
 use flowproof_switch::{
@@ -82,7 +83,12 @@ impl Marked {
     }
 
     /// The packets that hit a changed flow of either; all where that cannot be said.
-    pub(super) fn packets(&self, sets: &mut Bdds, profile: Profile, form: Form, packets: Bdd) -> Bdd {
+    pub(super) fn packets(
+        &self,
+        sets: &mut Bdds,
+        (profile, form, arrival): (Profile, Form, Arrival),
+        packets: Bdd,
+    ) -> Bdd {
         let all = packets;
         let mut packets = packets;
         if let Some(cubes) = &self.entering {
@@ -94,7 +100,7 @@ impl Marked {
         }
         let mut relevant = sets.none();
         for tables in &self.tables {
-            let key = SymKey::entering_anywhere(form);
+            let key = SymKey::entering_anywhere(form, arrival);
             let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: false };
             let run = symbolic::execute_with(sets, &mut Memory::default(), start, None);
             if !run.complete {
@@ -271,8 +277,8 @@ fn calls(flow: &Flow) -> Vec<(u8, Known)> {
         } else if let Action::GotoTable(table) = action {
             calls.push((*table, known.clone()));
         } else if let Action::Set { field, value, mask, .. } = action {
-            // What a fragment does not have is not written.
-            if SymKey::is_sent(*field) {
+            // What a packet does not have is not written.
+            if field.spec().prerequisite != Prerequisite::None {
                 known.forget(*field);
             } else {
                 masked_words(*field, *value, *mask)

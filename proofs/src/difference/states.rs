@@ -10,6 +10,7 @@ use super::{
     places::combination,
 };
 use crate::{
+    arrival::Arrival,
     bdd::Bdd,
     intent::plausible,
     set::{Literal, PacketSets},
@@ -39,8 +40,10 @@ impl Found {
             let mut possible = self.sets.none();
             for profile in Profile::ALL {
                 let answers = plausible(&mut self.sets, profile, depth);
-                for form in Form::ALL {
-                    let here = self.sets.cube(&combination(form, profile));
+                for (form, arrival) in
+                    Form::ALL.into_iter().flat_map(|form| Arrival::ANY.map(|one| (form, one)))
+                {
+                    let here = self.sets.cube(&combination(form, profile, arrival));
                     let here = self.sets.and(here, answers);
                     possible = self.sets.or(possible, here);
                 }

@@ -12,6 +12,7 @@ use super::{
     ways::{Way, Ways},
 };
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
     effects::ANSWERS,
     familiar, frames, symbolic,
@@ -150,6 +151,9 @@ impl<'a> Range<'a> {
         if form != Form::Whole {
             [Field::TcpSrc, Field::TcpDst].into_iter().for_each(|field| key.set(field, 0));
         }
+        if !arrives(&key) {
+            return None;
+        }
         let sendable = self.sendable.get(&form)?;
         self.sets.contains(*sendable, |var| sent(&key, var)).then_some(key)
     }
@@ -197,6 +201,14 @@ fn made_up((dl_type, nw_proto, first, second): (u16, u8, u16, u16), in_port: u16
         set(Field::NwDst, 0xcb00_7102);
     }
     key
+}
+
+/// Whether what comes in with a frame may be so: of a packet that is not tracked nothing is known that tracking tells.
+fn arrives(key: &FlowKey) -> bool {
+    match key.get(Field::CtState) {
+        0 => vars::tracked_fields().chain([Field::CtZone]).all(|field| key.get(field) == 0),
+        _ => Arrival::Tracked.premise().holds(key),
+    }
 }
 
 fn form(key: &FlowKey) -> Option<Form> {

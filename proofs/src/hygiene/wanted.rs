@@ -11,10 +11,16 @@ use flowproof_packet::{
 use flowproof_switch::flow::{Action, Ct, Match, Subfield, Zone};
 
 /// Some bits of a key, each with the value it must have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) mask: FlowKey,
     pub(super) value: FlowKey,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { mask: FlowKey::zero(), value: FlowKey::zero() }
+    }
 }
 
 /// The tag is there (ovs-fields(7), `vlan_tci`).
@@ -125,9 +131,11 @@ impl Wanted {
         Some(answer)
     }
 
-    /// Whether nothing is wanted but what the `free` bits can give: the others are zero.
-    pub(super) fn is_zero_but_for(&self, free: &[u64; WORDS]) -> bool {
-        self.value.words().iter().zip(free).all(|(value, free)| value & !free == 0)
+    /// Whether nothing is wanted but what the `free` bits can give: the others are what they are at first.
+    pub(super) fn is_initial_but_for(&self, free: &[u64; WORDS]) -> bool {
+        let initial = FlowKey::default();
+        let words = self.value.words().iter().zip(self.mask.words()).zip(initial.words()).zip(free);
+        words.into_iter().all(|(((value, mask), initial), free)| (value ^ initial) & mask & !free == 0)
     }
 
     /// Whether a key has in these fields what is wanted.

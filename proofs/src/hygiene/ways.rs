@@ -8,9 +8,9 @@
 
 use super::wanted::Wanted;
 use crate::{
+    arrival::Arrival,
     symkey::SymKey,
     tables::{self, Tables},
-    vars,
     walk::{self, Edge, Walk},
 };
 use flowproof_packet::{Field, key::WORDS};
@@ -58,7 +58,7 @@ impl<'a> Ways<'a> {
     /// Follows everything from where frames enter.
     pub(super) fn new(tables: &'a Tables) -> Self {
         let mut walk = Walk::new(tables);
-        walk.place(walk::entering(None));
+        walk.place(walk::entering(None, &Arrival::ANY));
         let mut callers: Vec<Vec<(usize, Edge)>> = Vec::new();
         let mut at = 0;
         while at < walk.nodes.len() {
@@ -168,7 +168,7 @@ impl<'a> Ways<'a> {
         if !self.walk.nodes.get(node).is_some_and(|node| walk::fits(&node.known, &wants)) {
             return;
         }
-        if node == 0 && wanted.is_zero_but_for(&self.free) {
+        if node == 0 && wanted.is_initial_but_for(&self.free) {
             let answers = answers.iter().rev().cloned().collect();
             return search.found.push(Way { entering: wanted, answers });
         }
@@ -214,14 +214,13 @@ fn all_clauses(tables: &Tables) -> FxHashMap<(u8, u32), BTreeMap<u8, Vec<FlowId>
     all
 }
 
-/// The bits of the key that are not the same whoever sends what: what a frame says, and its input port.
+/// The bits of the key that are not the same whoever sends what: what comes in with a frame, and its input port.
 fn sendable_bits() -> [u64; WORDS] {
-    let mut free = SymKey::constant_bits().map(|constant| !constant);
-    let tracked = vars::tracked_fields().map(|field| (field, false));
-    for (field, on) in tracked.chain([(Field::InPort, true), (Field::NwFrag, true)]) {
+    let mut free = [0; WORDS];
+    let sent = Field::all().filter(|field| SymKey::is_sent(*field));
+    for field in sent.chain([Field::InPort, Field::NwFrag]) {
         for part in flowproof_packet::key::masked_words(field, 0, u128::MAX) {
-            let word = free.get_mut(usize::from(part.word));
-            word.into_iter().for_each(|word| *word = *word & !part.mask | if on { part.mask } else { 0 });
+            free.get_mut(usize::from(part.word)).into_iter().for_each(|word| *word |= part.mask);
         }
     }
     free

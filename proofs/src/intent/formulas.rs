@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     diagram::Host,
-    frames, ports, probe,
+    ports, probe,
     symbolic::Emit,
     symkey::Form,
     tables::Tables,
@@ -116,7 +116,7 @@ impl Asked<'_> {
     fn reach(&self, tables: &Tables, tells: &Tells<'_>, pairs: bool) -> Leads {
         let Some(way) = self.ways.first() else { return Leads::nobody(pairs) };
         let mut encoder = self.counting(tables, Counts::Told(tells, pairs));
-        let leads = encoder.leads(way.entrance.ofport);
+        let leads = encoder.leads(way.entrance.ofport, way.entrance.arrival());
         self.complete.set(self.complete.get() && encoder.complete());
         self.lookups.set(self.lookups.get() + encoder.lookups());
         self.levels.set(self.levels.get().max(encoder.deepest()));
@@ -277,7 +277,7 @@ impl Asked<'_> {
         let required = self.each_way(&mut encoder, |encoder, way| self.required(encoder, way));
         let intact = |encoder: &mut Encoder<'_>, left: &Left<'_>| {
             let untagged = match matches!(left.emit, Emit::Port(_) | Emit::Flood) {
-                true => encoder.matches(left.key, &frames::untagged_or_priority()),
+                true => encoder.without_vlan(left.key),
                 false => all(&[]),
             };
             self.each_way(encoder, |encoder, way| {

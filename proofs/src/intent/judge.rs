@@ -94,7 +94,7 @@ impl<'w> Entering<'_, 'w> {
     }
 
     fn start(&self, form: Form, profile: Profile, packets: Bdd) -> Start<'w, Bdd> {
-        let key = SymKey::entering(self.way.entrance.ofport, form);
+        let key = SymKey::entering(self.way.entrance.ofport, form, self.way.entrance.arrival());
         let (tables, each_flow) = (self.probed, self.each_flow);
         Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow }
     }
@@ -315,7 +315,7 @@ impl<'a> Judge<'a> {
 
     /// What happens to packets to which nothing happens that should.
     pub(super) fn lost(&self, form: Form) -> Event<Bdd> {
-        let key = crate::symkey::SymKey::entering(self.entrance.ofport, form);
+        let key = crate::symkey::SymKey::entering(self.entrance.ofport, form, self.entrance.arrival());
         Event { packets: self.sets.none(), emit: Emit::Limit, key, path: None, recirculations: 1 }
     }
 
@@ -324,7 +324,7 @@ impl<'a> Judge<'a> {
         match (target, &event.emit) {
             (Target::Local(..), Emit::Port(_) | Emit::Flood) => {
                 let event = Event { packets, ..event.clone() };
-                select(&mut self.sets, &event, &frames::untagged_or_priority())
+                frames::without_vlan(&mut self.sets, &event)
             }
             _ => packets,
         }

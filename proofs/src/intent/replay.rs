@@ -120,7 +120,8 @@ fn attempt(
 ) -> Option<Shown> {
     let instead = prelude.instead.as_ref().map(|frame| (std::slice::from_ref(frame), frame.as_slice()));
     let (frames, datagram) = instead.unwrap_or((frames, datagram));
-    let (mut stage, earlier) = Stage::set(case, tie, prelude)?;
+    let (mut stage, earlier) =
+        Stage::set(case, tie, prelude, crate::replay::arriving(choice, case.way.entrance.ofport))?;
     let before = stage.ledger();
     let told = stage.events.len();
     let in_port = case.way.entrance.ofport;
@@ -151,6 +152,8 @@ fn attempt(
 struct Stage {
     switch: Switch,
     world: World,
+    /// What comes in with the frames of the entrance in question.
+    arriving: FlowKey,
     events: Vec<Sent>,
 }
 
@@ -164,12 +167,17 @@ struct Ledger {
 
 impl Stage {
     /// A fresh one on which the prelude has been played; and what was in force earlier, if anything else was.
-    fn set(case: &Case<'_>, tie: TieBreak, prelude: &Prelude) -> Option<(Self, Option<Earlier>)> {
+    fn set(
+        case: &Case<'_>,
+        tie: TieBreak,
+        prelude: &Prelude,
+        arriving: FlowKey,
+    ) -> Option<(Self, Option<Earlier>)> {
         let config =
             SwitchConfig { ports: switch_ports(case.host, case.subject), profile: case.profile, tie };
         let switch = Switch::new(case.host.tables.switch().clone(), config);
         let world = World::new(case.site.policy.clone(), case.site.switches);
-        let mut stage = Self { switch, world, events: Vec::new() };
+        let mut stage = Self { switch, world, arriving, events: Vec::new() };
         let mut earlier = None;
         if !prelude.earlier.is_empty() {
             let flows = admitting(question::vlan(case.way)?);
@@ -192,7 +200,10 @@ impl Stage {
     }
 
     fn send(&mut self, in_port: PortNo, frame: &[u8]) {
-        let outcome = self.switch.receive_traced(in_port, frame);
+        let outcome = match self.arriving.get(Field::InPort) == u128::from(in_port) {
+            true => self.switch.receive_with_traced(&self.arriving, frame),
+            false => self.switch.receive_traced(in_port, frame),
+        };
         self.events.push(Sent { in_port, frame: frame.to_vec(), outcome });
     }
 

@@ -5,6 +5,7 @@
 //! their MAC.
 
 use crate::{
+    arrival::Arrival,
     ports::{self, Pair},
     predicate::Predicate,
 };
@@ -43,6 +44,14 @@ pub struct Entrance {
     pub frames: Predicate,
     /// The VLAN tag they carry, if any.
     pub tag: Option<u16>,
+}
+
+impl Entrance {
+    /// What may come in beside the frame: a trunk may be a tunnel, or lead to a bridge that has tunnels.
+    #[must_use]
+    pub const fn arrival(&self) -> Arrival {
+        if self.access.is_some() { Arrival::Ordinary } else { Arrival::Untracked }
+    }
 }
 
 /// Where a frame is to arrive.

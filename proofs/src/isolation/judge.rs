@@ -10,6 +10,7 @@ use super::{
     world::{Kind, Sender},
 };
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
     diagram::{Exhausted, Found, WORN},
     familiar::{self, Wishes},
@@ -99,10 +100,15 @@ impl<'a> Engine<'a> {
         for form in Form::ALL {
             let all = frames::sendable(&mut engine.sets, form);
             let start = engine.sets.minus(all, spared);
-            for profile in profiles {
-                let mut run = engine.run(form, *profile, start, false);
+            let arrivals = sender.arrivals().iter();
+            for (profile, arrival) in
+                profiles.iter().flat_map(|one| arrivals.clone().map(move |way| (one, way)))
+            {
+                let premise = arrival.premise().to_set(&mut engine.sets);
+                let start = engine.sets.and(start, premise);
+                let mut run = engine.run((form, *arrival), *profile, start, false);
                 if !run.rivals.is_empty() {
-                    run = engine.run(form, *profile, start, true);
+                    run = engine.run((form, *arrival), *profile, start, true);
                 }
                 if !run.complete {
                     return Err(Exhausted("too many lookups in one execution"));
@@ -115,8 +121,14 @@ impl<'a> Engine<'a> {
     }
 
     /// Where it is open which of two flows is hit, each flow must be named: those that are alike may not all be.
-    fn run(&mut self, form: Form, profile: Profile, packets: Bdd, each_flow: bool) -> Yield<Bdd> {
-        let (key, tables) = (SymKey::entering(self.sender.ofport, form), &self.scene.world.tables);
+    fn run(
+        &mut self,
+        (form, arrival): (Form, Arrival),
+        profile: Profile,
+        packets: Bdd,
+        each_flow: bool,
+    ) -> Yield<Bdd> {
+        let (key, tables) = (SymKey::entering(self.sender.ofport, form, arrival), &self.scene.world.tables);
         let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow };
         symbolic::execute_with(&mut self.sets, &mut self.memory, start, None)
     }

@@ -164,8 +164,12 @@ fn run(case: &Case<'_>, other: Option<&Tables>, play: &Play<'_>) -> Vec<Sent> {
     };
     let own = play.frames.iter().map(|frame| (sender, frame));
     let all = play.prelude.iter().map(|(port, frame)| (*port, frame)).chain(own);
+    let arriving = replay::arriving(play.choice, sender);
     all.map(|(in_port, frame)| {
-        let outcome = switch.receive_traced(in_port, frame);
+        let outcome = match in_port == sender {
+            true => switch.receive_with_traced(&arriving, frame),
+            false => switch.receive_traced(in_port, frame),
+        };
         Sent { in_port, frame: frame.clone(), outcome }
     })
     .collect()

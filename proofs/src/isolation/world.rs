@@ -9,7 +9,9 @@
 //! so one of them stands for all.
 
 use super::{admit::ruled, scene::registers};
-use crate::{diagram::Host, intent::site::Site, predicate::Predicate, probe::probed, tables::Tables};
+use crate::{
+    arrival::Arrival, diagram::Host, intent::site::Site, predicate::Predicate, probe::probed, tables::Tables,
+};
 use flowproof_model::policy::{Direction, Segment};
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::flow::{Action, Flow};
@@ -80,6 +82,15 @@ impl Sender {
             None => Predicate::Is(Field::VlanTci, 0, VID),
         });
         Predicate::Any(frames.collect())
+    }
+
+    /// What may come in with its frames.
+    #[must_use]
+    pub const fn arrivals(&self) -> &'static [Arrival] {
+        match self.kind {
+            Kind::Filtered(_) => &[Arrival::Ordinary],
+            Kind::Other | Kind::Unknown => &[Arrival::Untracked],
+        }
     }
 
     /// What it is called in explanations.

@@ -8,13 +8,12 @@ use crate::{
     index::{FEW, Group, Index},
     set::PacketSets,
     symkey::SymKey,
-    tables,
+    tables::Tables,
 };
-use flowproof_packet::Field;
 use flowproof_switch::{flow::Flow, table::FlowId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// A group of flows, by its first one, and what of the key decides what they take: which bits are known, and the values of
 /// those that they look at.
@@ -100,10 +99,21 @@ impl<S: PacketSets> Execution<'_, S> {
 
     /// The ordinary flows of one priority: where several match and differ in what they do, each may win.
     pub(super) fn hard(&mut self, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
+        self.hard_among(key, level, found, |_, _| true);
+    }
+
+    /// The same of those that are `seen`; flows that are alike are seen or not together.
+    pub(super) fn hard_among(
+        &mut self,
+        key: &SymKey,
+        level: &Level,
+        found: &mut Found<S::Set>,
+        seen: fn(&Tables, FlowId) -> bool,
+    ) {
         let mut here: Vec<(FlowId, S::Set)> = Vec::new();
         let mut taken = self.sets.none();
         for (id, cube) in self.entries(&level.index.hard, key, found) {
-            let Some(flow) = self.tables.flow(id) else { continue };
+            let Some(flow) = self.tables.flow(id).filter(|_| seen(self.tables, id)) else { continue };
             let mut hit = self.sets.and(found.missed, cube);
             let contested = self.sets.and(hit, taken);
             if !self.sets.is_empty(contested) {
@@ -131,63 +141,8 @@ impl<S: PacketSets> Execution<'_, S> {
         found.hits.extend(here);
     }
 
-    /// The conjunctive flows of one priority. A packet that satisfies all clauses of an id is looked up once more
-    /// with that `conj_id`, in the whole table and among ordinary flows only; if that finds nothing it goes on
-    /// here, at the next lower priority.
-    fn soft(&mut self, table: u8, key: &SymKey, level: &Level, found: &mut Found<S::Set>) {
-        let mut taken = self.sets.none();
-        for ((id, wanted), clauses) in self.clauses(key, level, found) {
-            if clauses.len() != usize::from(wanted) {
-                continue;
-            }
-            let satisfied =
-                clauses.into_values().fold(found.missed, |packets, clause| self.sets.and(packets, clause));
-            if self.sets.is_empty(satisfied) {
-                continue;
-            }
-            let mut again = key.clone();
-            again.set(Field::ConjId, u128::from(id), u128::MAX);
-            let mut second = Found { hits: Vec::new(), missed: satisfied, pin: found.pin };
-            for level in self.tables.levels(table) {
-                self.hard(&again, level, &mut second);
-            }
-            let hit = self.sets.minus(satisfied, second.missed);
-            let contested = self.sets.and(hit, taken);
-            if !self.sets.is_empty(contested) {
-                self.contested(&found.hits, &second);
-            }
-            taken = self.sets.or(taken, hit);
-            found.hits.extend(second.hits);
-        }
-        found.missed = self.sets.minus(found.missed, taken);
-    }
-
-    /// What each clause of each conjunction of one priority takes of the packets that nothing has taken yet; by id and number of
-    /// clauses.
-    fn clauses(
-        &mut self,
-        key: &SymKey,
-        level: &Level,
-        found: &Found<S::Set>,
-    ) -> BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> {
-        let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, S::Set>> = BTreeMap::new();
-        let view = self.view(key);
-        let groups: Vec<&Group> = level.index.soft.groups(key).collect();
-        for id in self.candidates(&groups, key, found.missed, found.pin) {
-            let Some(flow) = self.tables.flow(id) else { continue };
-            let Some(cube) = self.cube(id, key, view) else { continue };
-            for clause in tables::clauses(flow) {
-                let none = self.sets.none();
-                let of = clauses.entry((clause.id, clause.clauses)).or_default();
-                let slot = of.entry(clause.clause).or_insert(none);
-                *slot = self.sets.or(*slot, cube);
-            }
-        }
-        clauses
-    }
-
     /// Notes those of `earlier` and `later` that some packet may hit both of and that differ in what they do.
-    fn contested(&mut self, earlier: &[(FlowId, S::Set)], later: &Found<S::Set>) {
+    pub(super) fn contested(&mut self, earlier: &[(FlowId, S::Set)], later: &Found<S::Set>) {
         for (a, packets) in earlier {
             for (b, others) in &later.hits {
                 let actions = |id: &FlowId| self.tables.flow(*id).map(|flow| &flow.actions);

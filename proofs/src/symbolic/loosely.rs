@@ -9,6 +9,7 @@
 
 use super::{Execution, legal_answers, touched};
 use crate::{
+    arrival::Arrival,
     frames,
     predicate::Predicate,
     set::PacketSets,
@@ -48,8 +49,8 @@ pub(crate) fn hides(var: Var) -> bool {
 }
 
 /// The key that such frames enter with, anywhere.
-pub(crate) fn key() -> SymKey {
-    let mut key = SymKey::entering_anywhere(Form::Whole);
+pub(crate) fn key(arrival: Arrival) -> SymKey {
+    let mut key = SymKey::entering_anywhere(Form::Whole, arrival);
     key.forget(Field::NwFrag);
     key
 }

@@ -23,7 +23,7 @@ use crate::{
     table::{FlowId, Tables, TieBreak},
     trace::{Recorder, Trace},
 };
-use flowproof_packet::{FlowKey, PortNo, port, wire};
+use flowproof_packet::{Field, FlowKey, Origin, PortNo, port, wire};
 use pass::Plan;
 use run::{Flying, Run};
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -336,7 +336,22 @@ impl<T: Tracker> Switch<T> {
         self.take(in_port, frame, Recorder::on())
     }
 
+    /// What becomes of a frame with which more comes in than its bytes: what a tunnel, the host's network stack or the
+    /// datapath knows of it. `arriving` has that, and the input port; what it says of the frame itself is not looked at.
+    pub fn receive_with(&mut self, arriving: &FlowKey, frame: &[u8]) -> Outcome {
+        self.enter(&arrived(arriving, frame), frame, Recorder::default())
+    }
+
+    /// The same, with a trace.
+    pub fn receive_with_traced(&mut self, arriving: &FlowKey, frame: &[u8]) -> Outcome {
+        self.enter(&arrived(arriving, frame), frame, Recorder::on())
+    }
+
     fn take(&mut self, in_port: PortNo, frame: &[u8], recorder: Recorder) -> Outcome {
+        self.enter(&wire::extract(frame, in_port), frame, recorder)
+    }
+
+    fn enter(&mut self, key: &FlowKey, frame: &[u8], recorder: Recorder) -> Outcome {
         let world = World {
             tables: &self.tables,
             setup: &self.setup,
@@ -345,8 +360,7 @@ impl<T: Tracker> Switch<T> {
             now: self.now,
             learn: true,
         };
-        let key = wire::extract(frame, in_port);
-        start(world, &mut self.tracker, recorder, &key, frame)
+        start(world, &mut self.tracker, recorder, key, frame)
     }
 
     /// Lets time pass, in milliseconds.
@@ -394,6 +408,16 @@ impl<T: Tracker> Switch<T> {
     pub fn flush_fdb(&mut self) {
         self.fdb.flush();
     }
+}
+
+/// The key of a frame with what else comes in with it.
+fn arrived(arriving: &FlowKey, frame: &[u8]) -> FlowKey {
+    let mut key = wire::extract(frame, 0);
+    let specs = Field::all().map(Field::spec).filter(|spec| spec.is_slot_owner());
+    for spec in specs.filter(|spec| !matches!(spec.origin, Origin::Frame | Origin::Flows)) {
+        key.set(spec.field, arriving.get(spec.field));
+    }
+    key
 }
 
 fn start<T: Tracker>(

@@ -45,7 +45,7 @@ pub(super) fn lookup(tables: &Tables, index: &Index, key: &FlowKey, tie: TieBrea
         let level: SmallVec<[Candidate<'_>; 8]> =
             clauses().filter(|(_, flow)| flow.priority == priority).copied().collect();
         let again = |id| second_lookup(tables, index, key, tie, id);
-        let found = satisfied(&level, again);
+        let found = satisfied(&level, tie, again);
         rival = rival.or_else(|| other_choice(tables, &level, found.as_ref(), again));
         if let Some(found) = found {
             return Lookup { rival: found.rival.or(rival), ..found };
@@ -89,9 +89,13 @@ struct Progress {
 }
 
 /// What the first satisfied conjunction leads to, among the clauses of one priority.
-fn satisfied(level: &[Candidate<'_>], again: impl Fn(u32) -> Option<Lookup>) -> Option<Lookup> {
+fn satisfied(
+    level: &[Candidate<'_>],
+    tie: TieBreak,
+    again: impl Fn(u32) -> Option<Lookup>,
+) -> Option<Lookup> {
     let mut progress: SmallVec<[Progress; 4]> = SmallVec::new();
-    level.iter().find_map(|(_, flow)| again(completed_by(flow, level.len(), &mut progress)?))
+    level.iter().find_map(|(_, flow)| again(completed_by(flow, level.len(), tie, &mut progress)?))
 }
 
 /// A conjunction of the same priority that is satisfied too and leads elsewhere. Which one wins depends on the order
@@ -125,8 +129,18 @@ fn other_choice(
 
 /// Adds a flow's clauses to what was seen; the id that is complete with them. The clauses after the completing one
 /// are not looked at, and an id cannot be complete with fewer flows than clauses, both as in the switch.
-fn completed_by(flow: &Flow, flows: usize, progress: &mut SmallVec<[Progress; 4]>) -> Option<u32> {
-    for conj in conjunctions(flow).filter(|conj| usize::from(conj.clauses) <= flows) {
+fn completed_by(
+    flow: &Flow,
+    flows: usize,
+    tie: TieBreak,
+    progress: &mut SmallVec<[Progress; 4]>,
+) -> Option<u32> {
+    let mut clauses: SmallVec<[_; 4]> =
+        conjunctions(flow).filter(|conj| usize::from(conj.clauses) <= flows).collect();
+    if tie == TieBreak::Last {
+        clauses.reverse();
+    }
+    for conj in clauses {
         let at = progress.iter().position(|seen| seen.id == conj.id).unwrap_or_else(|| {
             let clauses = u64::MAX << (conj.clauses & 63);
             progress.push(Progress { id: conj.id, clauses });

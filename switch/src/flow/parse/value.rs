@@ -248,7 +248,7 @@ fn packet_type(text: &str) -> Parsed<'_, Masked> {
 /// OpenFlow's value for "no output port yet".
 const UNSET: &str = "unset";
 /// The number that stands for it.
-pub(crate) const UNSET_PORT: PortNo = 0xfff7;
+pub(crate) const UNSET_PORT: PortNo = port::UNSET;
 
 fn port_value<'a>(field: Field, text: &'a str, names: PortNames<'_>) -> Parsed<'a, Masked> {
     if field == Field::ActsetOutput && text.eq_ignore_ascii_case(UNSET) {
