@@ -14,6 +14,47 @@ use flowproof_switch::{
     flow::{Action, Match, Subfield},
 };
 
+/// Whether both engines know all that an action does, apart from `dec_ttl`, `resubmit(…,ct)` and arguments of `ct()`.
+#[must_use]
+pub const fn is_modelled(action: &Action) -> bool {
+    match action {
+        Action::Push(_)
+        | Action::Pop(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::CheckPktLarger { .. }
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
+        | Action::Opaque(_) => false,
+        Action::Output(_)
+        | Action::OutputField(_)
+        | Action::Controller(_)
+        | Action::Resubmit { .. }
+        | Action::GotoTable(_)
+        | Action::Set { .. }
+        | Action::Move { .. }
+        | Action::ModVlanVid(_)
+        | Action::ModVlanPcp(_)
+        | Action::StripVlan
+        | Action::PushVlan(_)
+        | Action::DecTtl(_)
+        | Action::Ct(_)
+        | Action::CtClear
+        | Action::Conjunction(_)
+        | Action::Note(_)
+        | Action::SetQueue(_)
+        | Action::PopQueue => true,
+    }
+}
+
 /// What is not modelled of frames with two tags.
 pub(crate) const SECOND_TAG: &str = "ct() of a frame with two tags";
 
@@ -41,7 +82,6 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
         },
         Action::Controller(_) => return Some(Emit::Controller),
         Action::DecTtl(_) => return Some(Emit::Opaque("dec_ttl".to_owned())),
-        Action::Opaque(text) => return Some(Emit::Opaque(text.clone())),
         Action::Resubmit { ct: true, .. } => return Some(Emit::Opaque("resubmit(…,ct)".to_owned())),
         Action::Resubmit { ct: false, .. }
         | Action::GotoTable(_)
@@ -53,8 +93,26 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
         | Action::PushVlan(_)
         | Action::Ct(_)
         | Action::CtClear
+        | Action::SetQueue(_)
+        | Action::PopQueue
         | Action::Conjunction(_)
         | Action::Note(_) => return None,
+        Action::Push(_)
+        | Action::Pop(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::CheckPktLarger { .. }
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
+        | Action::Opaque(_) => return Some(Emit::Opaque(action.to_string())),
     };
     let in_port = key.constant(Subfield::whole(Field::InPort)).filter(|_| came_in != CameIn::Anyhow);
     match port {

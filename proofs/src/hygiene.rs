@@ -17,7 +17,7 @@ mod ways;
 use crate::{
     arrival::Arrival,
     bdd::{Bdd, Bdds},
-    frames,
+    effects, frames,
     live::{Bits, Live},
     predicate::Predicate,
     set::PacketSets,
@@ -152,11 +152,8 @@ fn is_modelled(flow: &Flow) -> bool {
     let opaque = |action: &Action| {
         matches!(
             action,
-            Action::Opaque(_)
-                | Action::Resubmit { ct: true, .. }
-                | Action::Output(port::TABLE)
-                | Action::PushVlan(_)
-        )
+            Action::Resubmit { ct: true, .. } | Action::Output(port::TABLE) | Action::PushVlan(_)
+        ) || !effects::is_modelled(action)
     };
     flow.opaque_match.is_empty() && !flow.actions.iter().any(opaque)
 }

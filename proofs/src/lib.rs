@@ -50,6 +50,8 @@ pub mod z3_query;
 mod z3_sets;
 mod z3_term;
 
+pub use effects::is_modelled;
+
 /// The version of the Z3 that this program runs with, as `major.minor.build`.
 #[must_use]
 pub fn z3_version() -> String {

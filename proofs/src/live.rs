@@ -103,6 +103,7 @@ fn before(action: &Action, mut after: Bits, table: u8, whole: &BTreeMap<u8, Bits
         Action::GotoTable(to) => return union(&after, whole.get(to).unwrap_or(&NONE)),
         Action::Ct(ct) => return before_ct(ct, after, whole),
         Action::CtClear => untrack(&mut after),
+        Action::SetQueue(_) | Action::PopQueue => {}
         Action::Output(_)
         | Action::Controller(_)
         | Action::DecTtl(_)
@@ -112,6 +113,21 @@ fn before(action: &Action, mut after: Bits, table: u8, whole: &BTreeMap<u8, Bits
         | Action::PushVlan(_)
         | Action::Conjunction(_)
         | Action::Note(_)
+        | Action::Push(_)
+        | Action::Pop(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::CheckPktLarger { .. }
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
         | Action::Opaque(_) => {
             read(&mut after, Subfield::whole(Field::VlanTci));
             read(&mut after, Subfield::whole(Field::InnerVlanTci));

@@ -65,7 +65,24 @@ fn touched(action: &Action) -> [Option<Field>; 2] {
         | Action::CtClear
         | Action::Conjunction(_)
         | Action::Note(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::SetQueue(_)
+        | Action::PopQueue
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
         | Action::Opaque(_) => [None, None],
+        Action::Push(part) | Action::Pop(part) | Action::CheckPktLarger { dst: part, .. } => {
+            [Some(part.field), None]
+        }
     }
 }
 
@@ -453,13 +470,25 @@ impl<S: PacketSets> Execution<'_, S> {
             | Action::OutputField(_)
             | Action::Controller(_)
             | Action::DecTtl(_)
+            | Action::SetQueue(_)
+            | Action::PopQueue
+            | Action::Push(_)
+            | Action::Pop(_)
+            | Action::Clone(_)
+            | Action::Exit
+            | Action::Group(_)
+            | Action::Meter(_)
+            | Action::Learn(_)
+            | Action::PushMpls(_)
+            | Action::PopMpls(_)
+            | Action::DecMplsTtl
+            | Action::CheckPktLarger { .. }
+            | Action::WriteActions(_)
+            | Action::ClearActions
+            | Action::OutputTruncated { .. }
+            | Action::Enqueue { .. }
             | Action::Opaque(_)
-            | Action::Resubmit { ct: true, .. } => {
-                let came_in = if self.sweep.is_some() { CameIn::Anyhow } else { self.came_in };
-                if let Some(emit) = emitted(action, &state.key, came_in) {
-                    self.put_out(emit, came_in, &state);
-                }
-            }
+            | Action::Resubmit { ct: true, .. } => self.emitted(action, &state),
             Action::Resubmit { port, table, ct: false } => {
                 return self.call(table.unwrap_or(state.table), *port, state, last);
             }
@@ -490,6 +519,13 @@ impl<S: PacketSets> Execution<'_, S> {
         let otherwise = State { packets: rest, key: to.otherwise, ..state.clone() };
         let then = State { packets: written, key: to.then, ..state };
         [then, otherwise].into_iter().filter(|state| !self.sets.is_empty(state.packets)).collect()
+    }
+
+    fn emitted(&mut self, action: &Action, state: &State<S::Set>) {
+        let came_in = if self.sweep.is_some() { CameIn::Anyhow } else { self.came_in };
+        if let Some(emit) = emitted(action, &state.key, came_in) {
+            self.put_out(emit, came_in, state);
+        }
     }
 
     /// `resubmit` and `goto_table`: a call, after which the caller goes on with the changed packet.

@@ -390,6 +390,23 @@ impl<'a> Encoder<'a> {
                 | Action::OutputField(_)
                 | Action::Controller(_)
                 | Action::DecTtl(_)
+                | Action::SetQueue(_)
+                | Action::PopQueue
+                | Action::Push(_)
+                | Action::Pop(_)
+                | Action::Clone(_)
+                | Action::Exit
+                | Action::Group(_)
+                | Action::Meter(_)
+                | Action::Learn(_)
+                | Action::PushMpls(_)
+                | Action::PopMpls(_)
+                | Action::DecMplsTtl
+                | Action::CheckPktLarger { .. }
+                | Action::WriteActions(_)
+                | Action::ClearActions
+                | Action::OutputTruncated { .. }
+                | Action::Enqueue { .. }
                 | Action::Opaque(_)
                 | Action::Resubmit { ct: true, .. } => {
                     if let Some(emit) = emitted(action, &at.key, self.came_in) {

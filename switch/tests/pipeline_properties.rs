@@ -3,7 +3,7 @@
 use flowproof_packet::{Field, PortNo, port, wire};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Conjunction, Ct, Flow, Match, Subfield, Zone, ast::SetForm},
+    flow::{Action, Conjunction, Controller, Ct, Flow, Match, Subfield, Zone, ast::SetForm},
     pipeline::{DropReason, Effect, Outcome, PortConfig, Stateless, Switch, SwitchConfig, trace_stateless},
     table::{FlowId, Search, Tables, TieBreak},
 };
@@ -64,8 +64,8 @@ fn action() -> impl Strategy<Value = Action> {
         Just(Action::PushVlan(0x8100)),
         Just(Action::DecTtl(String::new())),
         Just(Action::CtClear),
-        Just(Action::Controller(String::new())),
-        Just(Action::Opaque("group:1".to_owned())),
+        Just(Action::Controller(Box::new(Controller::plain(128)))),
+        Just(Action::Opaque("sample(probability=1)".to_owned())),
         ct(),
     ]
 }
@@ -221,10 +221,13 @@ fn a_drop_says_why() {
 
 #[test]
 fn what_is_not_modelled_is_an_opaque_effect_and_never_a_drop() {
-    let action = Flow { actions: vec![Action::Opaque("group:1".to_owned()), Action::Output(2)], ..out(2) };
+    let action = Flow {
+        actions: vec![Action::Opaque("sample(probability=1)".to_owned()), Action::Output(2)],
+        ..out(2)
+    };
     let outcome = receive(vec![action]);
     assert!(
-        matches!(&outcome.effects[..], [Effect::Opaque { text, .. }, Effect::Output { .. }] if text == "group:1")
+        matches!(&outcome.effects[..], [Effect::Opaque { text, .. }, Effect::Output { .. }] if text.starts_with("sample"))
     );
     let unknown = Flow { opaque_match: vec!["tun_metadata0=1".to_owned()], priority: 5, ..out(3) };
     let outcome = receive(vec![out(2), unknown]);

@@ -339,7 +339,7 @@ fn asked(action: &Action, event: &Event<Bdd>) -> Option<Way> {
     if let Action::Ct(ct) = action {
         Some(Way::Tracked(tracking(ct, event)))
     } else if let Action::Controller(arguments) = action {
-        Some(Way::Controller(arguments.clone()))
+        Some(Way::Controller(arguments.to_string()))
     } else if let Action::OutputField(part) = action {
         // Whatever is a constant symbolic execution follows itself.
         key.constant(*part).is_none().then(|| Way::LeavesBy(bits(key, *part)))

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     arrival::Arrival,
     bdd::Bdd,
+    effects::is_modelled,
     intent::plausible,
     set::{Literal, PacketSets},
     symkey::Form,
@@ -106,7 +107,7 @@ fn marks<'f>(flows: impl Iterator<Item = &'f Flow>) -> Option<BTreeSet<u32>> {
         (*mask as u32 == u32::MAX).then_some(())
     };
     flows.flat_map(|flow| &flow.actions).try_for_each(|action| {
-        if matches!(action, Action::Opaque(_)) {
+        if !is_modelled(action) {
             return None;
         }
         let Action::Ct(ct) = action else { return Some(()) };

@@ -430,8 +430,7 @@ fn way(way: &Way) -> String {
         Way::Leaves(emit) => emitted(emit),
         Way::LeavesBy(bits) if *bits == in_port() => "IN_PORT".to_owned(),
         Way::LeavesBy(_) => "output to a port that the packet names".to_owned(),
-        Way::Controller(arguments) if arguments.is_empty() => "CONTROLLER".to_owned(),
-        Way::Controller(arguments) => format!("CONTROLLER:{arguments}"),
+        Way::Controller(action) => action.clone(),
         Way::Tracked(tracking) => {
             let zone = number(&tracking.zone).map_or("from the packet".to_owned(), |zone| zone.to_string());
             let mut words = Vec::new();

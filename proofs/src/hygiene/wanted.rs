@@ -101,6 +101,23 @@ impl Wanted {
             | Action::DecTtl(_)
             | Action::Conjunction(_)
             | Action::Note(_)
+            | Action::SetQueue(_)
+            | Action::PopQueue
+            | Action::Push(_)
+            | Action::Pop(_)
+            | Action::Clone(_)
+            | Action::Exit
+            | Action::Group(_)
+            | Action::Meter(_)
+            | Action::Learn(_)
+            | Action::PushMpls(_)
+            | Action::PopMpls(_)
+            | Action::DecMplsTtl
+            | Action::CheckPktLarger { .. }
+            | Action::WriteActions(_)
+            | Action::ClearActions
+            | Action::OutputTruncated { .. }
+            | Action::Enqueue { .. }
             | Action::Opaque(_) => Some(()),
         }
     }

@@ -117,12 +117,29 @@ pub(super) fn changes(flow: &Flow) -> bool {
         | Action::PushVlan(_)
         | Action::DecTtl(_)
         | Action::CtClear
+        | Action::Push(_)
+        | Action::Pop(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::CheckPktLarger { .. }
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
         | Action::Opaque(_) => true,
         Action::Output(_)
         | Action::OutputField(_)
         | Action::Controller(_)
         | Action::Resubmit { .. }
         | Action::GotoTable(_)
+        | Action::SetQueue(_)
+        | Action::PopQueue
         | Action::Conjunction(_)
         | Action::Note(_) => false,
     })

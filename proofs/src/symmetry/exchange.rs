@@ -183,6 +183,23 @@ pub(super) fn is_orderly(action: &Action) -> bool {
         | Action::CtClear
         | Action::Conjunction(_)
         | Action::Note(_)
+        | Action::SetQueue(_)
+        | Action::PopQueue
+        | Action::Push(_)
+        | Action::Pop(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::CheckPktLarger { .. }
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
         | Action::Opaque(_) => true,
     }
 }

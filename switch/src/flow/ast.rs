@@ -124,8 +124,22 @@ pub enum Action {
     Output(PortNo),
     /// `output:NXM_NX_REG0[]`
     OutputField(Subfield),
-    /// `CONTROLLER:…`, with its arguments as printed after the name.
-    Controller(String),
+    /// `output(port=N,max_len=N)`: a copy of which only so many bytes leave.
+    OutputTruncated {
+        /// The port.
+        port: PortNo,
+        /// Bytes that leave, at most.
+        max_len: u32,
+    },
+    /// `enqueue:N:Q`: output to a port, by way of a queue.
+    Enqueue {
+        /// The port.
+        port: PortNo,
+        /// The queue; it decides when the packet leaves, not whether.
+        queue: u32,
+    },
+    /// `CONTROLLER:…`, `controller(…)`
+    Controller(Box<Controller>),
     /// `resubmit(port,table)`; `ct` when the original tuple is used.
     Resubmit {
         /// Input port for the lookup.
@@ -137,7 +151,7 @@ pub enum Action {
     },
     /// `goto_table:N`
     GotoTable(u8),
-    /// `load:V->F[a..b]`, `set_field:V/M->F` and the `mod_*` actions that write one field.
+    /// `load:V->F[a..b]`, `set_field:V/M->F`, and what else writes constants into one field; see [`SetForm`].
     Set {
         /// The field written.
         field: Field,
@@ -173,7 +187,42 @@ pub enum Action {
     Conjunction(Conjunction),
     /// `note:…`; no effect.
     Note(String),
-    /// Anything else that ovs-ofctl accepts, as it prints it: `learn(…)`, `group:…`, `meter:…`.
+    /// `push:F[a..b]`: onto the packet's stack.
+    Push(Subfield),
+    /// `pop:F[a..b]`: from the packet's stack.
+    Pop(Subfield),
+    /// `clone(…)`: on a copy of the packet.
+    Clone(Vec<Action>),
+    /// `exit`: nothing more is done, by no flow.
+    Exit,
+    /// `set_queue:Q`: how packets queue; not where they go.
+    SetQueue(u32),
+    /// `pop_queue`
+    PopQueue,
+    /// `group:N`
+    Group(u32),
+    /// `meter:N`: the packet goes on or is dropped.
+    Meter(u32),
+    /// `learn(…)`
+    Learn(Box<Learn>),
+    /// `push_mpls:ETHERTYPE`
+    PushMpls(u16),
+    /// `pop_mpls:ETHERTYPE`
+    PopMpls(u16),
+    /// `dec_mpls_ttl`
+    DecMplsTtl,
+    /// `check_pkt_larger(N)->F[a]`
+    CheckPktLarger {
+        /// The packet's length in bytes, that of the Ethernet header included.
+        length: u16,
+        /// Where it is noted, one bit.
+        dst: Subfield,
+    },
+    /// `write_actions(…)`: into the action set.
+    WriteActions(Vec<Action>),
+    /// `clear_actions`: empties the action set.
+    ClearActions,
+    /// Anything else that ovs-ofctl accepts, as it prints it: `sample(…)`, `encap(…)`, `bundle(…)`.
     Opaque(String),
 }
 
@@ -186,4 +235,93 @@ pub enum SetForm {
     SetField,
     /// `mod_dl_src:…`, `mod_nw_dst:…`, `mod_tp_src:…`
     Mod,
+    /// `write_metadata:V/M`
+    Metadata,
+    /// `set_tunnel:V`
+    Tunnel,
+    /// `set_tunnel64:V`
+    Tunnel64,
+    /// `set_mpls_label(V)`, `set_mpls_tc(V)`, `set_mpls_ttl(V)`
+    Mpls,
+}
+
+/// `CONTROLLER:…`, `controller(…)`: a copy to a controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Controller {
+    /// Bytes that the controller gets, at most.
+    pub max_len: u16,
+    /// Why, where that is not `action`.
+    pub reason: Option<&'static str>,
+    /// Which controller.
+    pub id: u16,
+    /// What it is told besides.
+    pub userdata: Vec<u8>,
+    /// Whether what comes after waits until the controller lets the packet go on.
+    pub pause: bool,
+    /// A meter that the copy goes through.
+    pub meter: Option<u32>,
+}
+
+impl Controller {
+    /// Bytes of a packet that a controller gets unless told otherwise: all.
+    pub const WHOLE_PACKET: u16 = u16::MAX;
+
+    /// So many bytes of the packet, and nothing else said.
+    #[must_use]
+    pub const fn plain(max_len: u16) -> Self {
+        Self { max_len, reason: None, id: 0, userdata: Vec::new(), pause: false, meter: None }
+    }
+}
+
+/// `learn(…)`: adds a flow, made from the packet, or changes the one that it added before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Learn {
+    /// The table of the flow.
+    pub table: u8,
+    /// `idle_timeout`, `hard_timeout`, `fin_idle_timeout`, `fin_hard_timeout` in seconds, 0 for none.
+    pub timeouts: [u16; 4],
+    /// The flow's priority.
+    pub priority: u16,
+    /// `send_flow_rem`
+    pub send_flow_rem: bool,
+    /// `delete_learned`: the flow goes with the one that learned it.
+    pub delete_learned: bool,
+    /// The flow's cookie.
+    pub cookie: u64,
+    /// How many flows of this cookie its table may have at most; 0 for any number.
+    pub limit: u32,
+    /// The bit that tells whether the flow is there.
+    pub result: Option<Subfield>,
+    /// What the flow matches and does, in order.
+    pub specs: Vec<LearnSpec>,
+}
+
+/// One part of a flow to be learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LearnSpec {
+    /// `F=V`, `F=F`, `F`: the flow matches this.
+    Match {
+        /// The bits matched.
+        dst: Subfield,
+        /// Their value.
+        src: LearnSource,
+    },
+    /// `load:V->F`, `load:F->F`: the flow loads this.
+    Load {
+        /// The bits loaded.
+        dst: Subfield,
+        /// Their value.
+        src: LearnSource,
+    },
+    /// `output:F`: the flow outputs to the port of this number.
+    Output(Subfield),
+}
+
+/// Where a value of a flow to be learned comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LearnSource {
+    /// It is this.
+    Value(u128),
+    /// It is what the packet that learns has here.
+    Field(Subfield),
 }

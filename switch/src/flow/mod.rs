@@ -9,7 +9,9 @@ pub mod parse;
 pub mod print;
 pub mod text;
 
-pub use ast::{Action, Conjunction, Ct, Flow, FlowFlags, Span, Subfield, Zone};
+pub use ast::{
+    Action, Conjunction, Controller, Ct, Flow, FlowFlags, Learn, LearnSource, LearnSpec, Span, Subfield, Zone,
+};
 pub use lint::{Lint, LintKind};
 pub use matching::Match;
 pub use parse::{

@@ -241,6 +241,22 @@ impl<'a, 'w> Pass<'a, 'w> {
                 self.untrack();
             }
             Action::Conjunction(_) | Action::Note(_) => {}
+            Action::SetQueue(_) | Action::PopQueue => {}
+            Action::Push(_)
+            | Action::Pop(_)
+            | Action::Clone(_)
+            | Action::Exit
+            | Action::Group(_)
+            | Action::Meter(_)
+            | Action::Learn(_)
+            | Action::PushMpls(_)
+            | Action::PopMpls(_)
+            | Action::DecMplsTtl
+            | Action::CheckPktLarger { .. }
+            | Action::WriteActions(_)
+            | Action::ClearActions
+            | Action::OutputTruncated { .. }
+            | Action::Enqueue { .. } => self.opaque(flow, action.to_string()),
             Action::Opaque(text) => self.opaque(flow, text.clone()),
         }
     }

@@ -7,12 +7,11 @@
 use super::check::Context;
 use super::fault::{Parsed, fault};
 use super::items::{Item, Items};
-use super::opaque::{self, controller};
 use super::protocols::Protocols;
 use super::subfield::{subfield, subfield_prefix};
 use super::value::{PortNames, field_value, fitting, number, number_prefix, port_number};
-use super::{ct, instructions};
-use crate::flow::ast::SetForm;
+use super::{construct, ct, instructions, opaque};
+use crate::flow::ast::{Controller, SetForm};
 use crate::flow::{Action, Conjunction, Subfield, names};
 use flowproof_packet::{Field, Maskable, PortNo, key::low_bits, port};
 use smallvec::SmallVec;
@@ -121,7 +120,7 @@ impl Reader<'_, '_> {
             "push_vlan" => self.push_vlan(item),
             "dec_ttl" => self.dec_ttl(item),
             "note" => note(item),
-            "controller" => controller(item),
+            "controller" => construct::controller(item),
             "mod_dl_src" => self.modify(item, Field::DlSrc),
             "mod_dl_dst" => self.modify(item, Field::DlDst),
             "mod_nw_src" => self.modify(item, Field::NwSrc),
@@ -132,17 +131,20 @@ impl Reader<'_, '_> {
             "mod_tp_src" => self.modify(item, Field::TcpSrc),
             "mod_tp_dst" => self.modify(item, Field::TcpDst),
             "apply_actions" => fault(item.whole, "apply_actions is the default instruction"),
-            _ => match opaque::action(self, name, item)? {
-                Some(action) => Ok(action),
-                None => self.bare_port(item),
-            },
+            _ => {
+                let found = match construct::action(self, name, item)? {
+                    Some(construct) => Some(construct),
+                    None => opaque::action(self, name, item)?,
+                };
+                found.map_or_else(|| self.bare_port(item), Ok)
+            }
         }
     }
 
     fn bare_port<'a>(&self, item: Item<'a>) -> Parsed<'a, Action> {
         match port_number(item.key, self.names.ports) {
             // Unlike `output:65533` and `controller`, a bare number asks for no bytes of the packet.
-            Some(port::CONTROLLER) => Ok(Action::Controller(":0".to_owned())),
+            Some(port::CONTROLLER) => Ok(Action::Controller(Box::new(Controller::plain(0)))),
             Some(number) => output_port(number, item),
             None => fault(item.whole, format!("unknown action {}", item.key)),
         }
@@ -151,7 +153,7 @@ impl Reader<'_, '_> {
     fn output<'a>(&self, item: Item<'a>) -> Parsed<'a, Action> {
         let text = item.value;
         if text.contains("port") && text.contains("max_len") {
-            return opaque::output_truncated(text, self.names.ports).map(Action::Opaque);
+            return construct::output_truncated(text, self.names.ports);
         }
         if let Some(number) = port_number(text, self.names.ports) {
             return output_port(number, item);
@@ -411,7 +413,7 @@ const FIRST_RESERVED: PortNo = 0xff00;
 
 fn output_port(number: PortNo, item: Item<'_>) -> Parsed<'_, Action> {
     match number {
-        port::CONTROLLER => Ok(Action::Controller(":65535".to_owned())),
+        port::CONTROLLER => Ok(Action::Controller(Box::new(Controller::plain(Controller::WHOLE_PACKET)))),
         port::NONE => fault(item.whole, "output to no port"),
         FIRST_RESERVED..port::IN_PORT => fault(item.whole, "output to a reserved port number"),
         _ => Ok(Action::Output(number)),

@@ -6,6 +6,7 @@ use super::action::Outer;
 use super::fault::{Parsed, fault};
 use super::items::Item;
 use crate::flow::Action;
+use crate::flow::ast::SetForm;
 use flowproof_packet::Field;
 
 /// OpenFlow 1.1's instructions, in the order in which they must stand.
@@ -19,20 +20,13 @@ enum Instruction {
     GotoTable,
 }
 
-fn instruction(action: &Action) -> Instruction {
-    let Action::Opaque(text) = action else {
-        return if matches!(action, Action::GotoTable(_)) {
-            Instruction::GotoTable
-        } else {
-            Instruction::ApplyActions
-        };
-    };
-    let name = text.split([':', '(']).next().unwrap_or("");
-    match name {
-        "meter" => Instruction::Meter,
-        "clear_actions" => Instruction::ClearActions,
-        "write_actions" => Instruction::WriteActions,
-        "write_metadata" => Instruction::WriteMetadata,
+const fn instruction(action: &Action) -> Instruction {
+    match action {
+        Action::Meter(_) => Instruction::Meter,
+        Action::ClearActions => Instruction::ClearActions,
+        Action::WriteActions(_) => Instruction::WriteActions,
+        Action::Set { form: SetForm::Metadata, .. } => Instruction::WriteMetadata,
+        Action::GotoTable(_) => Instruction::GotoTable,
         _ => Instruction::ApplyActions,
     }
 }

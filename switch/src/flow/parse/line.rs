@@ -12,13 +12,13 @@ use super::value::{Masked, fitting, number};
 use super::{Era, PortNames};
 use crate::flow::lint::LintKind;
 use crate::flow::matching::Bits;
-use crate::flow::names::{Meta, Word, ethertype, is_tun_metadata, word};
+use crate::flow::names::{Meta, Word, is_tun_metadata, word};
 use crate::flow::normalise::normalise;
-use crate::flow::{Action, Flow, Match, print};
+use crate::flow::{Flow, Match, print};
 use flowproof_packet::Field;
 use memchr::memmem::Finder;
 use smallvec::SmallVec;
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 /// Priority of a flow that names none.
 pub(crate) const DEFAULT_PRIORITY: u16 = 32768;
@@ -138,16 +138,6 @@ fn tun_metadata<'a>(opaque: &mut Vec<String>, item: Item<'a>) -> Parsed<'a, ()> 
 /// So many bytes of ones.
 const fn low_bytes(count: u32) -> u128 {
     flowproof_packet::key::low_bits((count * 8) as u16)
-}
-
-/// Reads actions that were printed here, with what is known of VLAN tags; nothing else is checked.
-pub(crate) fn reread_actions(text: &str, tagged: bool) -> Option<Vec<Action>> {
-    let none = (BTreeMap::new(), BTreeMap::new());
-    let names = Names { ports: PortNames { known: &none.0 }, tables: &none.1 };
-    let headers = Headers::trusted(ethertype::IP, u8::from(tagged));
-    let mut context =
-        Context { headers, protocols: Protocols::ANY, table: None, remarks: Remarks::default() };
-    actions(text, names, &mut context, Outer::Clone, 0).ok()
 }
 
 fn widened(flow: &mut Flow, written: &str, kinds: &mut Kinds) {

@@ -7,6 +7,7 @@
 
 mod action;
 mod check;
+mod construct;
 mod ct;
 mod fault;
 mod file;
@@ -24,8 +25,8 @@ mod subfield;
 mod value;
 
 pub use file::{FlowFile, ParseError, ParseErrors, parse_bytes, parse_flows, parse_reader};
-pub(crate) use line::{DEFAULT_PRIORITY, match_only, reread_actions};
-pub(crate) use value::{PortNames, UNSET_PORT, number};
+pub(crate) use line::{DEFAULT_PRIORITY, match_only};
+pub(crate) use value::{PortNames, UNSET_PORT};
 
 use flowproof_packet::PortNo;
 use std::collections::BTreeMap;

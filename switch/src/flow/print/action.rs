@@ -1,11 +1,11 @@
 //! Actions as text, in the words of one OpenFlow version.
 
 use super::Dialect;
-use super::value::{Hex, field_value, port_name, put_subfield};
+use super::value::{Hex, field_value, port_name, put_subfield, subfield_text};
 use crate::flow::ast::SetForm;
 use crate::flow::names::{self, ipproto};
-use crate::flow::parse::{number as names_number, reread_actions};
-use crate::flow::{Action, Ct, Match, Subfield, Zone};
+use crate::flow::parse::DEFAULT_PRIORITY;
+use crate::flow::{Action, Controller, Ct, Learn, LearnSource, LearnSpec, Match, Subfield, Zone};
 use flowproof_packet::{Field, PortNo, key::low_bits};
 use std::fmt::{self, Write};
 
@@ -128,9 +128,29 @@ impl Printer {
         }
     }
 
+    /// `write_metadata`, which all versions have; a mask only where it leaves something out.
+    fn write_metadata(&mut self, what: Assignment) -> fmt::Result {
+        write!(self.out, "write_metadata:{}", Hex(what.value))?;
+        if what.is_whole() { Ok(()) } else { write!(self.out, "/{}", Hex(what.mask)) }
+    }
+
+    /// `set_mpls_…`; there is no `set_field` that has the name of a time to live.
+    fn set_mpls(&mut self, what: Assignment, later: bool) -> fmt::Result {
+        if later && what.field != Field::MplsTtl {
+            return self.set_field(what);
+        }
+        write!(self.out, "set_{}({})", what.field.spec().name, what.value)
+    }
+
     fn set(&mut self, what: Assignment, form: SetForm) -> fmt::Result {
         let name = modifier(what.field).unwrap_or("");
+        let later = matches!(self.dialect, Dialect::OpenFlow13 | Dialect::OpenFlow15);
         match (self.dialect, form) {
+            (_, SetForm::Metadata) => self.write_metadata(what),
+            (_, SetForm::Mpls) => self.set_mpls(what, later),
+            (_, SetForm::Tunnel) if !later => write!(self.out, "set_tunnel:{}", Hex(what.value)),
+            (_, SetForm::Tunnel64) if !later => write!(self.out, "set_tunnel64:{}", Hex(what.value)),
+            (_, SetForm::Tunnel | SetForm::Tunnel64) => self.set_field(what),
             (Dialect::AsRead, SetForm::Mod) => self.modify(name, what),
             (Dialect::AsRead | Dialect::Nxm | Dialect::OpenFlow13, SetForm::Load) => self.load(what),
             (Dialect::AsRead, SetForm::SetField) => self.set_field(what),
@@ -216,8 +236,11 @@ impl Printer {
                 self.out.push_str("output:");
                 put_subfield(&mut self.out, *part)
             }
-            Action::Controller(text) if text.starts_with(':') => write!(self.out, "CONTROLLER{text}"),
-            Action::Controller(text) => write!(self.out, "controller{text}"),
+            Action::OutputTruncated { port, max_len } => {
+                write!(self.out, "output(port={},max_len={max_len})", port_name(*port))
+            }
+            Action::Enqueue { port, queue } => self.enqueue(*port, *queue),
+            Action::Controller(controller) => write!(self.out, "{controller}"),
             Action::Resubmit { port, table, ct } => self.resubmit(*port, *table, *ct),
             Action::GotoTable(table) if self.dialect == Dialect::Nxm => {
                 write!(self.out, "resubmit(,{table})")
@@ -250,52 +273,83 @@ impl Printer {
                 write!(self.out, "conjunction({},{}/{})", part.id, part.clause, part.clauses)
             }
             Action::Note(text) => write!(self.out, "note:{text}"),
+            Action::Push(part) => self.named("push:", *part),
+            Action::Pop(part) => self.named("pop:", *part),
+            Action::Clone(actions) => self.clone(actions),
+            Action::Exit => self.out.write_str("exit"),
+            Action::SetQueue(queue) => write!(self.out, "set_queue:{queue}"),
+            Action::PopQueue => self.out.write_str("pop_queue"),
+            Action::Group(group) => write!(self.out, "group:{group}"),
+            // Neither meters nor an action set have a place in OpenFlow 1.0.
+            Action::Meter(_) | Action::WriteActions(_) | Action::ClearActions
+                if self.dialect == Dialect::Nxm =>
+            {
+                Ok(())
+            }
+            Action::Meter(meter) => write!(self.out, "meter:{meter}"),
+            Action::Learn(learn) => write!(self.out, "{learn}"),
+            Action::PushMpls(kind) => write!(self.out, "push_mpls:{kind:#06x}"),
+            Action::PopMpls(kind) => write!(self.out, "pop_mpls:{kind:#06x}"),
+            Action::DecMplsTtl => self.out.write_str("dec_mpls_ttl"),
+            Action::CheckPktLarger { length, dst } => {
+                self.named(&format!("check_pkt_larger({length})->"), *dst)
+            }
+            // An empty instruction is not sent.
+            Action::WriteActions(actions) if actions.is_empty() && later => Ok(()),
+            Action::WriteActions(actions) => {
+                self.out.push_str("write_actions(");
+                self.inside(actions)
+            }
+            Action::ClearActions => self.out.write_str("clear_actions"),
             Action::Opaque(text) => self.opaque(text),
         }
     }
 
+    fn named(&mut self, what: &str, part: Subfield) -> fmt::Result {
+        self.out.push_str(what);
+        put_subfield(&mut self.out, part)
+    }
+
     /// Actions kept as text, where a version has other words for them.
     fn opaque(&mut self, text: &str) -> fmt::Result {
-        let (name, value) = text.split_once([':', '(']).unwrap_or((text, ""));
-        let value = value.strip_suffix(')').unwrap_or(value);
-        let number = names_number(value);
+        let (name, value) = text.split_once(':').unwrap_or((text, ""));
         let whole = |field: Field, value| Assignment { field, value, mask: low_bits(field.spec().width) };
-        match (self.dialect, name, number) {
-            (Dialect::AsRead, ..) => self.out.write_str(text),
-            (_, "clone", _) => self.clone(value),
-            // An action set has no place in OpenFlow 1.0.
-            (Dialect::Nxm, "write_actions" | "clear_actions" | "meter", _) => Ok(()),
+        match (self.dialect, name, value.parse::<u16>()) {
             (Dialect::Nxm, "set_vlan_vid" | "set_vlan_pcp", _) => {
                 write!(self.out, "{}", text.replacen("set", "mod", 1))
             }
-            (Dialect::Nxm, ..) => self.out.write_str(text),
-            (_, "set_tunnel" | "set_tunnel64", Some(id)) => self.set_field(whole(Field::TunId, id)),
-            (_, "enqueue", _) => self.enqueue(value),
-            (_, "set_mpls_label", Some(label)) => self.set_field(whole(Field::MplsLabel, label)),
-            (_, "set_mpls_tc", Some(class)) => self.set_field(whole(Field::MplsTc, class)),
-            (_, "set_vlan_vid", Some(vid)) => self.set_field(whole(Field::VlanVidOxm, vid | VLAN_PRESENT)),
-            (_, "set_vlan_pcp", Some(pcp)) => self.set_field(whole(Field::VlanPcp, pcp)),
+            (Dialect::AsRead | Dialect::Nxm, ..) => self.out.write_str(text),
+            (_, "set_vlan_vid", Ok(vid)) => {
+                self.set_field(whole(Field::VlanVidOxm, u128::from(vid) | VLAN_PRESENT))
+            }
+            (_, "set_vlan_pcp", Ok(pcp)) => self.set_field(whole(Field::VlanPcp, pcp.into())),
             _ => self.out.write_str(text),
         }
     }
 
     /// OpenFlow 1.1 has no `enqueue`.
-    fn enqueue(&mut self, value: &str) -> fmt::Result {
-        let (port, queue) = value.rsplit_once(':').unwrap_or((value, "0"));
-        let output = if port.bytes().all(|b| b.is_ascii_digit()) { "output:" } else { "" };
-        write!(self.out, "set_queue:{queue},{output}{port},pop_queue")
+    fn enqueue(&mut self, port: PortNo, queue: u32) -> fmt::Result {
+        if matches!(self.dialect, Dialect::AsRead | Dialect::Nxm) {
+            return write!(self.out, "enqueue:{}:{queue}", port_name(port));
+        }
+        write!(self.out, "set_queue:{queue},")?;
+        self.action(&Action::Output(port))?;
+        self.out.write_str(",pop_queue")
     }
 
-    fn clone(&mut self, inner: &str) -> fmt::Result {
+    fn clone(&mut self, actions: &[Action]) -> fmt::Result {
         self.out.push_str("clone(");
         let tagged = self.tagged;
-        match reread_actions(inner, self.tagged) {
-            Some(actions) if actions.is_empty() => self.out.push_str("drop"),
-            Some(actions) => self.list(&actions)?,
-            None => self.out.push_str(inner),
-        }
+        self.inside(actions)?;
         self.tagged = tagged;
-        self.out.push(')');
+        Ok(())
+    }
+
+    /// A list inside parentheses, of which the first is written already; `drop` where there is nothing.
+    fn inside(&mut self, actions: &[Action]) -> fmt::Result {
+        let start = self.out.len();
+        self.list(actions)?;
+        self.out.push_str(if self.out.len() == start { "drop)" } else { ")" });
         Ok(())
     }
 
@@ -323,4 +377,69 @@ pub(crate) fn list(actions: &[Action], matching: &Match, dialect: Dialect) -> St
     let written = printer.list(actions);
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
     if printer.out.is_empty() { "drop".to_owned() } else { printer.out }
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::plain(self.max_len) {
+            return write!(f, "CONTROLLER:{}", self.max_len);
+        }
+        let mut parts = Vec::new();
+        parts.extend(self.reason.map(|reason| format!("reason={reason}")));
+        parts.extend((self.max_len != Self::WHOLE_PACKET).then(|| format!("max_len={}", self.max_len)));
+        parts.extend((self.id != 0).then(|| format!("id={}", self.id)));
+        let userdata: Vec<String> = self.userdata.iter().map(|byte| format!("{byte:02x}")).collect();
+        parts.extend((!userdata.is_empty()).then(|| format!("userdata={}", userdata.join("."))));
+        parts.extend(self.pause.then(|| "pause".to_owned()));
+        parts.extend(self.meter.map(|meter| format!("meter_id={meter}")));
+        write!(f, "controller({})", parts.join(","))
+    }
+}
+
+impl fmt::Display for Learn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const TIMEOUTS: [&str; 4] = ["idle_timeout", "hard_timeout", "fin_idle_timeout", "fin_hard_timeout"];
+        write!(f, "learn(table={}", self.table)?;
+        for (name, seconds) in TIMEOUTS.iter().zip(self.timeouts).filter(|(_, seconds)| *seconds != 0) {
+            write!(f, ",{name}={seconds}")?;
+        }
+        if self.priority != DEFAULT_PRIORITY {
+            write!(f, ",priority={}", self.priority)?;
+        }
+        f.write_str(if self.send_flow_rem { ",send_flow_rem" } else { "" })?;
+        f.write_str(if self.delete_learned { ",delete_learned" } else { "" })?;
+        if self.cookie != 0 {
+            write!(f, ",cookie={:#x}", self.cookie)?;
+        }
+        if self.limit != 0 {
+            write!(f, ",limit={}", self.limit)?;
+        }
+        if let Some(part) = self.result {
+            write!(f, ",result_dst={}", subfield_text(part))?;
+        }
+        self.specs.iter().try_for_each(|spec| write!(f, ",{spec}"))?;
+        f.write_str(")")
+    }
+}
+
+impl fmt::Display for LearnSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = subfield_text;
+        match *self {
+            Self::Match { dst, src: LearnSource::Value(value) } if dst == Subfield::whole(dst.field) => {
+                let value = field_value(dst.field, value, low_bits(dst.width));
+                write!(f, "{}={value}", names::action_name(dst.field))
+            }
+            Self::Match { dst, src: LearnSource::Value(value) } => write!(f, "{}={}", text(dst), Hex(value)),
+            Self::Match { dst, src: LearnSource::Field(src) } if src == dst => f.write_str(&text(dst)),
+            Self::Match { dst, src: LearnSource::Field(src) } => write!(f, "{}={}", text(dst), text(src)),
+            Self::Load { dst, src: LearnSource::Value(value) } => {
+                write!(f, "load:{}->{}", Hex(value), text(dst))
+            }
+            Self::Load { dst, src: LearnSource::Field(src) } => {
+                write!(f, "load:{}->{}", text(src), text(dst))
+            }
+            Self::Output(src) => write!(f, "output:{}", text(src)),
+        }
+    }
 }

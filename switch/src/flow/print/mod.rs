@@ -10,16 +10,11 @@ mod matching;
 mod value;
 
 pub(crate) use matching::match_text;
-pub(crate) use value::{address_text, field_value as field_text, port_name, subfield_text};
+pub(crate) use value::{address_text, port_name, subfield_text};
 
 use super::parse::DEFAULT_PRIORITY;
 use super::{Action, Flow, Match};
 use std::fmt::{self, Write};
-
-/// Actions in the words they were written in, whatever stands around them.
-pub(crate) fn actions_text(actions: &[Action]) -> String {
-    action::list(actions, &Match::default(), Dialect::AsRead)
-}
 
 /// Whose line it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
