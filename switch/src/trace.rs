@@ -79,6 +79,29 @@ pub enum Event {
     Held,
     /// `ct_clear`, and what follows any `ct(…)`: the packet is untracked.
     Untracked,
+    /// A `select` group took a bucket, which it may do by whatever it likes.
+    Chosen {
+        /// The group.
+        group: u32,
+        /// The bucket, from 0.
+        bucket: usize,
+        /// How many the group has.
+        of: usize,
+    },
+    /// What follows is done with packets of this length.
+    Longer {
+        /// So many bytes.
+        than: u16,
+        /// Longer than that, or not.
+        longer: bool,
+    },
+    /// `learn(…)`
+    Learn {
+        /// The flow.
+        flow: String,
+        /// Whether it is there now.
+        room: bool,
+    },
     /// Something that is not modelled.
     Opaque {
         /// The flow.
@@ -206,6 +229,13 @@ fn describe(event: &Event, tables: &Tables) -> String {
         Event::Tracked(info) => format!("< ct says {}", state_text(info)),
         Event::Held => "< ct holds the fragment until its datagram is complete".to_owned(),
         Event::Untracked => "> untracked from here on".to_owned(),
+        Event::Chosen { group, bucket, of } => {
+            format!("> group {group}: bucket {bucket} of {of}, by choice")
+        }
+        Event::Longer { than, longer: true } => format!("> of packets longer than {than} bytes"),
+        Event::Longer { than, longer: false } => format!("> of packets not longer than {than} bytes"),
+        Event::Learn { flow, room: true } => format!("> learns {flow}"),
+        Event::Learn { flow, room: false } => format!("> does not learn {flow}: the limit is reached"),
         Event::Opaque { flow, text } => format!("> NOT MODELLED: {text} ({})", place(*flow, tables)),
         Event::Dropped(reason) => format!("> dropped: {reason}"),
     }

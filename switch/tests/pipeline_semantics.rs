@@ -12,6 +12,11 @@ fn small_tables_do_what_the_real_switch_does() {
 }
 
 #[test]
+fn constructs_do_what_the_real_switch_does() {
+    replay::check(include_str!("../../tests/fixtures/ovs/constructs.tsv"), 140);
+}
+
+#[test]
 fn the_host_of_2016_does_what_the_real_switch_does() {
     replay::check(include_str!("../../tests/fixtures/ovs/scenarios.tsv"), 136);
 }

@@ -3,7 +3,7 @@
 //! Invariant: everything ovs-ofctl 3.1 accepts has a place here; what is not modelled is kept as text in
 //! [`Action::Opaque`] or [`Flow::opaque_match`], never dropped.
 
-use super::Match;
+use super::{Match, group::GroupRef};
 use flowproof_packet::{Field, PortNo};
 
 /// Where in its input a flow stands.
@@ -200,7 +200,7 @@ pub enum Action {
     /// `pop_queue`
     PopQueue,
     /// `group:N`
-    Group(u32),
+    Group(GroupRef),
     /// `meter:N`: the packet goes on or is dropped.
     Meter(u32),
     /// `learn(…)`

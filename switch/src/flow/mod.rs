@@ -1,6 +1,7 @@
 //! Flows as data and as text.
 
 pub mod ast;
+pub mod group;
 pub mod lint;
 pub mod matching;
 mod names;
@@ -12,6 +13,7 @@ pub mod text;
 pub use ast::{
     Action, Conjunction, Controller, Ct, Flow, FlowFlags, Learn, LearnSource, LearnSpec, Span, Subfield, Zone,
 };
+pub use group::{Bucket, Group, GroupError, GroupKind, GroupRef, Groups};
 pub use lint::{Lint, LintKind};
 pub use matching::Match;
 pub use parse::{

@@ -1,15 +1,18 @@
 //! The interpreter: a switch that takes frames and says what becomes of them.
 //!
 //! What it means: [`Switch::receive`] is one packet's whole way, recirculations included. Invariant: time passes
-//! only by [`Switch::advance`]. Deliberately absent: groups, meters, tunnels, `learn`, NAT (each is an
-//! [`Effect::Opaque`]), the MTU of ports, packet-in messages.
+//! only by [`Switch::advance`]. Deliberately absent: tunnels, NAT, what a meter measures (see [`Meters`]), the timeouts of
+//! flows that packets add, the MTU of ports, packet-in messages.
 //!
 //! Source: ovs-actions(7), ovs-fields(7), experiments with Open vSwitch 3.1.
 
 mod fields;
+mod learn;
+mod nest;
 mod normal;
 mod pass;
 mod run;
+pub mod sets;
 mod stateless;
 mod tracker;
 mod write;
@@ -24,7 +27,7 @@ use crate::{
     trace::{Recorder, Trace},
 };
 use flowproof_packet::{Field, FlowKey, Origin, PortNo, port, wire};
-use pass::Plan;
+use pass::{Kept, Plan};
 use run::{Flying, Run};
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -83,17 +86,37 @@ impl SwitchConfig {
     }
 }
 
+/// What meters do, which nobody knows who does not measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Meters {
+    /// They let everything pass.
+    #[default]
+    Pass,
+    /// They drop everything.
+    Drop,
+}
+
+/// What becomes of packets where that depends on more than tables and packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Choices {
+    /// What meters do.
+    pub meters: Meters,
+    /// Which bucket a `select` group takes, of those that it may take and in their order; counted around.
+    pub bucket: u32,
+}
+
 /// A configuration, and its ports as lookups want them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Setup {
     config: SwitchConfig,
+    choices: Choices,
     /// All ports in ascending order, `LOCAL` included.
     ports: Vec<PortConfig>,
 }
 
 impl Setup {
     fn new(config: SwitchConfig) -> Self {
-        Self { ports: config.all_ports(), config }
+        Self { ports: config.all_ports(), config, choices: Choices::default() }
     }
 }
 
@@ -119,7 +142,11 @@ impl Limits {
 
 /// What a packet meets, apart from the connection tracker.
 pub(crate) struct World<'w> {
-    tables: &'w Tables,
+    given: &'w Tables,
+    /// The tables with what earlier passes have added, if they have.
+    learned: Option<Arc<Tables>>,
+    /// Those of the passes to come.
+    next: Option<Arc<Tables>>,
     setup: &'w Setup,
     fdb: &'w mut Fdb,
     /// Room that earlier packets left, so that this one need not ask for any.
@@ -129,6 +156,16 @@ pub(crate) struct World<'w> {
 }
 
 impl World<'_> {
+    fn tables(&self) -> &Tables {
+        self.learned.as_deref().unwrap_or(self.given)
+    }
+
+    /// The tables of the passes to come, to change.
+    fn coming(&mut self) -> &mut Tables {
+        let given = self.given;
+        Arc::make_mut(self.next.get_or_insert_with(|| Arc::new(given.clone())))
+    }
+
     fn port(&self, ofport: PortNo) -> Option<&PortConfig> {
         find(&self.setup.ports, ofport)
     }
@@ -270,6 +307,8 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Switch<T = Conntrack> {
     tables: Arc<Tables>,
+    /// The tables without what packets have added.
+    given: Arc<Tables>,
     setup: Arc<Setup>,
     fdb: Fdb,
     tracker: T,
@@ -290,7 +329,8 @@ impl Switch {
     #[must_use]
     pub fn fresh(&self) -> Self {
         Self {
-            tables: Arc::clone(&self.tables),
+            tables: Arc::clone(&self.given),
+            given: Arc::clone(&self.given),
             setup: Arc::clone(&self.setup),
             fdb: Fdb::default(),
             tracker: Conntrack::new(self.setup.config.profile),
@@ -299,8 +339,9 @@ impl Switch {
         }
     }
 
-    /// Forgets connections, what was set for them, learned addresses and the time: what is left is as new.
+    /// Forgets connections, what was set for them, learned addresses, learned flows and the time: what is left is as new.
     pub fn reset(&mut self) {
+        self.tables = Arc::clone(&self.given);
         self.tracker = Conntrack::new(self.setup.config.profile);
         self.fdb.flush();
         self.now = 0;
@@ -323,7 +364,15 @@ impl<T: Tracker> Switch<T> {
     #[must_use]
     pub fn with_tracker(tables: Arc<Tables>, config: SwitchConfig, tracker: T) -> Self {
         let setup = Arc::new(Setup::new(config));
-        Self { tables, setup, fdb: Fdb::default(), tracker, now: 0, spare: Vec::new() }
+        let given = Arc::clone(&tables);
+        Self { tables, given, setup, fdb: Fdb::default(), tracker, now: 0, spare: Vec::new() }
+    }
+
+    /// The same switch, with these choices where something else than tables and packets decides.
+    #[must_use]
+    pub fn choosing(mut self, choices: Choices) -> Self {
+        Arc::make_mut(&mut self.setup).choices = choices;
+        self
     }
 
     /// What becomes of a frame that comes in by `in_port`.
@@ -353,14 +402,20 @@ impl<T: Tracker> Switch<T> {
 
     fn enter(&mut self, key: &FlowKey, frame: &[u8], recorder: Recorder) -> Outcome {
         let world = World {
-            tables: &self.tables,
+            given: &self.tables,
+            learned: None,
+            next: None,
             setup: &self.setup,
             fdb: &mut self.fdb,
             spare: &mut self.spare,
             now: self.now,
             learn: true,
         };
-        start(world, &mut self.tracker, recorder, key, frame)
+        let (outcome, learned) = start(world, &mut self.tracker, recorder, key, frame);
+        if let Some(tables) = learned {
+            self.tables = tables;
+        }
+        outcome
     }
 
     /// Lets time pass, in milliseconds.
@@ -372,10 +427,11 @@ impl<T: Tracker> Switch<T> {
 
     /// Exchanges the flows; connections and learned addresses stay.
     pub fn replace_tables(&mut self, tables: Arc<Tables>) {
+        self.given = Arc::clone(&tables);
         self.tables = tables;
     }
 
-    /// The flows.
+    /// The flows, with those that packets have added.
     #[must_use]
     pub const fn tables(&self) -> &Arc<Tables> {
         &self.tables
@@ -426,8 +482,9 @@ fn start<T: Tracker>(
     recorder: Recorder,
     key: &FlowKey,
     frame: &[u8],
-) -> Outcome {
+) -> (Outcome, Option<Arc<Tables>>) {
     let mut run = Run { world, tracker, recorder, effects: Vec::new(), reason: None, passes: 0 };
-    run.pass(0, 0, key, &Flying { frame: Cow::Borrowed(frame), tracked: None });
-    Outcome::new(run)
+    run.pass(0, 0, key, &Flying { frame: Cow::Borrowed(frame), tracked: None }, &Kept::default());
+    let learned = run.world.learned.take();
+    (Outcome::new(run), learned)
 }

@@ -2,11 +2,12 @@
 //!
 //! What it means: actions run left to right; `resubmit` is a call that returns; a pass that exceeds a limit does
 //! nothing at all, not even what it had already listed. Invariant: calls stand on a stack of our own, so no table
-//! can exhaust the machine's. Deliberately absent: frames (see [`super::run`]), groups, meters, learning of flows.
+//! can exhaust the machine's; so do copies, buckets and branches (see [`super::nest`]). Deliberately absent: frames (see
+//! [`super::run`]).
 //!
 //! Source: ovs-actions(7); limits and corners by experiment with Open vSwitch 3.1.
 
-use super::{DropReason, Limits, World, fields::clear_tracked, normal, write};
+use super::{DropReason, Limits, Meters, World, fields::clear_tracked, nest::End, normal, sets, write};
 use crate::{
     conntrack::CtRequest,
     flow::{Action, Ct, Subfield, Zone},
@@ -14,16 +15,62 @@ use crate::{
     trace::{Event, Recorder},
 };
 use flowproof_packet::{Field, FlowKey, MacAddr, PortNo, port, wire};
+use std::sync::Arc;
+
+/// `actset_output` where the action set has no output.
+pub(super) const UNSET: u128 = 0xfff7;
+
+/// What a packet takes along from one pass to the next, apart from its key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) stack: Vec<u128>,
+    pub(super) set: Vec<Action>,
+}
 
 /// Something to do with the packet, in order. `at` is the index of the packet's key at that moment.
 #[derive(Debug)]
 pub(super) enum Op {
-    Output { port: PortNo, at: usize },
-    Normal { vlan: u16, at: usize, ports: Vec<(PortNo, usize)> },
-    Controller { at: usize },
-    Track { request: CtRequest, table: Option<u8>, at: usize },
+    Output {
+        port: PortNo,
+        at: usize,
+        cut: Option<Cut>,
+    },
+    Normal {
+        vlan: u16,
+        at: usize,
+        ports: Vec<(PortNo, usize)>,
+    },
+    Controller {
+        at: usize,
+    },
+    Track {
+        request: CtRequest,
+        table: Option<u8>,
+        at: usize,
+        kept: Kept,
+    },
     Untrack,
-    Opaque { flow: FlowId, text: String },
+    Opaque {
+        flow: FlowId,
+        text: String,
+    },
+    /// Done with a copy of the packet.
+    Copy(Vec<Op>),
+    /// One list for packets that are longer than so many bytes, one for the others.
+    ByLength {
+        than: u16,
+        at: usize,
+        larger: Vec<Op>,
+        other: Vec<Op>,
+    },
+}
+
+/// A frame of which only so many bytes leave. They are counted in the frame as it was last put out; what headers have grown
+/// by since then leaves too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) max_len: u32,
+    pub(super) at: usize,
 }
 
 /// What a pass comes to.
@@ -33,11 +80,17 @@ pub(super) struct Plan {
     /// The keys the packet had; the first is the one it came with.
     pub(super) keys: Vec<FlowKey>,
     /// The key as it is now.
-    key: Box<FlowKey>,
+    pub(super) key: Box<FlowKey>,
     /// Why nothing would come out, if nothing does.
     pub(super) reason: DropReason,
-    /// The flows whose actions are being carried out; none at the end.
-    calls: Vec<Call>,
+    /// The lists of actions that are being carried out; none at the end.
+    pub(super) calls: Vec<Call>,
+    /// The key as it was when the frame was last made for somebody.
+    pub(super) committed: usize,
+    /// What `push` put there.
+    pub(super) stack: Vec<u128>,
+    /// What `write_actions` wrote, in that order.
+    pub(super) set: Vec<Action>,
 }
 
 impl Plan {
@@ -50,10 +103,16 @@ impl Plan {
             key: Box::default(),
             reason,
             calls: Vec::new(),
+            committed: 0,
+            stack: Vec::new(),
+            set: Vec::new(),
         });
         plan.ops.clear();
         plan.keys.clear();
         plan.calls.clear();
+        plan.committed = 0;
+        plan.stack.clear();
+        plan.set.clear();
         plan.keys.push(key.clone());
         plan.key.as_mut().clone_from(key);
         plan.reason = reason;
@@ -61,25 +120,36 @@ impl Plan {
     }
 }
 
-/// A flow whose actions are being carried out.
+/// A list of actions that is being carried out.
 #[derive(Debug)]
-struct Call {
-    flow: FlowId,
-    table: u8,
+pub(super) struct Call {
+    /// The flow that it belongs to.
+    pub(super) flow: FlowId,
+    pub(super) table: u8,
+    /// The list, where it is not the flow's own.
+    pub(super) actions: Option<Arc<[Action]>>,
     /// The action to come.
-    next: usize,
-    deepens: bool,
+    pub(super) next: usize,
+    pub(super) deepens: bool,
+    /// What happens when it is done.
+    pub(super) end: End,
 }
 
 /// A pass on its way.
 pub(super) struct Pass<'a, 'w> {
-    world: &'a mut World<'w>,
+    pub(super) world: &'a mut World<'w>,
     recorder: &'a mut Recorder,
     level: u8,
-    plan: Plan,
-    depth: u32,
+    /// The table that it began in.
+    table: u8,
+    pub(super) plan: Plan,
+    pub(super) depth: u32,
     resubmits: u32,
     error: Option<DropReason>,
+    /// Nothing more is to be done, in all lists up to the next one that minds it.
+    pub(super) exit: bool,
+    /// Whether a group is in the action set.
+    pub(super) set_has_group: bool,
 }
 
 impl<'a, 'w> Pass<'a, 'w> {
@@ -90,9 +160,26 @@ impl<'a, 'w> Pass<'a, 'w> {
         level: u8,
         table: u8,
         key: &FlowKey,
+        start: &Kept,
     ) -> Plan {
-        let plan = Plan::begin(world.spare, table, key);
-        let mut pass = Pass { world, recorder, level, plan, depth: 0, resubmits: 0, error: None };
+        let mut plan = Plan::begin(world.spare, table, key);
+        plan.key.set(Field::ActsetOutput, UNSET);
+        let mut pass = Pass {
+            world,
+            recorder,
+            level,
+            table,
+            plan,
+            depth: 0,
+            resubmits: 0,
+            error: None,
+            exit: false,
+            set_has_group: false,
+        };
+        for action in start.set.iter() {
+            pass.write_actions(std::slice::from_ref(action));
+        }
+        pass.plan.stack.extend_from_slice(&start.stack);
         let in_port = pass.in_port();
         pass.note(|| Event::Pass { level, table, in_port });
         pass.call(table, None, false);
@@ -101,12 +188,27 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn run(&mut self) {
-        let tables = self.world.tables;
+        let (given, learned) = (self.world.given, self.world.learned.clone());
+        let tables = learned.as_deref().unwrap_or(given);
         while self.error.is_none() {
-            let Some(call) = self.plan.calls.last_mut() else { break };
+            let Some(call) = self.plan.calls.last_mut() else {
+                if self.exit || !self.begin_set(FlowId(u32::MAX), self.table, End::Nothing) {
+                    break;
+                }
+                continue;
+            };
             let (flow, table, next) = (call.flow, call.table, call.next);
             call.next += 1;
-            match tables.flow(flow).and_then(|flow| flow.actions.get(next)) {
+            if self.exit {
+                self.leave();
+                continue;
+            }
+            let own = call.actions.clone();
+            let list = match &own {
+                Some(list) => Some(&**list),
+                None => tables.flow(flow).map(|flow| flow.actions.as_slice()),
+            };
+            match list.and_then(|list| list.get(next)) {
                 Some(action) => self.act(flow, table, action),
                 None => self.leave(),
             }
@@ -116,6 +218,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     fn finish(mut self) -> Plan {
         if let Some(error) = self.error {
             self.plan.calls.clear();
+            self.world.next.clone_from(&self.world.learned);
             self.note(|| Event::Dropped(error));
             self.plan.ops.clear();
             self.plan.reason = error;
@@ -123,11 +226,11 @@ impl<'a, 'w> Pass<'a, 'w> {
         self.plan
     }
 
-    fn note(&mut self, event: impl FnOnce() -> Event) {
+    pub(super) fn note(&mut self, event: impl FnOnce() -> Event) {
         self.recorder.note(usize::from(self.level) + self.plan.calls.len(), event);
     }
 
-    fn in_port(&self) -> PortNo {
+    pub(super) fn in_port(&self) -> PortNo {
         write::small(&self.plan.key, Field::InPort)
     }
 
@@ -139,18 +242,35 @@ impl<'a, 'w> Pass<'a, 'w> {
         self.plan.keys.len() - 1
     }
 
-    /// The end of a flow's actions.
+    /// The same, where a frame is made for somebody.
+    pub(super) fn commit(&mut self) -> usize {
+        self.plan.committed = self.snapshot();
+        self.plan.committed
+    }
+
+    /// The end of a list of actions.
     fn leave(&mut self) {
         if let Some(call) = self.plan.calls.pop() {
             self.depth -= u32::from(call.deepens);
+            let (flow, table) = (call.flow, call.table);
+            self.ended(flow, table, call.end);
         }
+    }
+
+    /// Whether nothing may go deeper; a pass that tries does nothing at all.
+    pub(super) fn is_too_deep(&mut self) -> bool {
+        if self.depth >= Limits::DEPTH {
+            self.error = Some(DropReason::TooDeep);
+        }
+        self.error.is_some()
     }
 
     /// `resubmit` and `goto_table`: limits first, then the call. One that finds no flow counts too.
     fn resubmit(&mut self, from: u8, table: u8, port: Option<PortNo>, original_tuple: bool) {
-        if self.depth >= Limits::DEPTH {
-            self.error = Some(DropReason::TooDeep);
-        } else if self.resubmits >= Limits::RESUBMITS {
+        if self.is_too_deep() {
+            return;
+        }
+        if self.resubmits >= Limits::RESUBMITS {
             self.error = Some(DropReason::TooManyResubmits);
         } else {
             let calls = self.plan.calls.len();
@@ -170,9 +290,9 @@ impl<'a, 'w> Pass<'a, 'w> {
         };
         self.note(|| Event::Lookup { table, found });
         if let Some(flow) = found.opaque {
-            let items = self.world.tables.flow(flow).map(|flow| flow.opaque_match.join(","));
+            let items = self.world.tables().flow(flow).map(|flow| flow.opaque_match.join(","));
             self.opaque(flow, items.unwrap_or_default());
-            self.plan.calls.clear();
+            self.exit = true;
             return;
         }
         let Some(flow) = found.flow else {
@@ -180,7 +300,26 @@ impl<'a, 'w> Pass<'a, 'w> {
             return;
         };
         self.plan.reason = DropReason::Flow(flow);
-        self.plan.calls.push(Call { flow, table, next: 0, deepens: false });
+        self.begin(flow, table, None, End::Nothing);
+    }
+
+    /// Begins a list of actions: the flow's own, or another.
+    pub(super) fn begin(&mut self, flow: FlowId, table: u8, actions: Option<Arc<[Action]>>, end: End) {
+        self.plan.calls.push(Call { flow, table, actions, next: 0, deepens: false, end });
+    }
+
+    /// Begins the action set, which is empty then; false if there is nothing to do.
+    pub(super) fn begin_set(&mut self, flow: FlowId, table: u8, end: End) -> bool {
+        let set = std::mem::take(&mut self.plan.set);
+        let actions = sets::ordered(&set);
+        let some = !actions.is_empty();
+        if some {
+            self.note(|| Event::Header("the action set"));
+        }
+        if some || !matches!(end, End::Nothing) {
+            self.begin(flow, table, Some(actions), end);
+        }
+        some
     }
 
     /// What a lookup finds, as if the packet had come in by `port`; nothing where an original tuple is missing.
@@ -190,7 +329,7 @@ impl<'a, 'w> Pass<'a, 'w> {
         let whole = self.plan.key.get(Field::NwFrag) == 0;
         // The key as it is, nearly always: a copy costs more than the lookup.
         if own && whole && !original_tuple {
-            return Some(self.world.tables.lookup(table, &self.plan.key, tie));
+            return Some(self.world.tables().lookup(table, &self.plan.key, tie));
         }
         let swapped = original_tuple.then(|| write::with_original_tuple(&self.plan.key));
         let mut key = match swapped {
@@ -200,10 +339,10 @@ impl<'a, 'w> Pass<'a, 'w> {
         if let Some(port) = port.filter(|_| !own) {
             key.set(Field::InPort, u128::from(port));
         }
-        Some(self.world.tables.lookup(table, &key, tie))
+        Some(self.world.tables().lookup(table, &key, tie))
     }
 
-    fn opaque(&mut self, flow: FlowId, text: String) {
+    pub(super) fn opaque(&mut self, flow: FlowId, text: String) {
         self.note(|| Event::Opaque { flow, text: text.clone() });
         self.plan.ops.push(Op::Opaque { flow, text });
     }
@@ -215,7 +354,12 @@ impl<'a, 'w> Pass<'a, 'w> {
                 Ok(port) => self.output(table, port),
                 Err(_) => self.note(|| Event::Skipped("no port has this number")),
             },
-            Action::Controller(_) => self.controller(),
+            Action::OutputTruncated { port, max_len } => self.output_truncated(*port, *max_len),
+            Action::Enqueue { port, .. } => self.output(table, *port),
+            Action::Controller(controller) => {
+                self.controller();
+                self.exit |= controller.pause;
+            }
             Action::Resubmit { port, table: to, ct } => {
                 self.resubmit(table, to.unwrap_or(table), *port, *ct);
             }
@@ -242,21 +386,19 @@ impl<'a, 'w> Pass<'a, 'w> {
             }
             Action::Conjunction(_) | Action::Note(_) => {}
             Action::SetQueue(_) | Action::PopQueue => {}
-            Action::Push(_)
-            | Action::Pop(_)
-            | Action::Clone(_)
-            | Action::Exit
-            | Action::Group(_)
-            | Action::Meter(_)
-            | Action::Learn(_)
-            | Action::PushMpls(_)
-            | Action::PopMpls(_)
-            | Action::DecMplsTtl
-            | Action::CheckPktLarger { .. }
-            | Action::WriteActions(_)
-            | Action::ClearActions
-            | Action::OutputTruncated { .. }
-            | Action::Enqueue { .. } => self.opaque(flow, action.to_string()),
+            Action::Push(part) => self.push(*part),
+            Action::Pop(part) => self.pop(*part),
+            Action::Clone(actions) => self.copy(flow, table, actions),
+            Action::Exit => self.exit = true,
+            Action::Group(named) => self.group(flow, table, named),
+            Action::Meter(_) => self.exit |= self.world.setup.choices.meters == Meters::Drop,
+            Action::Learn(learn) => self.learn(flow, learn),
+            Action::CheckPktLarger { length, dst } => self.by_length(*length, *dst),
+            Action::WriteActions(actions) => self.write_actions(actions),
+            Action::ClearActions => self.clear_actions(),
+            Action::PushMpls(_) | Action::PopMpls(_) | Action::DecMplsTtl => {
+                self.opaque(flow, action.to_string());
+            }
             Action::Opaque(text) => self.opaque(flow, text.clone()),
         }
     }
@@ -292,7 +434,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn controller(&mut self) {
-        let at = self.snapshot();
+        let at = self.commit();
         self.plan.ops.push(Op::Controller { at });
         self.note(|| Event::Controller);
     }
@@ -319,8 +461,8 @@ impl<'a, 'w> Pass<'a, 'w> {
             self.plan.reason = DropReason::UnknownPort(port);
             return self.note(|| Event::Dropped(DropReason::UnknownPort(port)));
         }
-        let at = self.snapshot();
-        self.plan.ops.push(Op::Output { port, at });
+        let at = self.commit();
+        self.plan.ops.push(Op::Output { port, at, cut: None });
         self.note(|| Event::Output(port));
     }
 
@@ -348,7 +490,7 @@ impl<'a, 'w> Pass<'a, 'w> {
         if let normal::Decision::Drop(why) = decision {
             self.plan.reason = DropReason::Normal(why);
         }
-        let at = self.snapshot();
+        let at = self.commit();
         let mut known = [None; 2];
         let mut ports = Vec::with_capacity(forward.outputs.len());
         for port in &forward.outputs {
@@ -374,9 +516,13 @@ impl<'a, 'w> Pass<'a, 'w> {
             return self.untrack();
         }
         let request = self.request(ct);
-        let at = self.snapshot();
+        let at = self.commit();
         self.note(|| Event::Track { request, table: ct.table });
-        self.plan.ops.push(Op::Track { request, table: ct.table, at });
+        let kept = match ct.table {
+            Some(_) => Kept { stack: self.plan.stack.clone(), set: self.plan.set.clone() },
+            None => Kept::default(),
+        };
+        self.plan.ops.push(Op::Track { request, table: ct.table, at, kept });
         self.untrack();
     }
 

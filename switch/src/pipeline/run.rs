@@ -9,7 +9,7 @@
 use super::{
     DropReason, Effect, Limits, Shared, Tracker, Visit, World,
     fields::{SURVIVORS, clear_tracked, survive},
-    pass::{Op, Pass, Plan},
+    pass::{Kept, Op, Pass, Plan},
 };
 use crate::{
     conntrack::{Before, CtInfo, Place},
@@ -60,36 +60,57 @@ pub(super) struct Run<'a, 'w, T> {
 
 impl<T: Tracker> Run<'_, '_, T> {
     /// Sends a frame with this key through the tables, and carries out what they say.
-    pub(super) fn pass(&mut self, level: u8, table: u8, key: &FlowKey, flying: &Flying<'_>) {
+    pub(super) fn pass(&mut self, level: u8, table: u8, key: &FlowKey, flying: &Flying<'_>, kept: &Kept) {
         if level > self.world.limits().recirculations || self.passes >= Limits::PASSES {
             self.drop(level, DropReason::TooManyRecirculations);
             return;
         }
         self.passes += 1;
         let resumed = table;
-        let plan = Pass::plan(&mut self.world, &mut self.recorder, level, table, key);
+        let plan = Pass::plan(&mut self.world, &mut self.recorder, level, table, key, kept);
+        self.world.learned.clone_from(&self.world.next);
         self.reason = Some(plan.reason);
-        let mut batch: Batch<'_> = smallvec![flying.borrow()];
-        let mut base = 0;
-        for op in &plan.ops {
-            if let Op::Track { request, table, at } = op {
+        self.carry_out(level, resumed, &plan, &plan.ops, smallvec![flying.borrow()], 0);
+        self.world.spare.push(plan);
+    }
+
+    /// Carries out a list on a batch of frames, which are as the key at `base` has them.
+    fn carry_out(
+        &mut self,
+        level: u8,
+        resumed: u8,
+        plan: &Plan,
+        ops: &[Op],
+        mut batch: Batch<'_>,
+        mut base: usize,
+    ) {
+        for op in ops {
+            if let Op::Track { request, table, at, kept } = op {
                 let place =
                     plan.keys.first().map_or_else(Place::default, |key| place(level, resumed, key, &batch));
                 let recirculates = table.is_some();
                 let visit = Visit { request: *request, before: None, place, recirculates, depth: level };
-                batch.iter_mut().for_each(|flying| rewrite(flying, &plan, base, *at));
+                batch.iter_mut().for_each(|flying| rewrite(flying, plan, base, *at));
                 batch = self.track(level, batch, &visit);
                 base = *at;
                 if let Some(table) = table {
-                    self.fork(level, *table, &plan, *at, request.zone, &batch);
+                    self.fork(level, (*table, kept), plan, *at, request.zone, &batch);
+                }
+            } else if let Op::Copy(ops) = op {
+                let copies = batch.iter().map(Flying::borrow).collect();
+                self.carry_out(level, resumed, plan, ops, copies, base);
+            } else if let Op::ByLength { than, at, larger, other } = op {
+                for flying in &batch {
+                    let longer = commit(flying, plan, base, *at).len() > usize::from(*than);
+                    let ops = if longer { larger } else { other };
+                    self.carry_out(level, resumed, plan, ops, smallvec![flying.borrow()], base);
                 }
             } else if matches!(op, Op::Untrack) {
                 batch.iter_mut().for_each(|flying| flying.tracked = None);
             } else {
-                batch.iter().for_each(|flying| self.deliver(op, &plan, base, flying));
+                batch.iter().for_each(|flying| self.deliver(op, plan, base, flying));
             }
         }
-        self.world.spare.push(plan);
     }
 
     fn drop(&mut self, level: u8, reason: DropReason) {
@@ -122,26 +143,41 @@ impl<T: Tracker> Run<'_, '_, T> {
         tracked
     }
 
-    fn fork(&mut self, level: u8, table: u8, plan: &Plan, at: usize, zone: u16, batch: &[Flying<'_>]) {
+    fn fork(
+        &mut self,
+        level: u8,
+        (table, kept): (u8, &Kept),
+        plan: &Plan,
+        at: usize,
+        zone: u16,
+        batch: &[Flying<'_>],
+    ) {
         let Some(old) = plan.keys.get(at) else { return };
         for flying in batch {
             let mut key = if flying.frame.is_empty() { reread(old) } else { again(old, &flying.frame) };
             let info = flying.tracked.map_or_else(CtInfo::default, |tracked| tracked.info);
             put_tracked(&mut key, zone, &info);
-            self.pass(level + 1, table, &key, flying);
+            self.pass(level + 1, table, &key, flying, kept);
         }
     }
 
     fn deliver(&mut self, op: &Op, plan: &Plan, base: usize, flying: &Flying<'_>) {
         let frame = |at: usize| shared(&commit(flying, plan, base, at));
         self.effects.push(match op {
-            Op::Output { port, at } => Effect::Output { port: *port, frame: frame(*at) },
+            Op::Output { port, at, cut: None } => Effect::Output { port: *port, frame: frame(*at) },
+            Op::Output { port, at, cut: Some(cut) } => {
+                let whole = commit(flying, plan, base, cut.at).len();
+                let frame = frame(*at);
+                let less = whole.saturating_sub(usize::try_from(cut.max_len).unwrap_or(usize::MAX));
+                let some = frame.get(..frame.len().saturating_sub(less)).map(Shared::from);
+                Effect::Output { port: *port, frame: some.unwrap_or(frame) }
+            }
             Op::Normal { vlan, at, ports } => {
                 Effect::Normal { frame: frame(*at), vlan: *vlan, delivered: copies(ports, frame) }
             }
             Op::Controller { at } => Effect::Controller { frame: frame(*at) },
             Op::Opaque { flow, text } => Effect::Opaque { flow: *flow, text: text.clone() },
-            Op::Track { .. } | Op::Untrack => return,
+            Op::Track { .. } | Op::Untrack | Op::Copy(_) | Op::ByLength { .. } => return,
         });
     }
 }

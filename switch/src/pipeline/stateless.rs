@@ -41,8 +41,9 @@ impl Stateless {
 
     fn go(&mut self, recorder: Recorder, key: &FlowKey, frame: &[u8], ct_next: &[CtInfo]) -> Outcome {
         let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
-        let world = World { tables: &self.tables, setup: &self.setup, fdb, spare, now: 0, learn: false };
-        start(world, &mut Scripted::new(ct_next), recorder, key, frame)
+        let (given, learned, next) = (&*self.tables, None, None);
+        let world = World { given, learned, next, setup: &self.setup, fdb, spare, now: 0, learn: false };
+        start(world, &mut Scripted::new(ct_next), recorder, key, frame).0
     }
 }
 
@@ -61,6 +62,7 @@ pub fn trace_stateless(
 ) -> Outcome {
     let (fdb, spare) = (&mut Fdb::default(), &mut Vec::new());
     let setup = &Setup::new(config.clone());
-    let world = World { tables, setup, fdb, spare, now: 0, learn: false };
-    start(world, &mut Scripted::new(ct_next), Recorder::on(), key, frame)
+    let (learned, next) = (None, None);
+    let world = World { given: tables, learned, next, setup, fdb, spare, now: 0, learn: false };
+    start(world, &mut Scripted::new(ct_next), Recorder::on(), key, frame).0
 }

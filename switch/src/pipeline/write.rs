@@ -179,3 +179,10 @@ pub(super) fn with_original_tuple(key: &FlowKey) -> Option<FlowKey> {
     }
     Some(swapped)
 }
+
+/// The top of a stack that `pop` takes off: as many bits as fit, zeroes above them; whether the packet has such a field is not
+/// asked.
+pub(super) fn pop(key: &mut FlowKey, part: Subfield, value: u128) {
+    let mask = low_bits(part.width);
+    write(key, part.field, (value & mask) << part.start, mask << part.start);
+}

@@ -160,6 +160,30 @@ impl Tables {
         }
     }
 
+    /// Adds a flow that a packet makes, or gives the one that is there its actions and cookie, unless `limit` flows of its
+    /// cookie are in its table already (0 for any number); whether the flow is there then. `by` is the flow that made it.
+    pub(crate) fn learn(&mut self, learned: Flow, limit: u32, by: FlowId) -> bool {
+        let span = self.flow(by).map_or_else(crate::flow::Span::default, |flow| flow.span);
+        let same = |flow: &&mut Flow| identity(flow) == identity(&learned);
+        let settled = |flow: &Flow| {
+            let key = |flow: &Flow| (flow.cookie, flow.idle_timeout, flow.hard_timeout, flow.flags);
+            flow.actions == learned.actions && key(flow) == key(&learned)
+        };
+        if self.flows.iter_mut().find(same).is_some_and(|there| settled(there)) {
+            return true;
+        }
+        let of_cookie = |flow: &&Flow| (flow.table, flow.cookie) == (learned.table, learned.cookie);
+        if limit != 0 && self.flows.iter().filter(of_cookie).count() >= limit as usize {
+            return false;
+        }
+        match self.flows.iter_mut().find(same) {
+            Some(there) => (there.actions, there.cookie) = (learned.actions, learned.cookie),
+            None => self.flows.push(Flow { span, ..learned }),
+        }
+        self.build_index();
+        true
+    }
+
     /// The same tables, searched in this way.
     #[must_use]
     pub fn searched_by(self, search: Search) -> Self {

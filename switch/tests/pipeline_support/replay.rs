@@ -3,17 +3,18 @@
 use flowproof_packet::{PortNo, port, wire};
 use flowproof_switch::{
     conntrack::{CtInfo, state},
-    flow::{ParseOptions, parse_flows},
+    flow::{Groups, ParseOptions, parse_flows},
     pipeline::{Effect, Outcome, PortConfig, Switch, SwitchConfig, trace_stateless},
     table::Tables,
 };
-use std::{fmt::Write, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 /// The flows of the host of 2016.
 const HOST: &str = include_str!("../../../examples/mitaka-2016/flows.txt");
 
 struct Replay {
     case: String,
+    groups: String,
     flows: String,
     loading: bool,
     ports: Vec<PortConfig>,
@@ -29,6 +30,7 @@ struct Replay {
 pub(crate) fn check(fixture: &str, frames: usize) {
     let mut replay = Replay {
         case: String::new(),
+        groups: String::new(),
         flows: String::new(),
         loading: false,
         ports: Vec::new(),
@@ -62,6 +64,11 @@ impl Replay {
             ["case", name] => {
                 self.case = (*name).to_owned();
                 self.ports.clear();
+                self.groups.clear();
+            }
+            ["group", text] => {
+                self.groups.push_str(text);
+                self.groups.push('\n');
             }
             ["ports", list] => {
                 self.ports = list.split(' ').map(read_port).collect();
@@ -109,8 +116,9 @@ impl Replay {
     }
 
     fn load(&mut self) {
-        let file = parse_flows(&self.flows, &ParseOptions::default())
+        let mut file = parse_flows(&self.flows, &ParseOptions::default())
             .unwrap_or_else(|error| panic!("{}: {error}", self.case));
+        Groups::parse(&self.groups, &BTreeMap::new()).unwrap().resolve(&mut file.flows);
         self.switch.replace_tables(Arc::new(Tables::new(file.flows)));
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum Outer {
     Clone,
     /// In `write_actions(…)`.
     WriteActions,
+    /// In a bucket of a group.
+    Bucket,
 }
 
 /// How deep actions may nest; Open vSwitch's own limit.
@@ -266,7 +268,8 @@ impl Reader<'_, '_> {
             return fault(text, format!("not a valid value for field {name}"));
         }
         self.context.protocols = self.context.protocols.and(Protocols::of_field(field));
-        let untagged = field == Field::VlanVidOxm && self.context.headers.tags == 0;
+        let untagged =
+            field == Field::VlanVidOxm && self.context.headers.tags == 0 && self.outer != Outer::Bucket;
         if untagged {
             return fault(item.whole, "the match lacks the prerequisites of vlan_vid");
         }

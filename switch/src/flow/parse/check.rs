@@ -36,9 +36,15 @@ pub(crate) struct Headers {
     tp_dst: u128,
     ct_state: u128,
     ct_state_mask: u128,
+    trusted: bool,
 }
 
 impl Headers {
+    /// A packet of which nothing is known, and which has whatever actions want.
+    pub(crate) fn trusted() -> Self {
+        Self { trusted: true, ..Self::of(&Match::default()) }
+    }
+
     /// What a match says.
     pub(crate) fn of(matching: &Match) -> Self {
         let value = |field| matching.get(field).0;
@@ -54,6 +60,7 @@ impl Headers {
             tp_dst: value(Field::TcpDst),
             ct_state: value(Field::CtState),
             ct_state_mask: matching.get(Field::CtState).1,
+            trusted: false,
         }
     }
 
@@ -70,7 +77,7 @@ impl Headers {
     /// Whether the match says that the packet belongs to a connection.
     pub(crate) const fn is_tracked(&self) -> bool {
         let known_valid = self.ct_state_mask & ct::INVALID != 0 && self.ct_state & ct::INVALID == 0;
-        self.ct_state & ct::CONNECTED != 0 || self.ct_state & ct::TRACKED != 0 && known_valid
+        self.trusted || self.ct_state & ct::CONNECTED != 0 || self.ct_state & ct::TRACKED != 0 && known_valid
     }
 
     /// `ct_state=+inv`
@@ -97,6 +104,10 @@ impl Headers {
 
     /// Whether the packet has what `field` needs.
     pub(crate) const fn has(&self, field: Field) -> bool {
+        self.trusted || self.meets(field)
+    }
+
+    const fn meets(&self, field: Field) -> bool {
         match field.spec().prerequisite {
             Prerequisite::None => true,
             Prerequisite::Ethernet => self.packet_type == 0,

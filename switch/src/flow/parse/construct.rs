@@ -11,6 +11,7 @@ use super::protocols::Protocols;
 use super::subfield::subfield;
 use super::value::{PortNames, fitting, port_number};
 use crate::flow::ast::{Controller, SetForm};
+use crate::flow::group::GroupRef;
 use crate::flow::names::ethertype;
 use crate::flow::{Action, names};
 use flowproof_packet::{Field, key::low_bits, port};
@@ -203,7 +204,7 @@ pub(crate) fn action<'a>(
     item: Item<'a>,
 ) -> Parsed<'a, Option<Action>> {
     Ok(Some(match name {
-        "group" => Action::Group(fitting(item.value, "group")?),
+        "group" => Action::Group(GroupRef::new(fitting(item.value, "group")?)),
         "enqueue" => enqueue(reader, item)?,
         "push" => push(reader, item)?,
         "pop" => pop(reader, item)?,

@@ -14,11 +14,11 @@ use crate::flow::lint::LintKind;
 use crate::flow::matching::Bits;
 use crate::flow::names::{Meta, Word, is_tun_metadata, word};
 use crate::flow::normalise::normalise;
-use crate::flow::{Flow, Match, print};
+use crate::flow::{Action, Flow, Match, print};
 use flowproof_packet::Field;
 use memchr::memmem::Finder;
 use smallvec::SmallVec;
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 /// Priority of a flow that names none.
 pub(crate) const DEFAULT_PRIORITY: u16 = 32768;
@@ -138,6 +138,16 @@ fn tun_metadata<'a>(opaque: &mut Vec<String>, item: Item<'a>) -> Parsed<'a, ()> 
 /// So many bytes of ones.
 const fn low_bytes(count: u32) -> u128 {
     flowproof_packet::key::low_bits((count * 8) as u16)
+}
+
+/// The actions of a group's bucket, which no match goes with; else what is wrong, and where.
+pub(crate) fn bucket_actions(text: &str, ports: PortNames<'_>) -> Result<Vec<Action>, (String, String)> {
+    let tables = BTreeMap::new();
+    let names = Names { ports, tables: &tables };
+    let (headers, remarks) = (Headers::trusted(), Remarks::default());
+    let mut context = Context { headers, protocols: Protocols::ANY, table: None, remarks };
+    actions(text, names, &mut context, Outer::Bucket, 0)
+        .map_err(|fault| (fault.message.into_owned(), fault.at.to_owned()))
 }
 
 fn widened(flow: &mut Flow, written: &str, kinds: &mut Kinds) {

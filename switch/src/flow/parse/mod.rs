@@ -25,8 +25,8 @@ mod subfield;
 mod value;
 
 pub use file::{FlowFile, ParseError, ParseErrors, parse_bytes, parse_flows, parse_reader};
-pub(crate) use line::{DEFAULT_PRIORITY, match_only};
-pub(crate) use value::{PortNames, UNSET_PORT};
+pub(crate) use line::{DEFAULT_PRIORITY, bucket_actions, match_only};
+pub(crate) use value::{PortNames, UNSET_PORT, number, port_number};
 
 use flowproof_packet::PortNo;
 use std::collections::BTreeMap;
@@ -52,4 +52,14 @@ pub struct ParseOptions {
     pub ports: BTreeMap<String, PortNo>,
     /// Names of tables, as `--names` prints them.
     pub tables: BTreeMap<String, u8>,
+}
+
+/// The items of a list: key, value, and both as they stand.
+pub(crate) fn whole_items(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    items::Items::of(text).map(|item| (item.key, item.value, item.whole))
+}
+
+/// The items of a list: key and value.
+pub(crate) fn items(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    whole_items(text).map(|(key, value, _)| (key, value))
 }

@@ -279,7 +279,7 @@ impl Printer {
             Action::Exit => self.out.write_str("exit"),
             Action::SetQueue(queue) => write!(self.out, "set_queue:{queue}"),
             Action::PopQueue => self.out.write_str("pop_queue"),
-            Action::Group(group) => write!(self.out, "group:{group}"),
+            Action::Group(group) => write!(self.out, "{group}"),
             // Neither meters nor an action set have a place in OpenFlow 1.0.
             Action::Meter(_) | Action::WriteActions(_) | Action::ClearActions
                 if self.dialect == Dialect::Nxm =>
