@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Names and numbers of the ports, as JSON that ovs-vsctl printed (see below)
     #[arg(long, value_name = "FILE")]
     ports: Option<PathBuf>,
+    /// The groups that flows of both name: what `ovs-ofctl dump-groups` prints
+    #[arg(long, value_name = "FILE")]
+    groups: Option<PathBuf>,
     /// The datapath: userspace-3.1, kernel, kernel-2016, all
     #[arg(long, value_name = "PROFILE", default_value = "all", value_parser = datapath)]
     datapath: Datapath,
@@ -98,7 +101,8 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     input::only_one_stdin([&options.a, &options.b].into_iter().chain(&options.ports))?;
     let read = |path: &PathBuf| {
         let lenient = options.lenient;
-        FlowOptions { flows: path.clone(), lenient, ports: options.ports.clone() }.read(console)
+        let (ports, groups) = (options.ports.clone(), options.groups.clone());
+        FlowOptions { flows: path.clone(), lenient, ports, groups }.read(console)
     };
     let (a, b) = (read(&options.a)?, read(&options.b)?);
     let tables = [&a, &b].map(|flows| Tables::new(flows.file.flows.clone()));

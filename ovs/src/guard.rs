@@ -190,7 +190,7 @@ impl Guard {
             return fs::read_to_string(&output).map_err(EnvError::file("read", &output));
         }
         let message = fs::read(self.path("errors")).unwrap_or_default();
-        let message = String::from_utf8_lossy(&message).trim().to_owned();
+        let message = plain(&String::from_utf8_lossy(&message));
         let name = Path::new(&name).file_name().map_or(name.clone(), |name| name.to_string_lossy().into());
         Err(EnvError::Command { command: name, message })
     }
@@ -198,6 +198,12 @@ impl Guard {
     fn append(&self, name: &str, afresh: bool) -> Result<fs::File, EnvError> {
         append(&self.directory, name, afresh)
     }
+}
+
+/// What a program complains about, without the bytes that some of them show beside it.
+fn plain(message: &str) -> String {
+    let odd = |c: char| c == char::REPLACEMENT_CHARACTER || c.is_control() && c != '\n';
+    message.trim().chars().map(|c| if odd(c) { '.' } else { c }).collect()
 }
 
 fn append(directory: &Path, name: &str, afresh: bool) -> Result<fs::File, EnvError> {

@@ -10,6 +10,7 @@
 mod entries;
 mod error;
 mod flows;
+mod furnish;
 mod guard;
 mod judge;
 mod pcap;

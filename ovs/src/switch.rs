@@ -8,6 +8,7 @@
 use crate::{
     entries,
     error::{EnvError, LoadError},
+    furnish::{Furniture, is_lost_early},
     guard::{Guard, program},
     pcap::Tail,
     trace::{self, DatapathAction, RealTrace, TraceRequest},
@@ -75,6 +76,8 @@ pub struct RealSwitch {
     /// Datapath port number → OpenFlow port number.
     datapath_ports: BTreeMap<u32, PortNo>,
     sent: u64,
+    /// The groups and meters that it has.
+    furniture: Furniture,
     guard: Guard,
 }
 
@@ -150,6 +153,7 @@ impl RealSwitch {
             version: String::new(),
             datapath_ports: BTreeMap::new(),
             sent: 0,
+            furniture: Furniture::default(),
             guard,
         };
         let version = switch.appctl("version", &[])?;
@@ -211,12 +215,14 @@ impl RealSwitch {
     /// The switch refuses the flows, or the machine fails.
     pub fn load(&mut self, flows: &[Flow]) -> Result<(), LoadError> {
         let (sentinel, carrier) = (MacAddr(SENTINEL_SOURCE), MacAddr(CARRIER_SOURCE));
+        self.furnish(flows)?;
         let mut text = format!(
             "delete\ntable=0,priority=65535,dl_src={sentinel},dl_type={SENTINEL_TYPE:#06x},actions=output:{}\n\
              table=0,priority=65535,dl_src={carrier},ip,actions=ct(zone={CARRIER_ZONE})\n",
             self.barrier_port
         );
-        for flow in flows {
+        let (late, early): (Vec<&Flow>, Vec<&Flow>) = flows.iter().partition(|flow| is_lost_early(flow));
+        for flow in early {
             let _infallible = writeln!(text, "{}", flow.to_string().trim_start());
         }
         let mut added = self.ofctl(&["add-flows", BRIDGE, "-"], &text);
@@ -224,6 +230,15 @@ impl RealSwitch {
         {
             added = self.ofctl(&["-O", "OpenFlow15", "add-flows", BRIDGE, "-"], &text);
         }
+        if added.is_ok() && !late.is_empty() {
+            let text: String =
+                late.iter().map(|flow| format!("{}\n", flow.to_string().trim_start())).collect();
+            added = self.ofctl(&["-O", "OpenFlow15", "add-flows", BRIDGE, "-"], &text);
+        }
+        self.judged(added)
+    }
+
+    fn judged(&mut self, added: Result<String, EnvError>) -> Result<(), LoadError> {
         match added {
             Ok(_) => Ok(self.purge()?),
             Err(EnvError::Command { message, .. }) => {
@@ -232,6 +247,32 @@ impl RealSwitch {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes the groups and meters that flows name, and takes away those of earlier flows.
+    fn furnish(&mut self, flows: &[Flow]) -> Result<(), LoadError> {
+        let wanted = Furniture::of(flows);
+        if wanted == self.furniture {
+            return Ok(());
+        }
+        let of15 = |command, argument: &str| {
+            let words = ["-O", "OpenFlow15", command, BRIDGE, argument];
+            words.into_iter().filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let run = |words: Vec<String>, input: &str| {
+            self.ofctl(&words.iter().map(String::as_str).collect::<Vec<_>>(), input)
+        };
+        let mut made = Ok(String::new());
+        if !self.furniture.is_empty() {
+            made = made.and(run(of15("del-groups", ""), "")).and(run(of15("del-meters", ""), ""));
+        }
+        for meter in wanted.meters() {
+            made = made.and_then(|_| run(of15("add-meter", &meter), ""));
+        }
+        made = made.and_then(|_| run(of15("add-groups", "-"), &wanted.groups()));
+        self.judged(made)?;
+        self.furniture = wanted;
+        Ok(())
     }
 
     /// The flows as the switch prints them, one a line (`ovs-ofctl -O OpenFlow15 --no-stats dump-flows`).

@@ -30,8 +30,7 @@ impl Subject {
     /// The host; with `--since` also the tables of before.
     pub(super) fn read(options: &Options, host: Host, console: &Console) -> Result<Self, Failure> {
         let Some(path) = options.since.clone() else { return Ok(Self::AsItIs(host)) };
-        let FlowOptions { lenient, ports, .. } = &options.flows;
-        let flows = FlowOptions { flows: path, lenient: *lenient, ports: ports.clone() }.read(console)?;
+        let flows = FlowOptions { flows: path, ..options.flows.clone() }.read(console)?;
         let before = Tables::new(flows.file.flows.clone());
         let since = Since::new(host, before, &options.datapath.0);
         let change = Change { flows, since };

@@ -81,6 +81,29 @@ impl fmt::Display for GroupRef {
     }
 }
 
+/// As `add-group` takes it, behind the number.
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = GroupKind::NAMES.iter().find(|(_, kind)| *kind == self.kind).map_or("", |(name, _)| *name);
+        write!(f, "type={name}")?;
+        for bucket in &self.buckets {
+            f.write_str(",bucket=")?;
+            if self.kind == GroupKind::Select {
+                write!(f, "weight:{},", bucket.weight)?;
+            }
+            if let Some(port) = bucket.watch_port {
+                write!(f, "watch_port:{port},")?;
+            }
+            if let Some(group) = bucket.watch_group {
+                write!(f, "watch_group:{group},")?;
+            }
+            let actions: Vec<String> = bucket.actions.iter().map(ToString::to_string).collect();
+            write!(f, "actions={}", if actions.is_empty() { "drop".to_owned() } else { actions.join(",") })?;
+        }
+        Ok(())
+    }
+}
+
 /// What is wrong with the text of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("line {line}: {message}: `{text}`")]
