@@ -151,7 +151,7 @@ fn stale<'a>(flows: &'a [Flow], intent: &Intent) -> Vec<Finding<'a>> {
 fn opaque(flows: &[Flow]) -> impl Iterator<Item = Finding<'_>> {
     flows.iter().flat_map(|flow| {
         let action = |action: &Action| match action {
-            Action::Ct(ct) => ct.nat.clone().or_else(|| ct.other.first().cloned()),
+            Action::Ct(ct) => ct.alg.map(|alg| format!("ct({alg})")),
             _ => (!proofs::is_modelled(action)).then(|| action.to_string()),
         };
         let texts = flow.actions.iter().filter_map(action).chain(flow.opaque_match.iter().cloned());

@@ -375,7 +375,7 @@ fn ct(ct: Ct) -> Action {
 /// A `ct()` without arguments in the zone of the packet's network.
 const fn network_zone() -> Ct {
     let zone = Zone::Field(Subfield { field: Field::Reg6, start: 0, width: 16 });
-    Ct { commit: false, force: false, table: None, zone, exec: Vec::new(), nat: None, other: Vec::new() }
+    Ct { commit: false, force: false, table: None, zone, exec: Vec::new(), nat: None, alg: None }
 }
 
 /// Appends what `row` makes for `subject`, on top of the match `base`.

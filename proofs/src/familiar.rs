@@ -154,6 +154,7 @@ fn assemble(literals: &[Literal], form: Form, recirculations: u16) -> Choice {
         mark: number(&mut vars::tracked(depth, Field::CtMark)) as u32,
         label: number(&mut vars::tracked(depth, Field::CtLabel)),
         orig: Some(tuple(&mut |field| number(&mut vars::tracked(depth, field)), is_v6)),
+        unknown: None,
     };
     let shown_proto = number(&mut vars::fragment_proto()) as u8;
     Choice { form, sent, shown_proto, answers: (0..recirculations).map(answer).collect() }

@@ -550,7 +550,7 @@ impl<S: PacketSets> Execution<'_, S> {
 
     /// `ct()`: with a table a tracked copy goes on there; either way the rest of the list goes on untracked.
     fn ct(&mut self, ct: &Ct, mut state: State<S::Set>) -> Vec<State<S::Set>> {
-        if ct.nat.is_some() || !ct.other.is_empty() {
+        if ct.nat.is_some() || ct.alg.is_some() {
             self.emit(Emit::Opaque("ct() with nat or alg".to_owned()), &state);
         }
         let more = state.recirculations < self.recirculations();

@@ -489,7 +489,7 @@ impl<'a> Encoder<'a> {
 
     fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Leads {
         let mut leads = Vec::new();
-        if ct.nat.is_some() || !ct.other.is_empty() {
+        if ct.nat.is_some() || ct.alg.is_some() {
             leads.push(self.leaves(
                 Emit::Opaque("ct() with nat or alg".to_owned()),
                 &at.key,

@@ -53,6 +53,7 @@ impl Encoder<'_> {
             mark: value(Term::Tracked(0, Field::CtMark)) as u32,
             label: value(Term::Tracked(0, Field::CtLabel)),
             orig: None,
+            unknown: None,
         };
         Some(Choice { form, sent, shown_proto: value(Term::FragmentProto) as u8, answers: vec![answer] })
     }

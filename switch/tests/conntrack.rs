@@ -10,7 +10,8 @@ use frames::{Way, icmp, icmp6, ipv4, ipv6, tcp, udp, udp_segment};
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::collections::BTreeSet;
 
-const COMMIT: CtRequest = CtRequest { zone: 0, commit: true, force: false, mark: (0, 0), label: (0, 0) };
+const COMMIT: CtRequest =
+    CtRequest { zone: 0, commit: true, force: false, mark: (0, 0), label: (0, 0), nat: None, alg: None };
 const NEW: u32 = state::TRK | state::NEW;
 const EST: u32 = state::TRK | state::EST;
 const REPLY: u32 = EST | state::RPL;
@@ -82,6 +83,8 @@ fn request() -> impl Strategy<Value = CtRequest> {
         force: kind == 3,
         mark: (mark, if mark == 0 { 0 } else { 3 }),
         label: (0, 0),
+        nat: None,
+        alg: None,
     })
 }
 

@@ -16,7 +16,8 @@ use flowproof_packet::wire;
 use flowproof_switch::conntrack::{Before, Conntrack, CtRequest, Profile, state};
 use frames::{Way, icmp, icmp6, ipv4, tcp, udp, udp_segment};
 
-const COMMIT: CtRequest = CtRequest { zone: 0, commit: true, force: false, mark: (0, 0), label: (0, 0) };
+const COMMIT: CtRequest =
+    CtRequest { zone: 0, commit: true, force: false, mark: (0, 0), label: (0, 0), nat: None, alg: None };
 const LOOK: CtRequest = CtRequest { commit: false, ..COMMIT };
 const KERNELS: [Profile; 2] = [Profile::Kernel, Profile::Kernel2016];
 

@@ -39,7 +39,7 @@ fn ct() -> impl Strategy<Value = Action> {
     fields.prop_map(move |(commit, force, table, zone, exec)| {
         let exec = if exec { vec![mark.clone()] } else { Vec::new() };
         let zone = Zone::Const(zone);
-        Action::Ct(Box::new(Ct { commit, force, table, zone, exec, nat: None, other: Vec::new() }))
+        Action::Ct(Box::new(Ct { commit, force, table, zone, exec, nat: None, alg: None }))
     })
 }
 

@@ -16,6 +16,7 @@ mod l4;
 mod nd;
 #[cfg(test)]
 pub(crate) mod tests;
+mod translate;
 
 pub(crate) use bytes::put;
 pub(crate) use checksum::{SCTP_CHECKSUM, checksum_offset, sctp_checksum, segment_checksum, updated};
@@ -28,6 +29,7 @@ pub use ip::{Faults, Fragment, IpVersion, L3, inner_l3, l3};
 pub use l4::{IcmpView, PortsView, TcpView, UdpView, icmp, sctp, tcp, udp};
 pub(crate) use nd::is_nd as nd_kind;
 pub use nd::{NdView, nd};
+pub use translate::{Ends, translate, translate_quoted};
 
 /// Ethertypes that the codec knows (IEEE 802 numbers).
 pub mod ethertype {

@@ -354,7 +354,8 @@ fn tracking(ct: &Ct, event: &Event<Bdd>) -> Tracking {
         Zone::Const(zone) => (0..16).rev().map(|bit| Written::Known(zone >> bit & 1 == 1)).collect(),
         Zone::Field(part) => bits(key, part),
     };
-    let mut other: Vec<String> = ct.nat.iter().chain(&ct.other).cloned().collect();
+    let (nat, alg) = (ct.nat.map(|nat| nat.to_string()), ct.alg.map(|alg| alg.to_string()));
+    let mut other: Vec<String> = nat.into_iter().chain(alg).collect();
     let mut set: BTreeMap<u16, Written> = BTreeMap::new();
     for action in &ct.exec {
         if let Action::Set { field, value, mask, .. } = action {

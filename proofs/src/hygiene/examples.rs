@@ -267,5 +267,6 @@ fn info(key: &FlowKey) -> CtInfo {
         mark: get(Field::CtMark) as u32,
         label: get(Field::CtLabel),
         orig: Some(tuple),
+        unknown: None,
     }
 }

@@ -234,7 +234,7 @@ fn admitting(zone: u16) -> Vec<Flow> {
         zone: Zone::Const(zone),
         exec: Vec::new(),
         nat: None,
-        other: Vec::new(),
+        alg: None,
     };
     let ip = |ethertype: u16| {
         let mut matching = Match::default();

@@ -15,6 +15,7 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     key: Key,
+    reverse: Key,
     zone: u16,
     mark: u32,
     label: u128,
@@ -32,6 +33,7 @@ impl Entry {
         };
         Self {
             key: conn.key,
+            reverse: conn.reverse,
             zone: conn.zone,
             mark: conn.mark,
             label: conn.label,
@@ -121,7 +123,7 @@ impl fmt::Display for Entry {
             None => write!(f, "{}", key.proto)?,
         }
         let orig = Side { key, from: &key.src, to: &key.dst };
-        let reply = Side { key, from: &key.dst, to: &key.src };
+        let reply = Side { key, from: &self.reverse.src, to: &self.reverse.dst };
         write!(f, ",orig=({orig}),reply=({reply})")?;
         if self.zone != 0 {
             write!(f, ",zone={}", self.zone)?;

@@ -3,15 +3,18 @@
 //! Source: Linux's `nf_conntrack` and `openvswitch` modules; for `kernel`, experiments with Linux 6.18.
 
 use super::{
-    Before, CtInfo, CtRequest, Options, Profile,
+    Answer, Before, CtInfo, CtRequest, Options, Profile, Unknown,
+    nat::{Choice, choose, translation},
     sctp_kernel::Sctp,
     segment::{Body, Segment, asks},
     state,
-    table::{Conn, Table, Tracker},
+    table::{Conn, Id, Table, Tracker},
     tcp_kernel::{Tcp, Verdict},
     timeouts::kernel_plain,
-    userspace::{INVALID, apply_marks},
+    tuple::Key,
+    userspace::{INVALID, NATTED, apply_marks},
 };
+use crate::flow::{Nat, NatEnd};
 
 /// Everything one packet meets.
 pub(super) struct Visit<'a> {
@@ -34,71 +37,124 @@ enum Outcome {
 
 impl Visit<'_> {
     /// None if the packet is dropped: committing beyond a zone's limit.
-    pub(super) fn run(mut self, segment: &Segment<'_>, before: Option<&Before>) -> Option<CtInfo> {
-        let (zone, now) = (self.request.zone, self.now);
+    pub(super) fn run(mut self, segment: &Segment<'_>, before: Option<&Before>) -> Option<Answer> {
         if matches!(segment.body, Body::Untracked) {
             let bits = if self.profile.nd_is_new() { state::NEW } else { state::INV };
-            return Some(CtInfo { state: state::TRK | bits, ..CtInfo::default() });
+            return Some(Answer::from(CtInfo { state: state::TRK | bits, ..CtInfo::default() }));
         }
-        let before = before.filter(|before| before.zone == zone);
-        let Some(conn) = self.table.find(zone, &segment.key, now) else {
-            return self.not_found(segment).map(|info| outlived(info, before));
+        let before = before.filter(|before| before.zone == self.request.zone);
+        let Some((id, reply)) = self.find(segment, before) else {
+            return self.not_found(segment).map(|answer| outlived(answer, before));
         };
-        let reply = conn.is_reply(&segment.key);
         if reply && self.request.force && self.profile == Profile::Kernel {
-            self.table.remove(zone, &segment.key);
+            self.table.remove(id);
             return self.not_found(segment);
         }
         if let Some(before) = before {
-            let mut info = before.info;
-            if info.state & state::INV == 0 {
-                apply_marks(conn, &mut info, self.request);
+            let mut answer = Answer::from(before.info);
+            if before.info.state & state::INV == 0 {
+                self.finish(id, segment, reply, &mut answer);
             }
-            return Some(info);
+            return Some(answer);
         }
+        let Some(conn) = self.table.conn_mut(id) else { return self.not_found(segment) };
         let orig = Some(conn.key.tuple());
-        let mut info = CtInfo { orig, ..CtInfo::default() };
-        match judge(self.profile, conn, segment, reply, now, self.options) {
+        let (bits, last) = match judge(self.profile, conn, segment, reply, self.now, self.options) {
             Outcome::Again => {
-                self.table.remove(zone, &segment.key);
+                self.table.remove(id);
                 return self.not_found(segment);
             }
-            Outcome::State(bits) if bits & state::INV != 0 => return Some(INVALID),
-            Outcome::State(bits) => {
-                info.state = state::TRK | bits;
-                apply_marks(conn, &mut info, self.request);
-            }
-            Outcome::Last(bits) => {
-                info.state = state::TRK | bits;
-                apply_marks(conn, &mut info, self.request);
-                self.table.remove(zone, &segment.key);
-            }
+            Outcome::State(bits) if bits & state::INV != 0 => return Some(Answer::from(INVALID)),
+            Outcome::State(bits) => (bits, false),
+            Outcome::Last(bits) => (bits, true),
+        };
+        let mut answer = Answer::from(CtInfo { state: state::TRK | bits, orig, ..CtInfo::default() });
+        self.finish(id, segment, reply, &mut answer);
+        if last {
+            self.table.remove(id);
         }
-        Some(info)
+        Some(answer)
     }
 
-    fn not_found(&mut self, segment: &Segment<'_>) -> Option<CtInfo> {
+    /// A packet that was translated carries its connection with it.
+    fn find(&self, segment: &Segment<'_>, before: Option<&Before>) -> Option<(Id, bool)> {
+        let (zone, now) = (self.request.zone, self.now);
+        if before.is_some_and(|before| before.info.state & NATTED != 0) {
+            return self.table.find(zone, &segment.key.reversed(), now).map(|(id, reply)| (id, !reply));
+        }
+        self.table.find(zone, &segment.key, now)
+    }
+
+    /// Translates the packet and writes the marks.
+    fn finish(&mut self, id: Id, segment: &Segment<'_>, reply: bool, answer: &mut Answer) {
+        self.translate(id, segment, reply, answer);
+        if let Some(conn) = self.table.conn_mut(id) {
+            apply_marks(conn, &mut answer.info, self.request);
+        }
+    }
+
+    /// A first packet that comes again, and an error that goes its way, are translated only by who could begin it. The
+    /// state says that the packet went through translation even if its connection has none.
+    fn translate(&self, id: Id, segment: &Segment<'_>, reply: bool, answer: &mut Answer) {
+        let (Some(nat), Some(conn)) = (self.request.nat, self.table.conn(id)) else { return };
+        let bits = answer.info.state;
+        if bits & NATTED != 0 {
+            return;
+        }
+        let asked = match nat {
+            Nat::New(range) => Some(range.end),
+            Nat::Existing => None,
+        };
+        let first = bits & state::NEW != 0;
+        let errs_along = segment.related && !reply && !self.request.commit;
+        let translated = translation(conn, segment, reply)
+            .filter(|_| if first || errs_along { asked == conn.nat } else { true });
+        answer.info.state |= match (&translated, asked) {
+            (Some((_, bit)), _) => *bit,
+            (None, Some(NatEnd::Src)) => state::SNAT,
+            (None, Some(NatEnd::Dst)) => state::DNAT,
+            (None, None) => 0,
+        };
+        answer.change = translated.map(|(change, _)| change);
+    }
+
+    fn not_found(&mut self, segment: &Segment<'_>) -> Option<Answer> {
         let zone = self.request.zone;
         let opened = if segment.related { None } else { open(self.profile, segment, zone, self.now) };
-        let Some(mut conn) = opened else { return Some(INVALID) };
+        let Some(mut conn) = opened else { return Some(Answer::from(INVALID)) };
         let orig = Some(segment.key.tuple());
         let mut info = CtInfo { state: state::TRK | state::NEW, orig, ..CtInfo::default() };
         apply_marks(&mut conn, &mut info, self.request);
-        if self.request.commit {
-            if !self.table.has_room(self.profile, zone, self.options.max_connections) {
-                return None;
-            }
-            self.table.insert(conn);
+        let mut answer = Answer::from(info);
+        if !self.request.commit {
+            return Some(answer);
         }
-        Some(info)
+        if !self.table.has_room(self.profile, zone, self.options.max_connections) {
+            return None;
+        }
+        let taken = |key: &Key| self.table.find(zone, key, self.now).is_some();
+        // What answers it may answer another that is translated: whether there is an entry then is open.
+        let choice = match self.request.nat {
+            Some(nat) => choose(self.profile, nat, &conn.key, taken),
+            None if taken(&conn.reverse) => Choice::Open,
+            None => Choice::Given(conn.reverse, None),
+        };
+        let Choice::Given(reverse, end) = choice else {
+            answer.info.unknown = Some(Unknown::Choice);
+            return Some(answer);
+        };
+        (conn.reverse, conn.nat) = (reverse, end);
+        let id = self.table.insert(conn);
+        self.translate(id, segment, false, &mut answer);
+        Some(answer)
     }
 }
 
 /// A packet that killed its own connection, as a RST without an answer does, still belongs to it.
-fn outlived(info: CtInfo, before: Option<&Before>) -> CtInfo {
+fn outlived(answer: Answer, before: Option<&Before>) -> Answer {
     match before {
-        Some(before) if info.state & state::INV != 0 => before.info,
-        _ => info,
+        Some(before) if answer.info.state & state::INV != 0 => Answer::from(before.info),
+        _ => answer,
     }
 }
 

@@ -4,7 +4,8 @@
 //! them. Time is virtual: nothing happens between two calls unless [`Conntrack::advance`] says so.
 //!
 //! Invariant: only a packet with `commit` adds an entry, and `+est` is never reported without one.
-//! Deliberately absent: NAT, helpers and their expectations, timeout policies.
+//! What is translated, and what a helper may have opened, that is not known is said to be so ([`Unknown`]), then and
+//! later. Deliberately absent: helpers and their expectations, timeout policies.
 //!
 //! Source: ovs-actions(7), `ct`; experiments with Open vSwitch 3.1 and with Linux 6.18; for `kernel-2016`, the kernel's
 //! source, read but not executed.
@@ -13,9 +14,11 @@ mod entry;
 mod fragments;
 mod icmp;
 mod kernel;
+mod nat;
 mod other;
 mod sctp_kernel;
 mod segment;
+mod shadow;
 mod table;
 mod tcp_kernel;
 mod tcp_userspace;
@@ -24,11 +27,16 @@ mod timeouts;
 mod tuple;
 mod userspace;
 
+use crate::flow::{Helper, Nat};
 use flowproof_packet::wire::{self, IpVersion};
 use fragments::{Arrival, Fragments, Gate};
+use nat::Change;
+use segment::Segment;
+use shadow::Shadows;
 use table::Table;
 
 pub use entry::Entry;
+pub use shadow::Unknown;
 
 /// Which implementation of connection tracking, and which of its habits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,6 +141,8 @@ pub struct CtInfo {
     pub label: u128,
     /// The connection's original tuple, where there is one.
     pub orig: Option<Tuple>,
+    /// Why nothing of this is known, if so: what becomes of the packet is open.
+    pub unknown: Option<Unknown>,
 }
 
 /// What a `ct()` action asks for.
@@ -148,6 +158,10 @@ pub struct CtRequest {
     pub mark: (u32, u32),
     /// `exec(…->ct_label)`: value and mask.
     pub label: (u128, u128),
+    /// `nat…`
+    pub nat: Option<Nat>,
+    /// `alg=…`
+    pub alg: Option<Helper>,
 }
 
 /// What comes out of `ct()`: frames (more than one when a train of fragments is complete, none when a fragment is
@@ -164,8 +178,8 @@ pub struct Before {
     pub zone: u16,
     /// What it said.
     pub info: CtInfo,
-    /// Whether addresses or ports were written since. The userspace datapath then looks the packet up again, though it
-    /// still knows the state.
+    /// Whether addresses or ports were written since, or that `ct()` had `nat`. The userspace datapath then looks the
+    /// packet up again, though it still knows the state.
     pub rewritten: bool,
 }
 
@@ -215,6 +229,7 @@ pub struct Conntrack {
     now: u64,
     table: Table,
     fragments: Fragments,
+    shadows: Shadows,
     /// Settings; they may change at any time.
     pub options: Options,
 }
@@ -228,6 +243,7 @@ impl Conntrack {
             now: 0,
             table: Table::default(),
             fragments: Fragments::default(),
+            shadows: Shadows::default(),
             options: Options::default(),
         }
     }
@@ -302,35 +318,71 @@ impl Conntrack {
         };
         match self.fragments.arrive(&gate, frame, &l3) {
             Arrival::Whole => {
-                self.track(&l3, request, before).map(|info| (frame.to_vec(), info)).into_iter().collect()
+                let answer = self.track(&l3, request, before);
+                answer.map(|answer| (answer.frame(frame), answer.info)).into_iter().collect()
             }
             Arrival::Invalid => fragments::refused(frame),
             Arrival::Held => Vec::new(),
             Arrival::Complete { frames, whole } => {
                 // The datagram is new to connection tracking even if its fragments are not.
-                let info = wire::l3(&whole).and_then(|l3| self.track(&l3, request, None));
-                let Some(info) = info else { return Vec::new() };
+                let answer = wire::l3(&whole).and_then(|l3| self.track(&l3, request, None));
+                let Some(answer) = answer else { return Vec::new() };
                 if self.profile.reassembles() {
-                    return vec![seen_on(whole, info)];
+                    return vec![seen_on(answer.frame(&whole), answer.info)];
                 }
-                self.fragments.complete(frames.into_iter().map(|frame| seen_on(frame, info)));
+                let pieces = frames.iter().map(|frame| seen_on(answer.piece(frame), answer.info));
+                self.fragments.complete(pieces);
                 Vec::new()
             }
         }
     }
 
     /// Tracks a whole datagram.
-    fn track(&mut self, l3: &wire::L3<'_>, request: &CtRequest, before: Option<&Before>) -> Option<CtInfo> {
-        let Some(segment) = segment::segment(self.profile, l3) else { return Some(userspace::INVALID) };
+    fn track(&mut self, l3: &wire::L3<'_>, request: &CtRequest, before: Option<&Before>) -> Option<Answer> {
+        let Some(segment) = segment::segment(self.profile, l3) else {
+            return Some(Answer::from(userspace::INVALID));
+        };
+        if self.shadows.cover(request.zone, &segment.key) {
+            return Some(self.unknown(&segment, Unknown::Before));
+        }
         let (table, options, now) = (&mut self.table, &self.options, self.now);
-        match self.profile {
+        let answer = match self.profile {
             Profile::Userspace31 => {
                 Some(userspace::Visit { table, options, now, request }.run(&segment, before))
             }
             profile @ (Profile::Kernel | Profile::Kernel2016) => {
                 kernel::Visit { profile, table, options, now, request }.run(&segment, before)
             }
+        }?;
+        if let Some(why) = answer.info.unknown.filter(|_| !segment.related) {
+            if let Some(nat) = request.nat {
+                self.shadows.translated(&segment.key, nat);
+            }
+            return Some(self.unknown(&segment, why));
         }
+        Some(self.helped(&segment, request, answer))
+    }
+
+    /// Nothing is known of the packet, nor of others between its hosts from now on, wherever it may get to.
+    fn unknown(&mut self, segment: &Segment<'_>, why: Unknown) -> Answer {
+        self.shadows.between(None, &segment.key);
+        Answer::from(CtInfo { state: state::TRK, unknown: Some(why), ..CtInfo::default() })
+    }
+
+    /// What a helper that was asked for leaves to be known.
+    fn helped(&mut self, segment: &Segment<'_>, request: &CtRequest, answer: Answer) -> Answer {
+        if request.alg.is_none() || answer.info.state & state::INV != 0 {
+            return answer;
+        }
+        let zone = request.zone;
+        self.shadows.between(Some(zone), &segment.key);
+        if let Some((id, _)) = self.table.find(zone, &segment.key, self.now)
+            && let Some(conn) = self.table.conn(id)
+        {
+            self.shadows.between(Some(zone), &conn.key);
+            self.shadows.between(Some(zone), &conn.reverse);
+        }
+        if segment.is_bare() { answer } else { self.unknown(segment, Unknown::Helper) }
     }
 
     /// Lets time pass, and says which entries ended by it.
@@ -340,12 +392,18 @@ impl Conntrack {
     pub fn advance(&mut self, milliseconds: u64) -> Vec<Entry> {
         self.now = self.now.saturating_add(milliseconds);
         let now = self.now;
-        self.table.extract(|conn| conn.expires <= now).iter().map(Entry::of).collect()
+        let gone = self.table.extract(|conn| conn.expires <= now);
+        if self.profile == Profile::Userspace31 {
+            gone.iter().for_each(|conn| self.table.haunt(conn, now));
+        }
+        gone.iter().map(Entry::of).collect()
     }
 
     /// Removes all entries, or those of one zone (`dpctl/flush-conntrack`). Held fragments stay.
     pub fn flush(&mut self, zone: Option<u16>) {
         self.table.extract(|conn| zone.is_none_or(|zone| conn.zone == zone));
+        self.table.exorcise(zone);
+        self.shadows.flush(zone);
         self.fragments.strayed &= zone.is_some();
     }
 
@@ -384,6 +442,29 @@ impl Conntrack {
     /// The entries, in no order; each prints as a line of `dpctl/dump-conntrack`.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.table.iter().map(Entry::of)
+    }
+}
+
+/// What `ct()` says of a packet, and what it makes of it.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    info: CtInfo,
+    change: Option<Change>,
+}
+
+impl From<CtInfo> for Answer {
+    fn from(info: CtInfo) -> Self {
+        Self { info, change: None }
+    }
+}
+
+impl Answer {
+    fn frame(&self, frame: &[u8]) -> Vec<u8> {
+        self.change.map_or_else(|| frame.to_vec(), |change| change.apply(frame))
+    }
+
+    fn piece(&self, frame: &[u8]) -> Vec<u8> {
+        self.change.map_or_else(|| frame.to_vec(), |change| change.apply_to_fragment(frame))
     }
 }
 

@@ -21,6 +21,17 @@ pub(super) struct Segment<'a> {
     pub(super) body: Body<'a>,
 }
 
+impl Segment<'_> {
+    /// Whether there is nothing in it that a helper would read.
+    pub(super) const fn is_bare(&self) -> bool {
+        match self.body {
+            Body::Tcp(tcp) => tcp.header.data_len == 0,
+            Body::Icmp(_) | Body::Sctp(_) | Body::Untracked => true,
+            Body::Other => self.related || self.key.proto != proto::TCP,
+        }
+    }
+}
+
 /// The part that belongs to one protocol.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Body<'a> {

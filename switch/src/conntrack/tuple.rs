@@ -40,6 +40,15 @@ impl Key {
         self.proto == if self.ipv6 { proto::ICMPV6 } else { proto::ICMP }
     }
 
+    /// A packet of this kind with the addresses and ports of a connection's original direction.
+    pub(super) const fn with_tuple(mut self, tuple: &Tuple) -> Self {
+        (self.src.addr, self.dst.addr) = (tuple.src, tuple.dst);
+        if !self.is_icmp() {
+            (self.src.port, self.dst.port) = (tuple.tp_src, tuple.tp_dst);
+        }
+        self
+    }
+
     /// As `ct_nw_src` and its like show it: ICMP type and code in the place of ports.
     pub(super) fn tuple(&self) -> Tuple {
         let (tp_src, tp_dst) = if self.is_icmp() {

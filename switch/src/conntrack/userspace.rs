@@ -1,18 +1,24 @@
 //! One `ct()` in the userspace datapath of Open vSwitch 3.1.
 
 use super::{
-    Before, CtInfo, CtRequest, Options, Profile,
+    Answer, Before, CtInfo, CtRequest, Options, Profile, Unknown,
     icmp::Icmp,
+    nat::{Choice, choose, translation},
     other::Other,
     segment::{Body, Segment, asks},
     state,
-    table::{Conn, Table, Tracker},
+    table::{Conn, Id, Table, Tracker},
     tcp_userspace::{self, Tcp, Update},
+    tuple::Key,
 };
 use flowproof_packet::wire::proto;
 
 /// What a packet that cannot be tracked becomes.
-pub(super) const INVALID: CtInfo = CtInfo { state: state::TRK | state::INV, mark: 0, label: 0, orig: None };
+pub(super) const INVALID: CtInfo =
+    CtInfo { state: state::TRK | state::INV, mark: 0, label: 0, orig: None, unknown: None };
+
+/// Bits of [`state`] of a packet that was translated.
+pub(super) const NATTED: u32 = state::SNAT | state::DNAT;
 
 /// Ports of the protocols that Open vSwitch watches for helpers, whether or not a helper is asked for.
 const FTP: u16 = 21;
@@ -59,59 +65,122 @@ enum Verdict {
 }
 
 impl Visit<'_> {
-    pub(super) fn run(mut self, segment: &Segment<'_>, before: Option<&Before>) -> CtInfo {
+    pub(super) fn run(mut self, segment: &Segment<'_>, before: Option<&Before>) -> Answer {
         let zone = self.request.zone;
         let same_zone = before.filter(|before| before.zone == zone);
         if let Some(before) = same_zone
             && !before.rewritten
             && !self.request.force
             && !watched(segment)
-            && let Some(conn) = self.table.find(zone, &segment.key, self.now)
+            && let Some((id, reply)) = self.table.find(zone, &segment.key, self.now)
         {
-            let mut info = before.info;
-            apply_marks(conn, &mut info, self.request);
-            return info;
+            let mut answer = Answer::from(before.info);
+            self.translate(id, segment, reply, &mut answer);
+            self.mark(id, &mut answer.info);
+            return answer;
         }
-        let carried = same_zone.map_or(0, |before| before.info.state);
-        self.process(segment, carried)
+        self.process(segment, same_zone)
     }
 
-    fn process(&mut self, segment: &Segment<'_>, carried: u32) -> CtInfo {
+    /// The entry that a packet belongs to, and whether it travels against its first one. A packet that was translated
+    /// in this zone is looked for by what answers it; failing that, and without `nat`, by what it was.
+    fn find(&self, segment: &Segment<'_>, before: Option<&Before>) -> Option<(Id, bool)> {
         let (zone, now) = (self.request.zone, self.now);
-        let Some(conn) = self.table.find(zone, &segment.key, now) else { return self.not_found(segment) };
-        let reply = conn.is_reply(&segment.key);
-        if reply && self.request.force {
-            self.table.remove(zone, &segment.key);
+        let info = before.map(|before| before.info).filter(|info| info.state & NATTED != 0);
+        let Some(info) = info else { return self.table.find(zone, &segment.key, now) };
+        if let Some((id, reply)) = self.table.find(zone, &segment.key.reversed(), now) {
+            return Some((id, !reply));
+        }
+        let original = info.orig.filter(|_| self.request.nat.is_none())?;
+        self.table.find(zone, &segment.key.with_tuple(&original), now).map(|(id, _)| (id, false))
+    }
+
+    fn process(&mut self, segment: &Segment<'_>, before: Option<&Before>) -> Answer {
+        let carried = before.map_or(0, |before| before.info.state);
+        let Some((id, reply)) = self.find(segment, before) else { return self.not_found(segment) };
+        let Some(conn) = self.table.conn_mut(id) else { return self.not_found(segment) };
+        let to_itself = conn.nat.is_some() && conn.reverse == conn.key.reversed();
+        let faulty = Answer::from(CtInfo { unknown: Some(Unknown::Faulty), ..INVALID });
+        // The switch asks for the direction before it knows that what it found stands for a translated connection.
+        if self.request.force && reply && (conn.nat.is_none() || to_itself) {
+            if to_itself {
+                return faulty;
+            }
+            self.table.remove(id);
             return self.not_found(segment);
         }
-        match judge(conn, segment, reply, carried, now, self.options) {
+        match judge(conn, segment, reply, carried, self.now, self.options) {
             Verdict::State(bits) => {
-                let mut info =
-                    CtInfo { state: bits | state::TRK, orig: Some(conn.key.tuple()), ..CtInfo::default() };
-                apply_marks(conn, &mut info, self.request);
-                info
+                let orig = Some(conn.key.tuple());
+                let mut answer = Answer::from(CtInfo { state: bits | state::TRK, orig, ..CtInfo::default() });
+                self.translate(id, segment, reply, &mut answer);
+                self.mark(id, &mut answer.info);
+                answer
             }
+            Verdict::Reopened if to_itself || reply && conn.reverse != conn.key.reversed() => faulty,
             Verdict::Reopened => {
-                self.table.remove(zone, &segment.key);
+                if let Some(gone) = self.table.remove(id) {
+                    self.table.haunt(&gone, self.now);
+                }
                 self.not_found(segment)
             }
         }
     }
 
-    fn not_found(&mut self, segment: &Segment<'_>) -> CtInfo {
+    /// Translates a packet, if `nat` asks for it and it is not translated yet.
+    fn translate(&self, id: Id, segment: &Segment<'_>, reply: bool, answer: &mut Answer) {
+        if self.request.nat.is_some()
+            && answer.info.state & NATTED == 0
+            && let Some(conn) = self.table.conn(id)
+            && let Some((change, bit)) = translation(conn, segment, reply)
+        {
+            answer.info.state |= bit;
+            answer.change = Some(change);
+            answer.info.unknown = (segment.related && segment.key.ipv6).then_some(Unknown::Faulty);
+        }
+    }
+
+    fn mark(&mut self, id: Id, info: &mut CtInfo) {
+        if let Some(conn) = self.table.conn_mut(id) {
+            apply_marks(conn, info, self.request);
+        }
+    }
+
+    fn not_found(&mut self, segment: &Segment<'_>) -> Answer {
         let orig = Some(segment.key.tuple());
         if segment.related || !may_open(segment) {
-            return CtInfo { orig, ..INVALID };
+            return Answer::from(CtInfo { orig, ..INVALID });
         }
-        let mut info = CtInfo { state: state::TRK | state::NEW, orig, ..CtInfo::default() };
+        let mut answer = Answer::from(CtInfo { state: state::TRK | state::NEW, orig, ..CtInfo::default() });
         let zone = self.request.zone;
-        if self.request.commit
-            && self.table.has_room(Profile::Userspace31, zone, self.options.max_connections)
-        {
-            let conn = self.table.insert(open(segment, zone, self.now));
-            apply_marks(conn, &mut info, self.request);
+        if self.table.is_haunted(zone, &segment.key, self.now) {
+            return Answer::from(CtInfo { unknown: Some(Unknown::Faulty), ..INVALID });
         }
-        info
+        if !self.request.commit
+            || !self.table.has_room(Profile::Userspace31, zone, self.options.max_connections)
+        {
+            return answer;
+        }
+        let mut conn = open(segment, zone, self.now);
+        if let Some(nat) = self.request.nat {
+            let taken = |key: &Key| self.table.find(zone, key, self.now).is_some();
+            match choose(Profile::Userspace31, nat, &conn.key, taken) {
+                Choice::Given(reverse, _) if self.table.is_haunted(zone, &reverse, self.now) => {
+                    answer.info.unknown = Some(Unknown::Choice);
+                    return answer;
+                }
+                Choice::Given(reverse, end) => (conn.reverse, conn.nat) = (reverse, end),
+                Choice::Exhausted => return answer,
+                Choice::Open => {
+                    answer.info.unknown = Some(Unknown::Choice);
+                    return answer;
+                }
+            }
+        }
+        let id = self.table.insert(conn);
+        self.translate(id, segment, false, &mut answer);
+        self.mark(id, &mut answer.info);
+        answer
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: everything ovs-ofctl 3.1 accepts has a place here; what is not modelled is kept as text in
 //! [`Action::Opaque`] or [`Flow::opaque_match`], never dropped.
 
-use super::{Match, group::GroupRef};
+use super::{Helper, Match, Nat, group::GroupRef};
 use flowproof_packet::{Field, PortNo};
 
 /// Where in its input a flow stands.
@@ -100,10 +100,10 @@ pub struct Ct {
     pub zone: Zone,
     /// `exec(…)`: `load`, `set_field` and `move` to `ct_mark` and `ct_label`.
     pub exec: Vec<Action>,
-    /// `nat…`, as text: accepted, not modelled.
-    pub nat: Option<String>,
-    /// `alg=…` and other arguments, as text: accepted, not modelled.
-    pub other: Vec<String>,
+    /// `nat…`
+    pub nat: Option<Nat>,
+    /// `alg=…`: accepted, not modelled.
+    pub alg: Option<Helper>,
 }
 
 /// `conjunction(id,clause/clauses)`

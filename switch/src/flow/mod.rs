@@ -5,6 +5,7 @@ pub mod group;
 pub mod lint;
 pub mod matching;
 mod names;
+mod nat;
 pub mod normalise;
 pub mod parse;
 pub mod print;
@@ -16,6 +17,7 @@ pub use ast::{
 pub use group::{Bucket, Group, GroupError, GroupKind, GroupRef, Groups};
 pub use lint::{Lint, LintKind};
 pub use matching::Match;
+pub use nat::{Helper, Nat, NatEnd, NatRange};
 pub use parse::{
     Era, FlowFile, ParseError, ParseErrors, ParseOptions, parse_bytes, parse_flows, parse_reader,
 };

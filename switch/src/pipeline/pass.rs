@@ -48,6 +48,7 @@ pub(super) enum Op {
         table: Option<u8>,
         at: usize,
         kept: Kept,
+        flow: FlowId,
     },
     Untrack,
     Opaque {
@@ -510,11 +511,6 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn track(&mut self, flow: FlowId, ct: &Ct) {
-        if ct.nat.is_some() || !ct.other.is_empty() {
-            let parts = ct.nat.iter().chain(&ct.other).cloned().collect::<Vec<_>>();
-            self.opaque(flow, format!("ct({})", parts.join(",")));
-            return self.untrack();
-        }
         let request = self.request(ct);
         let at = self.commit();
         self.note(|| Event::Track { request, table: ct.table });
@@ -522,7 +518,7 @@ impl<'a, 'w> Pass<'a, 'w> {
             Some(_) => Kept { stack: self.plan.stack.clone(), set: self.plan.set.clone() },
             None => Kept::default(),
         };
-        self.plan.ops.push(Op::Track { request, table: ct.table, at, kept });
+        self.plan.ops.push(Op::Track { request, table: ct.table, at, kept, flow });
         self.untrack();
     }
 
@@ -556,6 +552,8 @@ impl<'a, 'w> Pass<'a, 'w> {
             force: ct.force,
             mark: (key.get(Field::CtMark) as u32 & mark, mark),
             label: (key.get(Field::CtLabel) & label, label),
+            nat: ct.nat,
+            alg: ct.alg,
         }
     }
 

@@ -12,7 +12,8 @@ use super::{
     pass::{Kept, Op, Pass, Plan},
 };
 use crate::{
-    conntrack::{Before, CtInfo, Place},
+    conntrack::{Before, CtInfo, Place, Unknown},
+    table::FlowId,
     trace::{Event, Recorder},
 };
 use flowproof_packet::{
@@ -85,7 +86,7 @@ impl<T: Tracker> Run<'_, '_, T> {
         mut base: usize,
     ) {
         for op in ops {
-            if let Op::Track { request, table, at, kept } = op {
+            if let Op::Track { request, table, at, kept, flow } = op {
                 let place =
                     plan.keys.first().map_or_else(Place::default, |key| place(level, resumed, key, &batch));
                 let recirculates = table.is_some();
@@ -93,6 +94,7 @@ impl<T: Tracker> Run<'_, '_, T> {
                 batch.iter_mut().for_each(|flying| rewrite(flying, plan, base, *at));
                 batch = self.track(level, batch, &visit);
                 base = *at;
+                self.confess(level, *flow, table.is_some() || request.nat.is_some(), &batch);
                 if let Some(table) = table {
                     self.fork(level, (*table, kept), plan, *at, request.zone, &batch);
                 }
@@ -124,7 +126,8 @@ impl<T: Tracker> Run<'_, '_, T> {
         for (at, flying) in batch.into_iter().enumerate() {
             let place = Place { more: at + 1 < count, ..visit.place };
             let visit = Visit { before: flying.tracked, place, ..*visit };
-            let known = |info| Some(Before { zone: visit.request.zone, info, rewritten: false });
+            let rewritten = visit.request.nat.is_some();
+            let known = |info| Some(Before { zone: visit.request.zone, info, rewritten });
             if let Some(info) = self.tracker.answer(&flying.frame, &visit) {
                 self.recorder.note(usize::from(level), || Event::Tracked(info));
                 tracked.push(Flying { frame: flying.frame, tracked: known(info) });
@@ -143,6 +146,18 @@ impl<T: Tracker> Run<'_, '_, T> {
         tracked
     }
 
+    /// Says what is not known of these packets.
+    fn confess(&mut self, level: u8, flow: FlowId, matters: bool, batch: &[Flying<'_>]) {
+        for flying in batch {
+            let why = flying.tracked.and_then(|tracked| tracked.info.unknown);
+            if let Some(why) = why.filter(|why| matters || *why != Unknown::Before) {
+                let text = why.to_string();
+                self.recorder.note(usize::from(level), || Event::Opaque { flow, text: text.clone() });
+                self.effects.push(Effect::Opaque { flow, text });
+            }
+        }
+    }
+
     fn fork(
         &mut self,
         level: u8,
@@ -153,7 +168,8 @@ impl<T: Tracker> Run<'_, '_, T> {
         batch: &[Flying<'_>],
     ) {
         let Some(old) = plan.keys.get(at) else { return };
-        for flying in batch {
+        let unknown = |flying: &&Flying<'_>| flying.tracked.is_some_and(|ct| ct.info.unknown.is_some());
+        for flying in batch.iter().filter(|flying| !unknown(flying)) {
             let mut key = if flying.frame.is_empty() { reread(old) } else { again(old, &flying.frame) };
             let info = flying.tracked.map_or_else(CtInfo::default, |tracked| tracked.info);
             put_tracked(&mut key, zone, &info);

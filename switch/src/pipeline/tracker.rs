@@ -1,6 +1,6 @@
 //! Who answers a `ct()`: the seam between the tables and the memory of connections.
 
-use crate::conntrack::{Before, Conntrack, CtInfo, CtOutput, CtRequest, Place, state};
+use crate::conntrack::{Before, Conntrack, CtInfo, CtOutput, CtRequest, Place, Unknown, state};
 
 /// One packet at one `ct()`.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,9 @@ impl Tracker for Scripted<'_> {
         let ((mark, mark_mask), (label, label_mask)) = (visit.request.mark, visit.request.label);
         info.mark = info.mark & !mark_mask | mark & mark_mask;
         info.label = info.label & !label_mask | label & label_mask;
+        // What became of the packet is not in the list.
+        let translated = visit.request.nat.is_some() && info.state & (state::SNAT | state::DNAT) != 0;
+        info.unknown = info.unknown.or(translated.then_some(Unknown::Choice));
         Some(info)
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Step {
 
 /// Creates the connection, in zone 0.
 pub(crate) const COMMIT: CtRequest =
-    CtRequest { zone: 0, commit: true, force: false, mark: (0, 0), label: (0, 0) };
+    CtRequest { zone: 0, commit: true, force: false, mark: (0, 0), label: (0, 0), nat: None, alg: None };
 
 /// A frame that is committed in zone 0.
 pub(crate) fn step(way: Way, frame: Vec<u8>) -> Step {

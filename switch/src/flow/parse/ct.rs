@@ -9,10 +9,7 @@ use super::nat::nat;
 use super::subfield::subfield;
 use super::value::{fitting, number};
 use crate::flow::names::ipproto;
-use crate::flow::{Action, Ct, Zone};
-
-/// Helpers that `alg=` knows, with their ports.
-const HELPERS: &[(&str, u16)] = &[("ftp", 21), ("tftp", 69)];
+use crate::flow::{Action, Ct, Helper, Nat, Zone};
 
 fn zone<'a>(reader: &Reader<'_, '_>, item: Item<'a>, text: &'a str) -> Parsed<'a, Zone> {
     if let Some(zone) = number(text).and_then(|n| u16::try_from(n).ok()) {
@@ -26,19 +23,12 @@ fn zone<'a>(reader: &Reader<'_, '_>, item: Item<'a>, text: &'a str) -> Parsed<'a
     Ok(Zone::Field(part))
 }
 
-fn helper(text: &str) -> Parsed<'_, String> {
-    let known = HELPERS.iter().find(|(name, _)| *name == text);
-    match known {
-        Some((name, _)) => Ok(format!("alg={name}")),
+fn helper(text: &str) -> Parsed<'_, Helper> {
+    match Helper::NAMED.iter().find(|(name, _)| *name == text) {
+        Some((_, helper)) => Ok(*helper),
         None => match fitting::<u16>(text, "alg")? {
             0 => fault(text, "invalid alg"),
-            port => Ok(format!(
-                "alg={}",
-                HELPERS
-                    .iter()
-                    .find(|(_, p)| *p == port)
-                    .map_or_else(|| port.to_string(), |(n, _)| (*n).to_owned())
-            )),
+            port => Ok(Helper(port)),
         },
     }
 }
@@ -52,7 +42,7 @@ pub(crate) fn ct<'a>(reader: &mut Reader<'_, '_>, item: Item<'a>) -> Parsed<'a, 
         zone: Zone::Const(0),
         exec: Vec::new(),
         nat: None,
-        other: Vec::new(),
+        alg: None,
     };
     for argument in Items::of(item.value) {
         match argument.key {
@@ -64,7 +54,7 @@ pub(crate) fn ct<'a>(reader: &mut Reader<'_, '_>, item: Item<'a>) -> Parsed<'a, 
                 None => return fault(argument.whole, "unknown table"),
             },
             "zone" => found.zone = zone(reader, item, argument.value)?,
-            "alg" => found.other = vec![helper(argument.value)?],
+            "alg" => found.alg = Some(helper(argument.value)?),
             "nat" => found.nat = Some(nat(argument, reader.context.headers.dl_type)?),
             "exec" => {
                 let mut inner = reader.context.clone();
@@ -89,12 +79,17 @@ pub(crate) fn ct<'a>(reader: &mut Reader<'_, '_>, item: Item<'a>) -> Parsed<'a, 
 
 fn check<'a>(reader: &mut Reader<'_, '_>, found: &Ct, item: Item<'a>) -> Parsed<'a, ()> {
     let headers = reader.context.headers;
-    let helps = |name: &str| found.other.iter().any(|other| other.strip_prefix("alg=") == Some(name));
+    let helps = |helper| found.alg == Some(helper);
     if found.commit && headers.is_invalid() {
         return fault(item.whole, "ct(commit) in a flow that matches invalid packets");
     }
-    if helps("ftp") && headers.nw_proto != ipproto::TCP || helps("tftp") && headers.nw_proto != ipproto::UDP {
+    if helps(Helper::FTP) && headers.nw_proto != ipproto::TCP
+        || helps(Helper::TFTP) && headers.nw_proto != ipproto::UDP
+    {
         return fault(item.whole, "the match lacks the protocol that the helper needs");
+    }
+    if !found.commit && (matches!(found.nat, Some(Nat::New(_))) || found.alg.is_some()) {
+        return fault(item.whole, "`alg`, and `nat` with arguments, require `commit`");
     }
     if !headers.is_ip() {
         reader.context.remarks.ct_without_ip = true;

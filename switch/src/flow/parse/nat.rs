@@ -5,7 +5,7 @@
 use super::fault::{Parsed, fault};
 use super::items::{Item, Items};
 use crate::flow::names::ethertype;
-use crate::flow::print::address_text;
+use crate::flow::{Nat, NatEnd, NatRange};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses and ports that `src=` and `dst=` give.
@@ -60,34 +60,12 @@ fn range(text: &str) -> Option<Range> {
     rest.is_empty().then_some(Range { addresses: Some(addresses), ports })
 }
 
-fn bracketed(address: IpAddr, ports: bool) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) if ports => format!("[{}]", address_text(v6)),
-        IpAddr::V6(v6) => address_text(v6),
-    }
-}
-
 impl Range {
-    /// The range after `src` or `dst`; `0.0.0.0` means none, as the wire has it.
-    fn text(&self) -> String {
-        let Some((first, last)) =
-            self.addresses.filter(|(first, last)| !(first.is_unspecified() && first == last))
-        else {
-            return String::new();
-        };
-        let ports = self.ports.filter(|(first, _)| *first != 0);
-        let mut out = format!("={}", bracketed(first, ports.is_some()));
-        if first != last {
-            out.push_str(&format!("-{}", bracketed(last, ports.is_some())));
-        }
-        if let Some((first, last)) = ports {
-            out.push_str(&format!(":{first}"));
-            if first != last {
-                out.push_str(&format!("-{last}"));
-            }
-        }
-        out
+    /// What it means: `0.0.0.0` is none, as the wire has it, and so is port 0.
+    fn meant(self) -> Self {
+        let addresses = self.addresses.filter(|(first, last)| !(first.is_unspecified() && first == last));
+        let ports = self.ports.filter(|(first, _)| addresses.is_some() && *first != 0);
+        Self { addresses, ports }
     }
 
     /// Whether the addresses are of the version that the match is about.
@@ -100,8 +78,8 @@ impl Range {
     }
 }
 
-/// Reads `nat` and prints it as ovs-ofctl does.
-pub(crate) fn nat(item: Item<'_>, dl_type: u16) -> Parsed<'_, String> {
+/// Reads `nat`.
+pub(crate) fn nat(item: Item<'_>, dl_type: u16) -> Parsed<'_, Nat> {
     let mut target: Option<(&str, Range)> = None;
     let (mut persistent, mut hash, mut random) = (false, false, false);
     for argument in Items::of(item.value) {
@@ -128,13 +106,12 @@ pub(crate) fn nat(item: Item<'_>, dl_type: u16) -> Parsed<'_, String> {
     let Some((key, range)) = target else {
         return match persistent || hash || random {
             true => fault(item.whole, "flags are allowed only with `src` or `dst`"),
-            false => Ok("nat".to_owned()),
+            false => Ok(Nat::Existing),
         };
     };
-    let mut out = format!("nat({key}{}", range.text());
-    let flags = [(persistent, ",persistent"), (hash, ",hash"), (random, ",random")];
-    let ranged = !range.text().is_empty();
-    flags.iter().filter(|(on, _)| *on && ranged).for_each(|(_, name)| out.push_str(name));
-    out.push(')');
-    Ok(out)
+    let end = if key == "src" { NatEnd::Src } else { NatEnd::Dst };
+    let Range { addresses, ports } = range.meant();
+    let flag = |on: bool| on && addresses.is_some();
+    let (persistent, hash, random) = (flag(persistent), flag(hash), flag(random));
+    Ok(Nat::New(NatRange { end, addresses, ports, persistent, hash, random }))
 }

@@ -209,7 +209,7 @@ impl Printer {
                 self.out.push(',');
             }
         }
-        if let Some(nat) = &ct.nat {
+        if let Some(nat) = ct.nat {
             write!(self.out, "{nat},")?;
         }
         if !ct.exec.is_empty() {
@@ -217,8 +217,8 @@ impl Printer {
             self.list(&ct.exec)?;
             self.out.push_str("),");
         }
-        for other in &ct.other {
-            write!(self.out, "{other},")?;
+        if let Some(alg) = ct.alg {
+            write!(self.out, "{alg},")?;
         }
         if self.out.len() > start {
             self.out.pop();
