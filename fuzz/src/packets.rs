@@ -225,7 +225,7 @@ pub fn answer(choices: &mut Choices<'_>, sent: &FlowKey, profile: Profile) -> Ct
     }
     let label = choices.below(4) as u128;
     let tuple = Tuple { src: V4[0], dst: V4[1], ipv6: false, proto: 6, tp_src: 80, tp_dst: 81 };
-    CtInfo { state: state::TRK | kind, mark, label, orig: choices.chance(30).then_some(tuple) }
+    CtInfo { state: state::TRK | kind, mark, label, orig: choices.chance(30).then_some(tuple), unknown: None }
 }
 
 /// The packet as the proofs know it: one truth value for each variable.
