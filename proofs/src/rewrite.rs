@@ -88,6 +88,23 @@ pub(crate) fn rewrite(action: &Action, key: &SymKey) -> Option<Rewrite> {
         | Action::CtClear
         | Action::Conjunction(_)
         | Action::Note(_)
+        | Action::SetQueue(_)
+        | Action::PopQueue
+        | Action::Push(_)
+        | Action::Pop(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::CheckPktLarger { .. }
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
         | Action::Opaque(_) => return None,
     })
 }
