@@ -38,22 +38,30 @@ impl Arrival {
         }
     }
 
-    /// What is true of all that comes in so: of a tracked packet that it is IP, and of its state what the kernel says of packets
-    /// that netfilter has seen (openvswitch/conntrack.c, `ovs_ct_fill_key`).
+    /// What is true of all that comes in so. A packet of another type than Ethernet has no Ethernet header. A tracked packet is
+    /// IP, and of its state the kernel says what netfilter has seen (openvswitch/conntrack.c, `ovs_ct_fill_key`).
     #[must_use]
     pub fn premise(self) -> Predicate {
-        if self != Self::Tracked {
-            return Predicate::always();
+        let none = [Field::DlSrc, Field::DlDst, Field::VlanTci].map(|field| Predicate::is(field, 0u8));
+        let bare = Predicate::All(none.to_vec()).and(Predicate::Is(Field::PacketType, 1 << 16, 0xffff_0000));
+        let typed = Predicate::is(Field::PacketType, 0u8).or(bare);
+        match self {
+            Self::Ordinary => Predicate::always(),
+            Self::Untracked => typed,
+            Self::Tracked => typed.and(tracked()),
         }
-        const KINDS: u32 = state::TRK | state::NEW | state::EST | state::REL | state::INV;
-        let nat = u128::from(state::SNAT | state::DNAT);
-        let kind = |flag: u32, free: u32| {
-            let mask = u128::from(!free) & !nat;
-            Predicate::Is(Field::CtState, u128::from((state::TRK | flag) & KINDS), mask)
-        };
-        let ip = Predicate::one_of(Field::DlType, [0x0800u16, 0x86dd]);
-        ip.and(kind(state::NEW, 0).or(kind(state::EST, state::RPL)).or(kind(state::REL, state::RPL)))
     }
+}
+
+fn tracked() -> Predicate {
+    const KINDS: u32 = state::TRK | state::NEW | state::EST | state::REL | state::INV;
+    let nat = u128::from(state::SNAT | state::DNAT);
+    let kind = |flag: u32, free: u32| {
+        let mask = u128::from(!free) & !nat;
+        Predicate::Is(Field::CtState, u128::from((state::TRK | flag) & KINDS), mask)
+    };
+    let ip = Predicate::one_of(Field::DlType, [0x0800u16, 0x86dd]);
+    ip.and(kind(state::NEW, 0).or(kind(state::EST, state::RPL)).or(kind(state::REL, state::RPL)))
 }
 
 #[cfg(test)]

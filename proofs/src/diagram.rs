@@ -247,7 +247,7 @@ impl<'a> Diagram<'a> {
         let key = SymKey::entering(self.port.ofport, form, Arrival::Ordinary);
         let tables = &self.host.tables;
         let start = Start { tables, profile, form, key, packets, enough, each_flow: false };
-        let run = symbolic::execute_with(sets, memory, start, None);
+        let run = symbolic::execute_joined(sets, memory, start);
         if !run.complete && run.events.len() < enough {
             return Err(Exhausted("too many lookups in one execution"));
         }

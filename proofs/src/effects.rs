@@ -175,6 +175,7 @@ pub(crate) const UNTRACKED: [u32; 2] = [0, state::INV];
 
 /// Whether some packet that is not tracked, and some that is, may show the state that is wanted.
 pub(crate) fn may_show((value, mask): (u128, u128)) -> (bool, bool) {
+    let mask = mask & !u128::from(state::SNAT | state::DNAT);
     let fits = |flags: &u32| (u128::from(*flags) ^ value) & mask == 0;
     (UNTRACKED.iter().any(fits), ANSWERS.iter().any(fits))
 }

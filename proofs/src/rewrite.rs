@@ -13,7 +13,10 @@ use crate::{
     set::{Literal, PacketSets},
     symkey::{Bit, SERVICE_TAG, SymKey},
 };
-use flowproof_packet::{Field, Prerequisite, key::masked_words};
+use flowproof_packet::{
+    Field, Prerequisite,
+    key::{low_bits, masked_words},
+};
 use flowproof_switch::flow::{Action, Match, Subfield, ast::SetForm};
 use smallvec::{SmallVec, smallvec};
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -70,7 +73,7 @@ pub(crate) fn rewrite(action: &Action, key: &SymKey) -> Option<Rewrite> {
             where_possible(key, then, &[need], *field)
         }
         Action::Move { src, dst } => {
-            then.copy(*src, *dst);
+            copy(&mut then, *src, *dst);
             let needs = [src.field, dst.field].map(|field| having(field.spec().prerequisite));
             where_possible(key, then, &needs, dst.field)
         }
@@ -119,6 +122,21 @@ pub(crate) fn reread(key: &SymKey) -> Rewrite {
 /// The bits of a field that actions write: of the type of service only the codepoint, the bits below it have a field of their own.
 fn writable(field: Field) -> u128 {
     if field == Field::NwTos { 0xfc } else { u128::MAX }
+}
+
+/// `move`: of the bits below the codepoint nothing is written, and what an action reads of a neighbour discovery option's type is
+/// zero (experiment).
+fn copy(key: &mut SymKey, src: Subfield, dst: Subfield) {
+    let before = key.clone();
+    if src.field == Field::NdOptionsType {
+        key.set(dst.field, 0, low_bits(dst.width) << dst.start);
+    } else {
+        key.copy(src, dst);
+    }
+    if dst.field == Field::NwTos {
+        let ecn = Subfield::whole(Field::NwEcn);
+        key.copy_from(&before, ecn, ecn);
+    }
 }
 
 /// `then` for packets that have what is needed, with the tag as it is after a write to `field`.

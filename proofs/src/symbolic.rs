@@ -167,6 +167,9 @@ struct State<Set> {
     table: u8,
 }
 
+/// Packets that came back from `ct()` and were not followed yet, by how often they did, and where with which key.
+type Waiting<Set> = BTreeMap<(u16, u8, bool, SymKey), State<Set>>;
+
 /// The answer of one lookup: each way it can go, and the packets that find nothing.
 struct Found<Set> {
     hits: Vec<(FlowId, Set)>,
@@ -212,6 +215,7 @@ pub struct Execution<'a, S: PacketSets> {
     enough: usize,
     each_flow: bool,
     came_in: CameIn,
+    waiting: Option<Waiting<S::Set>>,
     sweep: Option<&'a mut Sweep<S::Set>>,
     /// The most calls, and the deepest, in the translation under way.
     reach: (u32, u32),
@@ -304,6 +308,26 @@ pub fn execute_with<S: PacketSets>(
     start: Start<'_, S::Set>,
     sweep: Option<&mut Sweep<S::Set>>,
 ) -> Yield<S::Set> {
+    run(sets, memory, start, sweep, None)
+}
+
+/// The same for those who do not ask which way packets went: where packets come back from `ct()` to the same table with the same
+/// key, by whatever way, they go on together, and the path of one stands for all.
+pub fn execute_joined<S: PacketSets>(
+    sets: &mut S,
+    memory: &mut Memory<S::Set>,
+    start: Start<'_, S::Set>,
+) -> Yield<S::Set> {
+    run(sets, memory, start, None, Some(Waiting::new()))
+}
+
+fn run<S: PacketSets>(
+    sets: &mut S,
+    memory: &mut Memory<S::Set>,
+    start: Start<'_, S::Set>,
+    sweep: Option<&mut Sweep<S::Set>>,
+    waiting: Option<Waiting<S::Set>>,
+) -> Yield<S::Set> {
     let Start { tables, profile, form, key, packets, enough, each_flow } = start;
     let in_port = key.constant(Subfield::whole(Field::InPort)).and_then(|port| PortNo::try_from(port).ok());
     let came_in = in_port.map_or(CameIn::Anywhere, CameIn::By);
@@ -328,12 +352,14 @@ pub fn execute_with<S: PacketSets>(
         enough,
         each_flow: each_flow || sweep.is_some(),
         came_in,
+        waiting,
         sweep,
         reach: (0, 0),
         cut: false,
         recirculated: 0,
     };
     execution.enter(0, None, start, true);
+    execution.come_back();
     let complete = !execution.stopped() && !execution.cut;
     let Execution { events, hit, rivals, longest, .. } = execution;
     Yield { events, hit, rivals, longest, complete }
@@ -585,15 +611,42 @@ impl<S: PacketSets> Execution<'_, S> {
             copy.packets = self.sets.and(copy.packets, legal);
             for copy in self.rewritten(reread(&copy.key), copy) {
                 let copy = self.without_second_tag(copy);
-                if !self.sets.is_empty(copy.packets) {
-                    let outside = std::mem::take(&mut self.reach);
-                    self.enter(table, None, copy, true);
-                    self.reach = outside;
-                }
+                self.recirculate(table, copy);
             }
         }
         state.key.untrack();
         vec![state]
+    }
+
+    /// A packet comes back to a table: at once, or together with others later.
+    fn recirculate(&mut self, table: u8, copy: State<S::Set>) {
+        if self.sets.is_empty(copy.packets) {
+            return;
+        }
+        if self.waiting.is_none() {
+            let outside = std::mem::take(&mut self.reach);
+            self.enter(table, None, copy, true);
+            self.reach = outside;
+            return;
+        }
+        // Where a destination is taken for known, the key says which.
+        let place = (copy.recirculations, table, copy.pin.is_some(), copy.key.clone());
+        let waiting = self.waiting.get_or_insert_default();
+        match waiting.get_mut(&place) {
+            Some(others) => others.packets = self.sets.or(others.packets, copy.packets),
+            None => drop(waiting.insert(place, copy)),
+        }
+    }
+
+    /// Follows those that wait, the ones that came back least often first.
+    fn come_back(&mut self) {
+        while let Some(((_, table, ..), state)) = self.waiting.as_mut().and_then(BTreeMap::pop_first) {
+            if self.stopped() {
+                return;
+            }
+            self.reach = (0, 0);
+            self.enter(table, None, state, true);
+        }
     }
 
     fn legal(&mut self, depth: u16) -> S::Set {

@@ -53,7 +53,7 @@ pub enum Bit {
     Free(Var),
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Renamed {
     start: u16,
     width: u16,
@@ -61,7 +61,7 @@ struct Renamed {
 }
 
 /// A symbolic flow key.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SymKey {
     known: [u64; WORDS],
     value: [u64; WORDS],
@@ -390,9 +390,14 @@ impl SymKey {
 
     /// Copies a run of bits, as `move:src->dst` does where the packet has both.
     pub fn copy(&mut self, src: Subfield, dst: Subfield) {
+        self.copy_from(&self.clone(), src, dst);
+    }
+
+    /// The same from another key.
+    pub(crate) fn copy_from(&mut self, from: &Self, src: Subfield, dst: Subfield) {
         let offset =
             |part: Subfield, i: u16| part.field.spec().offset + part.field.spec().width - 1 - part.start - i;
-        let bits: Vec<Bit> = (0..src.width).map(|i| self.bit(offset(src, i))).collect();
+        let bits: Vec<Bit> = (0..src.width).map(|i| from.bit(offset(src, i))).collect();
         for (i, bit) in (0..dst.width).zip(bits) {
             self.set_bit(offset(dst, i), bit);
         }

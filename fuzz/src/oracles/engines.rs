@@ -151,7 +151,7 @@ pub fn hold(
             }
             let violated: Vec<_> = proved.iter().filter(|one| forbids(one, sender, &frame)).collect();
             forbidden += violated.len();
-            if let Some(property) = violated.first().filter(|_| replay::left(&outcome)) {
+            if let Some(property) = violated.first().filter(|_| replay::escapes(&outcome, in_port)) {
                 let (name, key) = (property.name, wire::extract(&frame.bytes, in_port));
                 return object(format!(
                     "{name} is proved under {profile:?}, and the last of these leaves ({tie:?} wins): {key:?}\n{story}"

@@ -100,7 +100,7 @@ impl Case<'_> {
         tie: TieBreak,
     ) -> Result<Took, Objection> {
         let outcome = self.send(frame, answers, tie);
-        let mut left = replay::left(&outcome);
+        let mut left = replay::escapes(&outcome, self.in_port);
         let trace = outcome.trace.unwrap_or_default();
         // What `NORMAL` has learned is arbitrary: another switch would know the destination behind another port.
         let elsewhere = |step: &trace::Step| {

@@ -197,6 +197,14 @@ impl Reader<'_> {
         let whole = key.constant(Subfield::whole(Field::NwFrag)) == Some(0);
         let mut of_packet = key.only(&PACKET);
         of_packet.untrack();
+        // A tag that is not there has no type.
+        let entered = SymKey::entering_anywhere(self.form, Arrival::Untracked);
+        for (tci, tpid) in [(Field::VlanTci, Field::VlanTpid), (Field::InnerVlanTci, Field::InnerVlanTpid)] {
+            let absent = of_packet.constant(Subfield { field: tci, start: 12, width: 1 }) == Some(0);
+            if absent {
+                of_packet.copy_from(&entered, Subfield::whole(tpid), Subfield::whole(tpid));
+            }
+        }
         if let Some((change, reassembled)) = self.changes.get(&of_packet) {
             return (Arc::clone(change), *reassembled);
         }

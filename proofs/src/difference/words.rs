@@ -144,6 +144,7 @@ impl Kind {
 fn said(sets: &mut Bdds, axis: Axis, set: Values, kind: &Kind) -> Option<String> {
     let text = match axis {
         Axis::Sent(Field::VlanTci) => vlans(sets, set),
+        Axis::Sent(Field::CtState) => arriving(sets, set.0)?,
         Axis::Sent(field) => item(kind.name(field), &listed(sets, axis, set, style(field))),
         Axis::Answer(depth, Field::CtState) => states(sets, depth, set.0)?,
         Axis::Answer(depth, field) => {
@@ -160,6 +161,26 @@ fn said(sets: &mut Bdds, axis: Axis, set: Values, kind: &Kind) -> Option<String>
         }
     };
     Some(text)
+}
+
+/// What the host says of a packet that it has tracked already; nothing of one that comes in untracked, as nearly all do.
+fn arriving(sets: &mut Bdds, set: Bdd) -> Option<String> {
+    let axis = Axis::Sent(Field::CtState);
+    let with = |flags: u32| -> Vec<_> { axis.literals(flags.into()).into_iter().take(6).collect() };
+    let mut inside = |flags: u32| {
+        let cube = sets.cube(&with(flags));
+        let hit = sets.and(set, cube);
+        !sets.is_empty(hit)
+    };
+    let tracked: Vec<&str> = ANSWERS
+        .iter()
+        .filter(|(flags, _)| flags & state::TRK != 0 && inside(*flags))
+        .map(|(_, name)| *name)
+        .collect();
+    if tracked.is_empty() {
+        return None;
+    }
+    Some(format!("tracked by the host ({})", tracked.join(" or ")))
 }
 
 /// Which `ct()` answered; nothing for the first.
@@ -485,9 +506,15 @@ fn field_text(field: Field, bits: &[(u16, Written)]) -> Option<String> {
         }
     }
     let all = low_bits(spec.width);
-    let name = spec.name;
+    let name = if field == Field::InnerVlanTci { "inner vlan_tci" } else { spec.name };
     match own.len() {
         0 => None,
+        // One bit tells the two apart.
+        _ if matches!(field, Field::VlanTpid | Field::InnerVlanTpid) => {
+            let inner = if field == Field::InnerVlanTpid { "inner " } else { "" };
+            let tpid = if value == 0 { "0x8100" } else { "0x88a8" };
+            Some(if moved { format!("{inner}TPID of another tag") } else { format!("{inner}TPID {tpid}") })
+        }
         _ if moved => Some(format!("{name} from other bits of the packet")),
         _ => Some(format!(
             "{name}:={}",

@@ -93,7 +93,11 @@ fn shown(sets: &mut Bdds) -> Bdd {
     let mut shown = sets.none();
     for flags in UNTRACKED.into_iter().chain(ANSWERS) {
         let bits = vars::sent(Field::CtState).rev().enumerate();
-        let literals: Vec<Literal> = bits.map(|(at, var)| (var, flags >> at & 1 == 1)).collect();
+        // Whether addresses were translated is left open.
+        let told = bits.filter(|(at, _)| {
+            (state::SNAT | state::DNAT).checked_shr(*at as u32).is_none_or(|nat| nat & 1 == 0)
+        });
+        let literals: Vec<Literal> = told.map(|(at, var)| (var, flags >> at & 1 == 1)).collect();
         let one = sets.cube(&literals);
         shown = sets.or(shown, one);
     }
@@ -106,6 +110,8 @@ const TYPES: [u128; 4] = [0x0800, 0x86dd, 0x0806, 0x8035];
 /// Bits of one half: the types, and any other.
 const HALF: u32 = TYPES.len() as u32 + 1;
 const LOWER: u16 = (1 << HALF) - 1;
+/// The first two of [`TYPES`].
+const IP: u16 = 0b11;
 
 /// What may come to each node.
 pub(super) fn arrivals(tables: &Tables, ways: &Ways<'_>) -> Vec<u16> {
@@ -118,7 +124,8 @@ pub(super) fn arrivals(tables: &Tables, ways: &Ways<'_>) -> Vec<u16> {
         return vec![u16::MAX; count];
     }
     let mut arrivals = vec![0; count];
-    arrivals.iter_mut().take(1).for_each(|start| *start = LOWER);
+    // The host may have tracked IP, and nothing else, before it comes in.
+    arrivals.iter_mut().take(1).for_each(|start| *start = LOWER | IP << HALF);
     let mut ahead = vec![0];
     while let Some(at) = ahead.pop() {
         let here = arrivals.get(at).copied().unwrap_or_default();

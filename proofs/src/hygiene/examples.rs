@@ -151,9 +151,7 @@ impl<'a> Range<'a> {
         if form != Form::Whole {
             [Field::TcpSrc, Field::TcpDst].into_iter().for_each(|field| key.set(field, 0));
         }
-        if !arrives(&key) {
-            return None;
-        }
+        let key = arriving(&way.entering, key)?;
         let sendable = self.sendable.get(&form)?;
         self.sets.contains(*sendable, |var| sent(&key, var)).then_some(key)
     }
@@ -203,12 +201,21 @@ fn made_up((dl_type, nw_proto, first, second): (u16, u8, u16, u16), in_port: u16
     key
 }
 
-/// Whether what comes in with a frame may be so: of a packet that is not tracked nothing is known that tracking tells.
-fn arrives(key: &FlowKey) -> bool {
-    match key.get(Field::CtState) {
-        0 => vars::tracked_fields().chain([Field::CtZone]).all(|field| key.get(field) == 0),
-        _ => Arrival::Tracked.premise().holds(key),
+/// The frame as it may come in: of a packet that is not tracked nothing is known that tracking tells, and one that the host has
+/// tracked is in some state.
+fn arriving(wanted: &Wanted, mut key: FlowKey) -> Option<FlowKey> {
+    if key.get(Field::CtState) == 0 {
+        let untold = |field: Field| key.get(field) == 0;
+        return vars::tracked_fields().chain([Field::CtZone]).all(untold).then_some(key);
     }
+    let (state, asked) = wanted.get(Field::CtState);
+    let free = ANSWERS.into_iter().map(u128::from).find(|flags| {
+        let mut with = key.clone();
+        with.set(Field::CtState, *flags);
+        (flags ^ state) & asked == 0 && Arrival::Tracked.premise().holds(&with)
+    })?;
+    key.set(Field::CtState, free);
+    Some(key)
 }
 
 fn form(key: &FlowKey) -> Option<Form> {

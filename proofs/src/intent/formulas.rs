@@ -126,7 +126,8 @@ impl Asked<'_> {
     /// What comes in.
     fn start(&self) -> Bool {
         let mut encoder = self.encoder();
-        let entering = self.ways.first().map(|way| question::entering(way, self.subject));
+        let premise = |way: &Way<'_>| way.entrance.arrival().premise();
+        let entering = self.ways.first().map(|way| question::entering(way, self.subject).and(premise(way)));
         let entering = entering.map_or_else(never, |entering| encoder.predicate(&entering));
         all(&[encoder.sendable(), entering])
     }

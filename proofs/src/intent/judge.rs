@@ -164,7 +164,7 @@ impl<'a> Judge<'a> {
         let (mut runs, mut memory) = (Vec::new(), Memory::default());
         for form in Form::ALL {
             let wanted = entering.packets().to_set(&mut sets);
-            let sendable = frames::sendable(&mut sets, form);
+            let sendable = frames::arriving(&mut sets, form, way.entrance.arrival());
             let start = sets.and(sendable, wanted);
             for profile in entering.profiles {
                 let asked = entering.start(form, *profile, start);
