@@ -7,9 +7,12 @@
 //! Invariant: each [`Arrival`] is at least all that its ports can hand in. What the datapath computes is anything everywhere.
 //! Deliberately absent: what a particular kind of tunnel cannot tell.
 
-use crate::predicate::Predicate;
+use crate::{predicate::Predicate, vars};
 use flowproof_packet::{Field, Origin};
-use flowproof_switch::conntrack::state;
+use flowproof_switch::{
+    conntrack::state,
+    flow::{Action, Flow},
+};
 
 /// What a port may hand in with a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,35 +24,68 @@ pub enum Arrival {
     Untracked,
     /// The same, and the host has tracked the packet already: internal ports.
     Tracked,
+    /// The same as untracked, and the packet has no Ethernet header: some tunnels, on bridges whose flows ask for `packet_type`. On
+    /// others the switch adds one as it comes in.
+    Bare,
 }
 
 impl Arrival {
     /// All that may come in by a port of which nothing is known.
-    pub const ANY: [Self; 2] = [Self::Untracked, Self::Tracked];
+    pub const ANY: [Self; 3] = [Self::Untracked, Self::Tracked, Self::Bare];
+
+    /// Those of them that these flows can tell from an untracked packet with an Ethernet header, and that one.
+    #[must_use]
+    pub fn told_apart<'f>(flows: impl IntoIterator<Item = &'f Flow>) -> Vec<Self> {
+        let (mut tracked, mut bare) = (false, false);
+        for flow in flows {
+            let reads = |field: Field| {
+                flow.matching.looks_at(field) || flow.actions.iter().any(|action| read(action) == Some(field))
+            };
+            tracked |= !tracked && vars::tracked_fields().chain([Field::CtZone]).any(reads);
+            bare |= reads(Field::PacketType);
+        }
+        let told = [(Self::Untracked, true), (Self::Tracked, tracked), (Self::Bare, bare)];
+        told.into_iter().filter(|(_, told)| *told).map(|(arrival, _)| arrival).collect()
+    }
 
     /// Whether a field of this origin may be anything.
-    pub(crate) const fn frees(self, field: Field) -> bool {
-        match (field.spec().origin, self) {
-            (Origin::Frame | Origin::Datapath, _) => true,
-            (Origin::Port | Origin::Flows, _) | (Origin::Tunnel | Origin::Host, Self::Ordinary) => false,
-            (Origin::Tunnel, _) => true,
-            (Origin::Host, Self::Tracked) => true,
-            (Origin::Host, Self::Untracked) => matches!(field, Field::PktMark | Field::SkbPriority),
+    pub(crate) fn frees(self, field: Field) -> bool {
+        match field.spec().origin {
+            Origin::Frame | Origin::Datapath => true,
+            Origin::Port | Origin::Flows => false,
+            Origin::Tunnel if field == Field::PacketType => self == Self::Bare,
+            Origin::Tunnel => self != Self::Ordinary,
+            Origin::Host if [Field::PktMark, Field::SkbPriority].contains(&field) => self != Self::Ordinary,
+            Origin::Host => self == Self::Tracked,
         }
     }
 
-    /// What is true of all that comes in so. A packet of another type than Ethernet has no Ethernet header. A tracked packet is
-    /// IP, and of its state the kernel says what netfilter has seen (openvswitch/conntrack.c, `ovs_ct_fill_key`).
+    /// What is true of all that comes in so. A tracked packet is IP, and of its state the kernel says what netfilter has seen
+    /// (openvswitch/conntrack.c, `ovs_ct_fill_key`).
     #[must_use]
     pub fn premise(self) -> Predicate {
-        let none = [Field::DlSrc, Field::DlDst, Field::VlanTci].map(|field| Predicate::is(field, 0u8));
-        let bare = Predicate::All(none.to_vec()).and(Predicate::Is(Field::PacketType, 1 << 16, 0xffff_0000));
-        let typed = Predicate::is(Field::PacketType, 0u8).or(bare);
         match self {
-            Self::Ordinary => Predicate::always(),
-            Self::Untracked => typed,
-            Self::Tracked => typed.and(tracked()),
+            Self::Ordinary | Self::Untracked => Predicate::always(),
+            Self::Tracked => tracked(),
+            Self::Bare => {
+                let none =
+                    [Field::DlSrc, Field::DlDst, Field::VlanTci].map(|field| Predicate::is(field, 0u8));
+                Predicate::All(none.to_vec()).and(Predicate::Is(Field::PacketType, BARE, BARE_BITS))
+            }
         }
+    }
+}
+
+/// The namespace of Ethernet types in `packet_type` (OpenFlow 1.5, 7.2.3.11).
+const BARE: u128 = 1 << 16;
+const BARE_BITS: u128 = 0xffff_0000;
+
+/// The field that an action reads.
+const fn read(action: &Action) -> Option<Field> {
+    if let Action::Move { src: part, .. } | Action::OutputField(part) = action {
+        Some(part.field)
+    } else {
+        None
     }
 }
 

@@ -174,7 +174,7 @@ fn examine_together(tables: &Tables, live: &Live) -> Option<Explored> {
         };
         let (profile, form) = (Profile::Userspace31, Form::Whole);
         let mut found = Explored::default();
-        for arrival in Arrival::ANY {
+        for arrival in Arrival::told_apart(tables.flows()) {
             let premise = arrival.premise().to_set(&mut sets);
             let (packets, key) = (sets.and(packets, premise), loosely::key(arrival));
             let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
@@ -238,7 +238,7 @@ pub(crate) fn hit_by(tables: &Tables, wanted: &Predicate) -> Option<FxHashSet<Fl
         let packets = sets.and(all, wanted);
         let (profile, form) = (Profile::Userspace31, Form::Whole);
         let (mut found, mut memory) = (Explored::default(), Memory::default());
-        for arrival in Arrival::ANY {
+        for arrival in Arrival::told_apart(tables.flows()) {
             let premise = arrival.premise().to_set(&mut sets);
             let (packets, key) = (sets.and(packets, premise), loosely::key(arrival));
             let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };
@@ -310,7 +310,7 @@ fn explore(
     let (all, wanted) = (frames::sendable(&mut sets, form), wanted.to_set(&mut sets));
     let packets = sets.and(all, wanted);
     let (mut found, mut memory) = (Explored::default(), Memory::default());
-    for arrival in Arrival::ANY {
+    for arrival in Arrival::told_apart(tables.flows()) {
         let premise = arrival.premise().to_set(&mut sets);
         let (packets, key) = (sets.and(packets, premise), SymKey::entering_anywhere(form, arrival));
         let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: true };

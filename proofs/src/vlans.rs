@@ -18,7 +18,10 @@ use crate::{
     symkey::{Form, SymKey},
 };
 use flowproof_packet::{Field, PortNo};
-use flowproof_switch::{conntrack::Profile, flow::Action};
+use flowproof_switch::{
+    conntrack::Profile,
+    flow::{Action, Subfield},
+};
 use rayon::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,10 +30,10 @@ use std::{
 
 /// The field that an action writes.
 const fn written(action: &Action) -> Option<Field> {
-    match action {
-        Action::Set { field, .. } => Some(*field),
-        Action::Move { dst, .. } => Some(dst.field),
-        _ => None,
+    if let Action::Set { field, .. } | Action::Move { dst: Subfield { field, .. }, .. } = action {
+        Some(*field)
+    } else {
+        None
     }
 }
 

@@ -208,9 +208,11 @@ fn compare(question: &Question<'_>, marked: Option<&Marked>) -> Found {
 }
 
 fn combinations(question: &Question<'_>) -> Vec<Combination> {
+    let arrivals = Arrival::told_apart(question.a.flows().iter().chain(question.b.flows()));
     let of = |profile: &Profile| {
-        let profile = *profile;
-        Form::ALL.into_iter().flat_map(move |form| Arrival::ANY.map(|arrival| (form, profile, arrival)))
+        let (profile, arrivals) = (*profile, &arrivals);
+        let each = move |form| arrivals.iter().map(move |arrival| (form, profile, *arrival));
+        Form::ALL.into_iter().flat_map(each)
     };
     question.profiles.iter().flat_map(of).collect()
 }

@@ -55,7 +55,7 @@ impl Axis {
     }
 }
 
-/// The form and the datapath, by their places among all of them, and whether the host has tracked the packet.
+/// The form and the datapath, by their places among all of them, and how the packet comes in.
 #[must_use]
 pub fn combination(form: Form, profile: Profile, arrival: Arrival) -> Vec<Literal> {
     let form = Form::ALL.into_iter().position(|known| known == form).unwrap_or_default();
@@ -65,6 +65,9 @@ pub fn combination(form: Form, profile: Profile, arrival: Arrival) -> Vec<Litera
     let tracked = Axis::Sent(Field::CtState).literals(u128::from(tracked_state::TRK));
     let flag = tracked.into_iter().find(|(_, on)| *on);
     literals.extend(flag.map(|(var, _)| (var, arrival == Arrival::Tracked)));
+    let bare = Axis::Sent(Field::PacketType).literals(1 << 16);
+    let flag = bare.into_iter().find(|(_, on)| *on);
+    literals.extend(flag.map(|(var, _)| (var, arrival == Arrival::Bare)));
     literals
 }
 

@@ -58,7 +58,7 @@ impl<'a> Ways<'a> {
     /// Follows everything from where frames enter.
     pub(super) fn new(tables: &'a Tables) -> Self {
         let mut walk = Walk::new(tables);
-        walk.place(walk::entering(None, &Arrival::ANY));
+        walk.place(walk::entering(None, &Arrival::told_apart(tables.flows())));
         let mut callers: Vec<Vec<(usize, Edge)>> = Vec::new();
         let mut at = 0;
         while at < walk.nodes.len() {

@@ -97,10 +97,11 @@ impl<'a> Engine<'a> {
         let Bench { sets, memory } = bench;
         let mut engine = Self { scene, sender, sets, memory, runs: Vec::new(), wishes: None };
         let spared = spared.to_set(&mut engine.sets);
+        let arrivals = sender.arrivals(scene.host.tables.flows());
         for form in Form::ALL {
             let all = frames::sendable(&mut engine.sets, form);
             let start = engine.sets.minus(all, spared);
-            let arrivals = sender.arrivals().iter();
+            let arrivals = arrivals.iter();
             for (profile, arrival) in
                 profiles.iter().flat_map(|one| arrivals.clone().map(move |way| (one, way)))
             {

@@ -86,10 +86,10 @@ impl Sender {
 
     /// What may come in with its frames.
     #[must_use]
-    pub const fn arrivals(&self) -> &'static [Arrival] {
+    pub fn arrivals(&self, flows: &[Flow]) -> Vec<Arrival> {
         match self.kind {
-            Kind::Filtered(_) => &[Arrival::Ordinary],
-            Kind::Other | Kind::Unknown => &[Arrival::Untracked],
+            Kind::Filtered(_) => vec![Arrival::Ordinary],
+            Kind::Other | Kind::Unknown => Arrival::told_apart(flows),
         }
     }
 
