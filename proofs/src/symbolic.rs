@@ -43,8 +43,11 @@ use std::{collections::BTreeMap, rc::Rc};
 pub(crate) const MAX_DEPTH: u32 = 64;
 /// Calls in one translation at which Open vSwitch gives up (experiment).
 pub(crate) const MAX_CALLS: u32 = 4096;
-/// Lookups in one execution after which it stops and says so.
+/// Lookups in one execution after which it stops and says so, whatever the tables; and for small ones, with so many more for each
+/// flow: what branches without an end in sight is not worth the while.
 const MAX_LOOKUPS: usize = 200_000;
+const FEW_LOOKUPS: usize = 20_000;
+const LOOKUPS_A_FLOW: usize = 20;
 
 /// The fields that an action reads or writes as values.
 fn touched(action: &Action) -> [Option<Field>; 2] {
@@ -336,7 +339,11 @@ fn run<S: PacketSets>(
     let (events, hit, rivals) = (Vec::new(), FxHashSet::default(), Rivals::new());
     let (longest, lookups) = (Longest::default(), 0);
     // A sweep comes to each flow a few times only.
-    let most = if sweep.is_some() { MAX_LOOKUPS.max(20 * tables.flows().len()) } else { MAX_LOOKUPS };
+    let of_flows = LOOKUPS_A_FLOW * tables.flows().len();
+    let most = match sweep {
+        Some(_) => MAX_LOOKUPS.max(of_flows),
+        None => MAX_LOOKUPS.min(FEW_LOOKUPS + of_flows),
+    };
     let mut execution = Execution {
         tables,
         profile,
