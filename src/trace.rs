@@ -9,9 +9,9 @@ use crate::script::{Arrival, Script};
 use crate::text::{hanging, list};
 use clap::{Args, ValueEnum};
 use flowproof_packet::summary::summary;
-use flowproof_packet::{Field, MacAddr, PortNo, pcap, port, wire};
+use flowproof_packet::{MacAddr, PortNo, pcap, port, wire};
 use flowproof_switch::conntrack::{Entry, Profile};
-use flowproof_switch::flow::{Action, Flow, key_to_text};
+use flowproof_switch::flow::{key_to_text, ports};
 use flowproof_switch::pipeline::{DropReason, Effect, Outcome, PortConfig, Switch, SwitchConfig};
 use flowproof_switch::table::{FlowId, Tables};
 use serde_json::{Value, json};
@@ -162,21 +162,11 @@ fn port_configs(flows: &Flows, arrivals: &[Arrival]) -> Vec<PortConfig> {
         known.map(|port| PortConfig { access_vlan: port.tag, ..PortConfig::trunk(port.ofport) }).collect();
     let mut mentioned: BTreeSet<PortNo> = arrivals.iter().map(|arrival| arrival.in_port).collect();
     if flows.ports.is_none() {
-        mentioned.extend(flows.file.flows.iter().flat_map(ports_of));
+        mentioned.extend(ports::named(&flows.file.flows).into_iter().filter(|number| *number != port::LOCAL));
     }
     mentioned.retain(|number| configs.iter().all(|config| config.ofport != *number));
     configs.extend(mentioned.into_iter().map(PortConfig::trunk));
     configs
-}
-
-/// The ports that a flow mentions, reserved ones left out.
-fn ports_of(flow: &Flow) -> impl Iterator<Item = PortNo> {
-    let matched = flow.matching.exact(Field::InPort).and_then(|number| PortNo::try_from(number).ok());
-    let output = flow.actions.iter().filter_map(|action| match action {
-        Action::Output(number) => Some(*number),
-        _ => None,
-    });
-    matched.into_iter().chain(output).filter(|number| *number > 0 && *number < port::IN_PORT)
 }
 
 fn assumptions(options: &Options, flows: &Flows, ports: &[PortConfig]) -> Vec<String> {

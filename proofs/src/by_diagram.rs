@@ -271,10 +271,19 @@ pub(crate) fn not_replayed(doubts: &[(Depends, Choice)]) -> Judgement {
         let text = format!("a counterexample does not replay: {:?}", choice.sent);
         return Judgement::Contradiction(text);
     }
-    let bounded = doubts.iter().any(|(depends, _)| *depends == Depends::Precision);
-    let why = if bounded { "not shown: something on the way is not modelled exactly" } else { NOT_REACHED };
+    let rests_on = |what| doubts.iter().any(|(depends, _)| *depends == what);
+    let why = if rests_on(Depends::Precision) {
+        "not shown: something on the way is not modelled exactly"
+    } else if rests_on(Depends::Choice) {
+        NOT_FORCED
+    } else {
+        NOT_REACHED
+    };
     Judgement::Unknown(why.to_owned())
 }
+
+/// Why a violation was not shown that some choice of flows brings about.
+pub(crate) const NOT_FORCED: &str = "it rests on which of several flows is hit where OpenFlow leaves that open, and no replay brings it about";
 
 pub(crate) const NOT_REACHED: &str = "state not shown reachable";
 
@@ -329,6 +338,7 @@ mod tests {
             not_replayed(&doubts).name()
         };
         assert_eq!(verdict(&[Depends::State, Depends::Precision]), "unknown");
+        assert_eq!(verdict(&[Depends::State, Depends::Choice]), "unknown");
         assert_eq!(verdict(&[Depends::State, Depends::Nothing]), "contradiction");
         assert_eq!(verdict(&[]), "unknown");
     }

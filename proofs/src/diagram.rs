@@ -93,6 +93,8 @@ pub enum Depends {
     Nothing,
     /// On a connection in the state it assumes.
     State,
+    /// On which of several flows is hit where OpenFlow leaves that open, which no replay can force.
+    Choice,
     /// On something that the engines only bound: what is not modelled, or the limits of a translation.
     Precision,
 }

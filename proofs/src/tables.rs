@@ -7,7 +7,7 @@ use crate::index::Index;
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::state,
-    flow::{Action, Conjunction, Flow, Match},
+    flow::{Action, Conjunction, Flow, Match, ports},
     table::{self, FlowId},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -42,6 +42,8 @@ pub struct Tables {
     switch: Arc<table::Tables>,
     levels: BTreeMap<u8, Vec<Level>>,
     ports: Vec<PortNo>,
+    local: bool,
+    reads_in_port: bool,
     vlans: BTreeSet<u16>,
     like: Vec<FlowId>,
     hidden: FxHashSet<FlowId>,
@@ -53,11 +55,14 @@ impl Tables {
     pub fn new(flows: Vec<Flow>) -> Self {
         let switch = table::Tables::new(flows);
         let levels = switch.numbers().map(|table| (table, levels(&switch, table))).collect();
-        let ports: BTreeSet<PortNo> = switch.flows().iter().flat_map(named_ports).collect();
+        let mut named = ports::named(switch.flows());
+        let local = named.remove(&port::LOCAL);
+        let reads_in_port = switch.flows().iter().any(ports::reads_in_port);
         let vlans = switch.flows().iter().filter_map(vlan).collect();
         let hidden = hidden(switch.flows());
         let like = like(switch.flows(), &hidden);
-        Self { switch: Arc::new(switch), levels, ports: ports.into_iter().collect(), vlans, like, hidden }
+        let ports = named.into_iter().collect();
+        Self { switch: Arc::new(switch), levels, ports, local, reads_in_port, vlans, like, hidden }
     }
 
     /// The first flow that is like this one: of its table, with its actions, for the same port register, for untracked packets only
@@ -74,10 +79,22 @@ impl Tables {
         self.hidden.contains(&id)
     }
 
-    /// The ports that flows match on or output to, ascending; reserved numbers are none.
+    /// The ports that flows name ([`ports::named`]), ascending; reserved numbers are none.
     #[must_use]
     pub fn named_ports(&self) -> &[PortNo] {
         &self.ports
+    }
+
+    /// Whether flows name the bridge's own port, `LOCAL`, too.
+    #[must_use]
+    pub const fn names_local(&self) -> bool {
+        self.local
+    }
+
+    /// Whether flows may tell ports apart that none of them names ([`ports::reads_in_port`]).
+    #[must_use]
+    pub const fn reads_in_port(&self) -> bool {
+        self.reads_in_port
     }
 
     /// The VLAN ids that flows match on, but for 0.
@@ -166,15 +183,6 @@ pub(crate) fn is_untracked(flow: &Flow) -> bool {
 /// Whether a flow is its table's miss entry: of priority 0, for everything (OpenFlow 1.3, 5.4).
 pub(crate) fn is_miss(flow: &Flow) -> bool {
     flow.priority == 0 && flow.matching == Match::default()
-}
-
-fn named_ports(flow: &Flow) -> impl Iterator<Item = PortNo> {
-    let outputs = flow
-        .actions
-        .iter()
-        .filter_map(|action| if let Action::Output(port) = action { Some(*port) } else { None });
-    let input = flow.matching.exact(Field::InPort).and_then(|port| PortNo::try_from(port).ok());
-    outputs.chain(input).filter(|port| *port < port::IN_PORT && *port != 0)
 }
 
 fn vlan(flow: &Flow) -> Option<u16> {

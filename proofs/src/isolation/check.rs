@@ -14,6 +14,7 @@ use super::{
     world::{Kind, Sender, World},
 };
 use crate::{
+    by_diagram::NOT_FORCED,
     check::{Finding, INTERRUPTED, Judgement, Watch, Witness},
     diagram::{Depends, Exhausted, Host},
     familiar::Choice,
@@ -219,8 +220,9 @@ fn note(known: &mut BTreeMap<Slot, Known>, slot: Slot, sender: &Sender, said: Sa
 const fn matters(depends: Depends) -> u8 {
     match depends {
         Depends::State => 0,
-        Depends::Precision => 1,
-        Depends::Nothing => 2,
+        Depends::Choice => 1,
+        Depends::Precision => 2,
+        Depends::Nothing => 3,
     }
 }
 
@@ -528,6 +530,7 @@ fn doubtful(depends: Depends, text: &str) -> Judgement {
     match depends {
         Depends::Nothing => Judgement::Contradiction(format!("a counterexample does not replay: {text}")),
         Depends::State => Judgement::Unknown(format!("state not shown reachable: {text}")),
+        Depends::Choice => Judgement::Unknown(format!("{NOT_FORCED}: {text}")),
         Depends::Precision => {
             Judgement::Unknown(format!("not shown, something on the way is not modelled exactly: {text}"))
         }

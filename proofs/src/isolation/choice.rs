@@ -1,6 +1,6 @@
 //! Choosing the packets to show: the most telling of what the engine found.
 
-use super::{Question, admit, judge::Engine, world::Kind};
+use super::{Question, admit, judge::Engine, scene::Ingress, world::Kind};
 use crate::{
     diagram::{Depends, Found},
     familiar::{self, Choice, Wishes},
@@ -65,14 +65,28 @@ impl Engine<'_> {
             flow.is_some_and(|flow| flow.actions.iter().any(|action| matches!(action, Action::Ct(_))))
         };
         let held = found.form != Form::Whole && flows_of(&event.path).iter().any(tracks);
-        let trunk = event.emit == Emit::Normal && self.sender.access.is_none();
+        let ingress = self.scene.ingress(self.sender, &event.key);
+        let trunk = event.emit == Emit::Normal && !matches!(ingress, Ingress::Access(_));
         if !event.emit.is_modelled() || trunk || self.runs.iter().any(|run| run.limited) {
             Depends::Precision
+        } else if self.is_contested(found) {
+            Depends::Choice
         } else if event.recirculations > 0 || held {
             Depends::State
         } else {
             Depends::Nothing
         }
+    }
+
+    /// Whether it is left open, somewhere on the way, which of several flows a packet hits. A replay follows one order of all
+    /// flows or the other, not every choice.
+    fn is_contested(&self, found: &Found) -> bool {
+        let tables = &self.scene.host.tables;
+        let path: Vec<FlowId> = flows_of(&found.event.path).into_iter().map(|id| tables.like(id)).collect();
+        let on_way = |id: &FlowId| path.contains(&tables.like(*id));
+        let mut rivals =
+            self.runs.iter().filter(|run| run.form == found.form).flat_map(|run| run.rivals.keys());
+        rivals.any(|(a, b)| on_way(a) || on_way(b))
     }
 
     /// That a frame is from its sender, and for the receiver alone or for everybody.
@@ -89,6 +103,9 @@ impl Engine<'_> {
         others.dedup_by_key(|port| port.ofport);
         others.truncate(4);
         let mut wishes = vec![query()];
+        if self.sender.numbers.is_some() {
+            wishes.push(Predicate::is(Field::InPort, self.sender.ofport));
+        }
         match question {
             Question::Groups => wishes.push(Predicate::is(Field::DlDst, BROADCAST)),
             Question::Strangers => {}

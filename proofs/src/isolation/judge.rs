@@ -6,7 +6,7 @@
 
 use super::{
     Question, admit,
-    scene::{Scene, registers},
+    scene::{Ingress, Scene, registers},
     world::{Kind, Sender},
 };
 use crate::{
@@ -29,10 +29,10 @@ use crate::{
     vars,
 };
 use flowproof_model::{policy::Direction, switches::GroupAddressed};
-use flowproof_packet::{Field, PortNo};
+use flowproof_packet::{Field, PortNo, key::low_bits};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Match},
+    flow::{Action, Match, Subfield},
 };
 use std::collections::BTreeMap;
 
@@ -41,12 +41,12 @@ const NODE_LIMIT: usize = 16_000_000;
 /// What one execution came to.
 pub(super) struct Run {
     profile: Profile,
-    form: Form,
+    pub(super) form: Form,
     /// Every way out, with the packets that really leave.
     events: Vec<Event<Bdd>>,
     /// What `ct()` is asked with, or a register written with, and the network that this names, if it is a constant.
     probes: Vec<(Option<u16>, Event<Bdd>)>,
-    rivals: Rivals<Bdd>,
+    pub(super) rivals: Rivals<Bdd>,
     pub(super) limited: bool,
     /// Outputs by number.
     direct: BTreeMap<PortNo, Vec<usize>>,
@@ -100,7 +100,11 @@ impl<'a> Engine<'a> {
         let arrivals = sender.arrivals(scene.host.tables.flows());
         for form in Form::ALL {
             let all = frames::sendable(&mut engine.sets, form);
-            let start = engine.sets.minus(all, spared);
+            let mut start = engine.sets.minus(all, spared);
+            if let Some(numbers) = &sender.numbers {
+                let numbers = numbers.to_set(&mut engine.sets);
+                start = engine.sets.and(start, numbers);
+            }
             let arrivals = arrivals.iter();
             for (profile, arrival) in
                 profiles.iter().flat_map(|one| arrivals.clone().map(move |way| (one, way)))
@@ -129,7 +133,11 @@ impl<'a> Engine<'a> {
         packets: Bdd,
         each_flow: bool,
     ) -> Yield<Bdd> {
-        let (key, tables) = (SymKey::entering(self.sender.ofport, form, arrival), &self.scene.world.tables);
+        let tables = &self.scene.world.tables;
+        let key = match &self.sender.numbers {
+            None => SymKey::entering(self.sender.ofport, form, arrival),
+            Some(_) => SymKey::entering_anywhere(form, arrival),
+        };
         let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow };
         symbolic::execute_with(&mut self.sets, &mut self.memory, start, None)
     }
@@ -172,7 +180,8 @@ impl<'a> Engine<'a> {
                 arranged.probes.push((named, event));
                 continue;
             }
-            let packets = frames::escaping(&mut self.sets, &event, self.sender.access.is_some());
+            let event = Event { emit: by_number(event.emit, &event.key), ..event };
+            let packets = self.leaving(&event);
             if self.sets.is_empty(packets) {
                 continue;
             }
@@ -193,32 +202,81 @@ impl<'a> Engine<'a> {
         arranged
     }
 
+    /// Those of an event's packets that really leave. `NORMAL` looks at the input port as it is then.
+    fn leaving(&mut self, event: &Event<Bdd>) -> Bdd {
+        let ingress = self.scene.ingress(self.sender, &event.key);
+        match (&event.emit, ingress) {
+            (Emit::Normal, Ingress::Nowhere) => self.sets.none(),
+            _ => frames::escaping(&mut self.sets, event, matches!(ingress, Ingress::Access(_))),
+        }
+    }
+
     /// The packets of an event that reach a filtered port. What is not modelled may go anywhere.
     fn arrives(&mut self, event: &Event<Bdd>, receiver: &Port) -> Bdd {
-        let own = receiver.ofport == self.sender.ofport;
         match &event.emit {
             Emit::Port(port) if *port == receiver.ofport => event.packets,
-            Emit::InPort if own => event.packets,
-            Emit::UnknownPort | Emit::Opaque(_) => event.packets,
-            Emit::Flood if !own => event.packets,
-            Emit::Normal if !own => {
-                let known = self.scene.host.tags.get(&receiver.ofport);
-                let vlan = known.map_or(receiver.network, |tag| *tag);
-                match (vlan, self.sender.access) {
-                    (None, _) => event.packets,
-                    (Some(vlan), Some(access)) if vlan == access => event.packets,
-                    (Some(_), Some(_)) => self.sets.none(),
-                    (Some(vlan), None) => {
-                        let mut tagged = Match::default();
-                        tagged.set(Field::VlanTci, 0x1000 | u128::from(vlan), 0x1fff);
-                        frames::select(&mut self.sets, event, &tagged)
-                    }
-                }
+            Emit::InPort => self.showing(event, Field::InPort, receiver.ofport),
+            Emit::UnknownPort => self.put_out(event, receiver.ofport),
+            Emit::Opaque(_) => event.packets,
+            Emit::Flood => self.elsewhere(event, event.packets, receiver.ofport),
+            Emit::Normal => {
+                let packets = self.switched(event, receiver);
+                self.elsewhere(event, packets, receiver.ofport)
             }
-            Emit::Port(_) | Emit::InPort | Emit::Flood | Emit::Normal | Emit::Controller | Emit::Limit => {
-                self.sets.none()
+            Emit::Port(_) | Emit::Controller | Emit::Limit => self.sets.none(),
+        }
+    }
+
+    /// What `NORMAL` may bring to a port, its own frames too.
+    fn switched(&mut self, event: &Event<Bdd>, receiver: &Port) -> Bdd {
+        let known = self.scene.host.tags.get(&receiver.ofport);
+        let vlan = known.map_or(receiver.network, |tag| *tag);
+        match (vlan, self.scene.ingress(self.sender, &event.key)) {
+            (_, Ingress::Nowhere) => self.sets.none(),
+            (None, _) | (_, Ingress::Open) => event.packets,
+            (Some(vlan), Ingress::Access(access)) if vlan == access => event.packets,
+            (Some(_), Ingress::Access(_)) => self.sets.none(),
+            (Some(vlan), Ingress::Trunk) => {
+                let mut tagged = Match::default();
+                tagged.set(Field::VlanTci, 0x1000 | u128::from(vlan), 0x1fff);
+                frames::select(&mut self.sets, event, &tagged)
             }
         }
+    }
+
+    /// Those of an event's packets whose key shows this number.
+    fn showing(&mut self, event: &Event<Bdd>, field: Field, number: PortNo) -> Bdd {
+        let mut wanted = Match::default();
+        wanted.set(field, number.into(), u128::MAX);
+        frames::select(&mut self.sets, event, &wanted)
+    }
+
+    /// Those of `packets` whose input port is not this one.
+    fn elsewhere(&mut self, event: &Event<Bdd>, packets: Bdd, ofport: PortNo) -> Bdd {
+        let own = self.showing(event, Field::InPort, ofport);
+        self.sets.minus(packets, own)
+    }
+
+    /// What an output whose port is not a constant may bring to a port: any such output on the way may have been it.
+    fn put_out(&mut self, event: &Event<Bdd>, ofport: PortNo) -> Bdd {
+        let mut parts: Vec<Subfield> = Vec::new();
+        for flow in flows_of(&event.path).into_iter().filter_map(|id| self.scene.host.tables.flow(id)) {
+            let put_out = |action: &Action| {
+                if let Action::OutputField(part) = action { Some(*part) } else { None }
+            };
+            parts.extend(flow.actions.iter().filter_map(put_out));
+        }
+        let mut packets = self.sets.none();
+        for part in parts {
+            let mut wanted = Match::default();
+            let fits = u128::from(ofport) & !low_bits(part.width) == 0;
+            wanted.set(part.field, u128::from(ofport) << part.start, low_bits(part.width) << part.start);
+            if fits {
+                let some = frames::select(&mut self.sets, event, &wanted);
+                packets = self.sets.or(packets, some);
+            }
+        }
+        packets
     }
 
     /// What reaches a filtered port in one run, by the way it leaves the tables.
@@ -431,11 +489,18 @@ impl<'a> Engine<'a> {
         self.sets.cube(&literals)
     }
 
-    /// Frames for somebody else.
+    /// Frames for somebody else; but not what comes back to its sender as an answer to it.
     fn strange(&mut self, wrong: &mut Vec<Found>, receiver: &Port, arrivals: &[Found]) {
         let right = admit::addressed(receiver).or(admit::group_addressed()).to_set(&mut self.sets);
+        let own = self.sender.ofport == receiver.ofport;
         for Found { form, event } in arrivals {
-            let packets = self.sets.minus(event.packets, right);
+            let mut packets = self.sets.minus(event.packets, right);
+            for mac in receiver.macs.iter().filter(|_| own) {
+                let mut answer = Match::default();
+                answer.set(Field::DlDst, mac.to_bits().into(), u128::MAX);
+                let answers = frames::select(&mut self.sets, event, &answer);
+                packets = self.sets.minus(packets, answers);
+            }
             self.keep(wrong, *form, event, packets);
         }
     }
@@ -556,6 +621,15 @@ impl<'a> Engine<'a> {
 impl crate::since::Engine for Engine<'_> {
     fn sets(&mut self) -> &mut Bdds {
         &mut self.sets
+    }
+}
+
+/// `IN_PORT` as the output that it is where the input port, as written or not, is a constant.
+fn by_number(emit: Emit, key: &SymKey) -> Emit {
+    let number = key.constant(Subfield::whole(Field::InPort)).and_then(|port| PortNo::try_from(port).ok());
+    match (emit, number) {
+        (Emit::InPort, Some(port)) => Emit::Port(port),
+        (emit, _) => emit,
     }
 }
 

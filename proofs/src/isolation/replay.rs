@@ -14,6 +14,7 @@ use crate::{
     familiar::Choice,
     intent::encode::{Standing, Words},
     ports::Port,
+    predicate::Predicate,
     properties::Property,
     replay::{self, Replay, Sent, frames, left, whole},
     since::whichever,
@@ -21,10 +22,10 @@ use crate::{
     tables::Tables,
 };
 use flowproof_model::{policy::Direction, switches::GroupAddressed};
-use flowproof_packet::{Field, FlowKey, PortNo, wire};
+use flowproof_packet::{Field, FlowKey, PortNo, port, wire};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::Action,
+    flow::{Action, Flow},
     pipeline::{Effect, PortConfig, Switch, SwitchConfig},
     table::{FlowId, TieBreak},
     trace::Event,
@@ -89,7 +90,7 @@ pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &C
     let datagram = whole(choice);
     let preludes = preludes(case, choice, &datagram);
     let with = |tie, prelude: &Vec<(PortNo, Vec<u8>)>| {
-        let key = wire::extract(&datagram, case.sender.ofport);
+        let key = wire::extract(&datagram, entrance(case, choice));
         let play = Play { tie, prelude, frames: &frames, datagram: key, choice };
         let events = shown(case, &play)?;
         let also = |before| {
@@ -147,9 +148,15 @@ fn preludes(case: &Case<'_>, choice: &Choice, datagram: &[u8]) -> Vec<Vec<(PortN
     )
 }
 
+/// Where the sender's frames come in: by its number, or by the one that was chosen where it may have several.
+fn entrance(case: &Case<'_>, choice: &Choice) -> PortNo {
+    let chosen = PortNo::try_from(choice.sent.get(Field::InPort)).ok().filter(|number| *number != 0);
+    chosen.filter(|_| case.sender.numbers.is_some()).unwrap_or(case.sender.ofport)
+}
+
 /// Plays on the host's tables, or on others.
 fn run(case: &Case<'_>, other: Option<&Tables>, play: &Play<'_>) -> Vec<Sent> {
-    let (sender, kind) = (case.sender.ofport, (case.profile, play.tie));
+    let (sender, kind) = (entrance(case, play.choice), (case.profile, play.tie));
     let Scene { host, stage, .. } = case.scene;
     let mut switch = match other {
         None => stage.switch(host, case.receiver, Some(sender), kind),
@@ -207,11 +214,20 @@ fn violates(case: &Case<'_>, play: &Play<'_>, sent: &[Sent]) -> bool {
         Question::Denied => arrived && undenied(case, play, sent),
         Question::Groups => arrived && is_group(play) && is_ip(play) && !admitted(case, play),
         Question::Strangers => {
-            arrived && !is_group(play) && !admit::addressed(case.receiver).holds(&play.datagram)
+            let addressed = admit::addressed(case.receiver);
+            !is_group(play) && !addressed.holds(&play.datagram) && strange(case, sent, &addressed)
         }
-        Question::Untracked => untracked(case, play, sent, arrived),
+        Question::Untracked => untracked(case, play, sent),
         Question::Thirds => decided_by_others(case, play, sent, arrived),
     }
+}
+
+/// Whether the port receives a frame that is no answer to its own.
+fn strange(case: &Case<'_>, sent: &[Sent], addressed: &Predicate) -> bool {
+    let own = case.sender.ofport == case.receiver.ofport;
+    let is_answer = |frame: &[u8]| own && addressed.holds(&wire::extract(frame, case.receiver.ofport));
+    let strange = |(port, frame): (PortNo, &[u8])| port == case.receiver.ofport && !is_answer(frame);
+    sent.iter().any(|sent| sent.outcome.is_opaque() || sent.outcome.deliveries().any(strange))
 }
 
 fn is_group(play: &Play<'_>) -> bool {
@@ -275,20 +291,76 @@ fn admitted(case: &Case<'_>, play: &Play<'_>) -> bool {
     twin.sent.set(Field::DlDst, mac.to_bits().into());
     let Some(frames) = frames(&twin) else { return false };
     let play = Play { frames: &frames, datagram: play.datagram.clone(), ..*play };
-    let events = run(case, None, &play);
+    let events = run(case, without_flooding(case).as_ref(), &play);
     let by_number =
         |effect: &Effect| matches!(effect, Effect::Output { port, .. } if *port == case.receiver.ofport);
     events.iter().skip(play.prelude.len()).any(|sent| sent.outcome.effects.iter().any(by_number))
 }
 
-fn untracked(case: &Case<'_>, play: &Play<'_>, sent: &[Sent], arrived: bool) -> bool {
-    let asked = |event: &Event| matches!(event, Event::Track { table: Some(_), .. });
-    if sent.iter().any(|sent| steps(sent).any(asked)) {
-        return false;
+/// The tables without actions that put a packet out to everybody; nothing if there are none.
+fn without_flooding(case: &Case<'_>) -> Option<Tables> {
+    let floods = |action: &Action| matches!(action, Action::Output(port::FLOOD | port::ALL));
+    let flows = case.scene.host.tables.flows();
+    flows.iter().any(|flow| flow.actions.iter().any(floods)).then(|| {
+        let without = |flow: &Flow| {
+            let actions = flow.actions.iter().filter(|action| !floods(action)).cloned().collect();
+            Flow { actions, ..flow.clone() }
+        };
+        Tables::new(flows.iter().map(without).collect())
+    })
+}
+
+/// Where a step of a packet's way lets it leave.
+enum PutOut<'e> {
+    Ports(&'e [PortNo]),
+    Controller,
+    Anywhere,
+}
+
+impl<'e> PutOut<'e> {
+    fn by(event: &'e Event) -> Option<Self> {
+        if let Event::Output(port) = event {
+            Some(Self::Ports(std::slice::from_ref(port)))
+        } else if let Event::Normal { ports, .. } = event {
+            Some(Self::Ports(ports))
+        } else if let Event::Controller = event {
+            Some(Self::Controller)
+        } else {
+            matches!(event, Event::Opaque { .. }).then_some(Self::Anywhere)
+        }
     }
+
+    const fn leaves(&self) -> bool {
+        !matches!(self, Self::Ports([]))
+    }
+
+    fn reaches(&self, ofport: PortNo) -> bool {
+        match self {
+            Self::Ports(ports) => ports.contains(&ofport),
+            Self::Controller => false,
+            Self::Anywhere => true,
+        }
+    }
+}
+
+/// What leaves past connection tracking: in no pass that a `ct(table=…)` began, or in that of a fragment which it let go of.
+fn untracked(case: &Case<'_>, play: &Play<'_>, sent: &[Sent]) -> bool {
     let own = case.sender.ofport == case.receiver.ofport;
-    let leaves = sent.iter().any(|sent| left(&sent.outcome));
-    arrived && !admit::received(case.receiver).holds(&play.datagram)
+    let (mut arrives, mut leaves) = (false, false);
+    for sent in sent {
+        let (mut tracked, mut answer) = (false, 0);
+        for event in steps(sent) {
+            if let Event::Pass { level, .. } = event {
+                tracked = *level > 0 && answer & state::TRK != 0;
+            } else if let Event::Tracked(info) = event {
+                answer = info.state;
+            } else if let Some(put_out) = PutOut::by(event).filter(|_| !tracked) {
+                leaves |= put_out.leaves();
+                arrives |= put_out.reaches(case.receiver.ofport);
+            }
+        }
+    }
+    arrives && !admit::received(case.receiver).holds(&play.datagram)
         || own && leaves && !admit::sent(case.receiver).holds(&play.datagram)
 }
 

@@ -1,16 +1,20 @@
 //! What of a host section B reads off its flows: miss entries, registers, and whose rules decide on a path.
 
-use super::{admit, world::World};
+use super::{
+    admit,
+    world::{Kind, Sender, World},
+};
 use crate::{
     bdd::Bdd,
     diagram::Host,
     intent::site::Site,
     replay::Stage,
     symbolic::{Emit, Event, flows_of},
+    symkey::SymKey,
     tables,
 };
 use flowproof_model::policy::Direction;
-use flowproof_packet::{Field, PortNo, port};
+use flowproof_packet::{Field, PortNo, key::masked_words, port};
 use flowproof_switch::{
     flow::{Action, Subfield},
     table::FlowId,
@@ -44,7 +48,43 @@ pub(super) fn registers(host: &Host, action: &Action) -> Option<Option<u16>> {
     }
 }
 
+/// Where `NORMAL` takes a packet to come from: by the input port as it is then, which actions may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ingress {
+    /// An access port of this VLAN.
+    Access(u16),
+    /// A trunk.
+    Trunk,
+    /// A number that no port has.
+    Nowhere,
+    /// It is not known which port.
+    Open,
+}
+
+/// Whether a port can have this number (ovs-vswitchd.conf.db(5), `ofport_request`).
+fn is_number(number: u128) -> bool {
+    (1..0xff00).contains(&number) || number == u128::from(port::LOCAL)
+}
+
 impl Scene<'_> {
+    /// Where `NORMAL` takes a packet of `sender` with this key to come from.
+    pub(super) fn ingress(&self, sender: &Sender, key: &SymKey) -> Ingress {
+        let at = |port: &Sender| port.access.map_or(Ingress::Trunk, Ingress::Access);
+        let number = key.constant(Subfield::whole(Field::InPort));
+        let as_sent =
+            || masked_words(Field::InPort, 0, u128::MAX).all(|part| key.is_as_sent(part.word, part.mask));
+        match number {
+            Some(number) if number == u128::from(sender.ofport) => at(sender),
+            Some(number) if !is_number(number) => Ingress::Nowhere,
+            Some(number) => {
+                let known = |port: &&Sender| port.kind != Kind::Unknown && u128::from(port.ofport) == number;
+                self.world.senders.iter().find(known).map_or(Ingress::Open, at)
+            }
+            None if as_sent() => at(sender),
+            None => Ingress::Open,
+        }
+    }
+
     /// Whether a port has rules of a direction: by the intent, or else by the tables.
     #[must_use]
     pub fn has_rules(&self, ofport: PortNo, direction: Direction) -> bool {

@@ -6,11 +6,13 @@
 //! nothing belongs to no network.
 //!
 //! Invariant: all port numbers that neither flows nor what is known of the ports name are treated alike by the tables,
-//! so one of them stands for all.
+//! so one of them stands for all; where a flow takes the input port for a value they need not be, and each stands for
+//! itself: the number is a variable then. `LOCAL` is a port like any other.
 
 use super::{admit::ruled, scene::registers};
 use crate::{
-    arrival::Arrival, diagram::Host, intent::site::Site, predicate::Predicate, probe::probed, tables::Tables,
+    arrival::Arrival, diagram::Host, intent::site::Site, ports::Port, predicate::Predicate, probe::probed,
+    tables::Tables,
 };
 use flowproof_model::policy::{Direction, Segment};
 use flowproof_packet::{Field, PortNo, port};
@@ -40,8 +42,10 @@ pub enum Kind {
 /// A class of senders.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    /// The port number; for unknown ports one that stands for all.
+    /// The port number; for unknown ports one that stands for all, or is the most familiar of them.
     pub ofport: PortNo,
+    /// Which numbers it may have, if these are for a flow to tell apart.
+    pub numbers: Option<Predicate>,
     /// What it is.
     pub kind: Kind,
     /// Whether `NORMAL` knows it as an access port, and of which VLAN.
@@ -100,6 +104,7 @@ impl Sender {
             Kind::Filtered(_) => format!("port {}", self.ofport),
             Kind::Other if self.one.is_some() => format!("port {}, which is not filtered,", self.ofport),
             Kind::Other if self.ofport == crate::intent::site::UPLINK => "an uplink".to_owned(),
+            Kind::Other if self.ofport == port::LOCAL => "the bridge's own port, LOCAL,".to_owned(),
             Kind::Other => format!("port {}, a trunk,", self.ofport),
             Kind::Unknown => "a port that no flow names".to_owned(),
         }
@@ -129,7 +134,9 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
         .collect();
     let translated = translations(flows);
     let everywhere = everywhere(&networks, &translated, site);
-    let known: BTreeSet<PortNo> = named(flows).chain(host.tags.keys().copied()).collect();
+    let named = host.tables.named_ports().iter().chain(host.tags.keys()).copied();
+    let known: BTreeSet<PortNo> =
+        named.chain(host.tables.names_local().then_some(port::LOCAL)).filter(|ofport| *ofport != 0).collect();
     let filtered = |ofport: &PortNo| host.ports.iter().any(|port| port.ofport == *ofport);
     let mut senders = Vec::new();
     for ofport in known.iter().copied().filter(|ofport| !filtered(ofport)) {
@@ -138,28 +145,36 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
         let carried = site.and_then(|site| carried(site, ofport, flows));
         let tags = carried.or_else(|| translated.get(&ofport).cloned());
         let tags = tags.unwrap_or_else(|| everywhere.clone());
-        senders.push(Sender { ofport, kind: Kind::Other, access, one: here.or(access).map(Some), tags });
+        let (kind, numbers, one) = (Kind::Other, None, here.or(access).map(Some));
+        senders.push(Sender { ofport, numbers, kind, access, one, tags });
     }
     let free = |ofport: &PortNo| !known.contains(ofport) && !filtered(ofport);
     if let Some(ofport) = (1..crate::intent::site::UPLINK).rev().find(free) {
-        senders.push(Sender { ofport, kind: Kind::Unknown, access: None, one: None, tags: everywhere });
+        let numbers = host.tables.reads_in_port().then(|| nameless(&known, &host.ports));
+        senders.push(Sender {
+            ofport,
+            numbers,
+            kind: Kind::Unknown,
+            access: None,
+            one: None,
+            tags: everywhere,
+        });
     }
     for (place, port) in host.ports.iter().enumerate() {
         let (ofport, kind) = (port.ofport, Kind::Filtered(place));
         let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
-        senders.push(Sender { ofport, kind, access, one: Some(port.network), tags: Tags::new() });
+        let (numbers, one) = (None, Some(port.network));
+        senders.push(Sender { ofport, numbers, kind, access, one, tags: Tags::new() });
     }
     senders
 }
 
-/// The ports that flows match on or send to.
-fn named(flows: &[Flow]) -> impl Iterator<Item = PortNo> {
-    let outputs = flows
-        .iter()
-        .flat_map(|flow| &flow.actions)
-        .filter_map(|action| if let Action::Output(port) = action { Some(*port) } else { None });
-    let inputs = flows.iter().filter_map(in_port);
-    outputs.chain(inputs).filter(|ofport| *ofport != 0 && *ofport < port::IN_PORT)
+/// All numbers of ports but these.
+fn nameless(known: &BTreeSet<PortNo>, ports: &[Port]) -> Predicate {
+    let named = known.iter().copied().chain(ports.iter().map(|port| port.ofport));
+    let reserved =
+        Predicate::Is(Field::InPort, 0xff00, 0xff00).and(Predicate::is(Field::InPort, port::LOCAL).negate());
+    Predicate::one_of(Field::InPort, named.chain([0])).or(reserved).negate()
 }
 
 fn in_port(flow: &Flow) -> Option<PortNo> {

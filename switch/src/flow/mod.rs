@@ -8,6 +8,7 @@ mod names;
 mod nat;
 pub mod normalise;
 pub mod parse;
+pub mod ports;
 pub mod print;
 pub mod text;
 
