@@ -9,6 +9,7 @@ use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
 use crate::prove::intent::Intent;
 use crate::text::{WIDTH, count, cut, hanging};
 use clap::{Args, ValueEnum};
+use flowproof_packet::Field;
 use flowproof_proofs as proofs;
 use flowproof_proofs::hygiene::Hygiene;
 use flowproof_proofs::symbolic::Longest;
@@ -86,6 +87,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let mut findings = find(&flows, tables.switch());
     findings.extend(hygiene::findings(&tables, &hygiene));
     findings.extend(intent.iter().flat_map(|intent| stale(&flows.file.flows, intent)));
+    findings.extend(conflicts(&flows.file.flows, intent.as_ref()));
     findings.sort_by_key(|finding| finding.line);
     let text = match options.format {
         Format::Text => text(&flows, &findings, &hygiene, console),
@@ -145,6 +147,23 @@ fn stale<'a>(flows: &'a [Flow], intent: &Intent) -> Vec<Finding<'a>> {
         Some(Finding { severity, name: "stale", message: why.to_string(), line, flow: Some(flow) })
     };
     found.into_iter().filter_map(finding).collect()
+}
+
+/// What the flows contradict each other about, or the intent: of which ports nothing classifies what they send, which addresses only
+/// one place knows. Each stands beside the first flow that speaks of the port.
+fn conflicts<'a>(flows: &'a [Flow], intent: Option<&Intent>) -> Vec<Finding<'a>> {
+    let ports = intent.map_or_else(|| proofs::ports::derive(flows), |intent| intent.site.ports(flows));
+    let finding = |port: &proofs::ports::Port, conflict: &String| {
+        let own = |field| move |flow: &&Flow| flow.matching.exact(field) == Some(u128::from(port.ofport));
+        let flow = flows.iter().find(own(Field::InPort)).or_else(|| flows.iter().find(own(Field::Reg5)));
+        let (severity, line) = (Severity::Defect, flow.map_or(0, |flow| flow.span.line));
+        let message = format!("port {}: {conflict}", port.ofport);
+        Finding { severity, name: "derivation-conflict", message, line, flow }
+    };
+    let of_port = |port: &proofs::ports::Port| {
+        port.conflicts.iter().map(|conflict| finding(port, conflict)).collect::<Vec<_>>()
+    };
+    ports.iter().flat_map(of_port).collect()
 }
 
 /// What is accepted but not modelled.

@@ -101,6 +101,8 @@ pub enum Judgement {
     Proved(Witness),
     /// It does not.
     Refuted(Arc<Replay>),
+    /// It does not, which no packet need show.
+    Listed(String),
     /// It was not decided.
     Unknown(String),
     /// There is no packet it speaks of.
@@ -117,7 +119,7 @@ impl Judgement {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Proved(_) => "proved",
-            Self::Refuted(_) => "refuted",
+            Self::Refuted(_) | Self::Listed(_) => "refuted",
             Self::Unknown(_) => "unknown",
             Self::Vacuous(_) => "vacuous",
             Self::NoWorse(_) => "no-worse",

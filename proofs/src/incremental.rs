@@ -209,7 +209,8 @@ fn still(mut findings: Vec<Finding>, difference: &Difference<'_>) -> Option<Vec<
         let shown: [Option<&mut Arc<Replay>>; 2] = match &mut finding.judgement {
             Judgement::Refuted(replay) | Judgement::Proved(Witness::Escapes(replay)) => [Some(replay), None],
             Judgement::Proved(Witness::Twins { stopped, twin }) => [Some(stopped), Some(twin)],
-            Judgement::Unknown(_)
+            Judgement::Listed(_)
+            | Judgement::Unknown(_)
             | Judgement::Vacuous(_)
             | Judgement::NoWorse(_)
             | Judgement::Contradiction(_) => {

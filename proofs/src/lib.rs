@@ -23,6 +23,7 @@ pub mod index;
 pub mod intent;
 pub mod isolation;
 pub mod kin;
+pub mod listing;
 pub mod live;
 pub mod ports;
 pub mod predicate;

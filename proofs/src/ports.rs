@@ -2,7 +2,8 @@
 //!
 //! Without an intent the tables must say who may send what, and must not vouch for themselves: an address is
 //! permitted only if two independent places name it. What one place alone names is a [`Port::conflicts`] entry and is not
-//! permitted, so that a defect in one of the places makes a property fail instead of widening what is allowed.
+//! permitted, so that a defect in one of the places makes a property fail instead of widening what is allowed. A port that
+//! the tables hold rules for, or deliver to by rules, is meant to be filtered, even if nothing looks at what it sends.
 //!
 //! Source: the layouts of Neutron's driver (tables 0/60 classify, 71 checks the sender, 73 finds local receivers).
 
@@ -19,6 +20,10 @@ const CLASSIFY: [u8; 2] = [0, 60];
 const BASE_EGRESS: u8 = 71;
 /// The table that finds a local receiver by `dl_dst`.
 const ACCEPTED_EGRESS: u8 = 73;
+/// The tables that hold what the firewall knows of a port by its register: rules of what it sends, and what may be delivered to it.
+const RULES: [u8; 3] = [72, 81, 82];
+/// The conflict of a port whose frames no flow takes for its own.
+pub const UNCLASSIFIED: &str = "nothing classifies what it sends";
 const ARP: u128 = 0x0806;
 const IPV4: u128 = 0x0800;
 const IPV6: u128 = 0x86dd;
@@ -89,7 +94,7 @@ struct Evidence {
 #[must_use]
 pub fn derive(flows: &[Flow]) -> Vec<Port> {
     let mut by_port: BTreeMap<PortNo, Evidence> = BTreeMap::new();
-    let mut egress_ports: BTreeSet<PortNo> = BTreeSet::new();
+    let mut spoken_of: BTreeSet<PortNo> = BTreeSet::new();
     for flow in flows {
         let register = loaded(flow, Field::Reg5);
         let in_port = exact(flow, Field::InPort);
@@ -100,7 +105,7 @@ pub fn derive(flows: &[Flow]) -> Vec<Port> {
                 evidence.sends_as.insert(register);
                 evidence.networks.extend(loaded(flow, Field::Reg6));
                 if goes_to(flow, BASE_EGRESS) {
-                    egress_ports.insert(port);
+                    spoken_of.insert(port);
                 }
             }
             (table, Some(register), None, Some(mac)) if CLASSIFY.contains(&table) => {
@@ -116,13 +121,19 @@ pub fn derive(flows: &[Flow]) -> Vec<Port> {
         if flow.table == BASE_EGRESS
             && let Some(port) = in_port.or_else(|| exact(flow, Field::Reg5))
         {
-            egress_ports.insert(port);
+            spoken_of.insert(port);
             permitted(flow, by_port.entry(port).or_default());
+        }
+        if RULES.contains(&flow.table)
+            && let Some(port) = exact(flow, Field::Reg5)
+        {
+            by_port.entry(port).or_default();
+            spoken_of.insert(port);
         }
     }
     by_port
         .into_iter()
-        .filter(|(port, _)| egress_ports.contains(port))
+        .filter(|(port, _)| spoken_of.contains(port))
         .map(|(port, e)| conclude(port, &e))
         .collect()
 }
@@ -184,13 +195,15 @@ fn conclude(ofport: PortNo, evidence: &Evidence) -> Port {
         let (here, there) = if evidence.arp.contains(&pair) { ("ARP", "IPv4") } else { ("IPv4", "ARP") };
         conflicts.push(format!("{} may send {here} but not {there}", pair.text(false)));
     }
-    if evidence.sends_as.iter().any(|register| *register != ofport) || evidence.sends_as.is_empty() {
+    if evidence.sends_as.is_empty() {
+        conflicts.push(UNCLASSIFIED.to_owned());
+    } else if evidence.sends_as.iter().any(|register| *register != ofport) {
         conflicts.push(format!("packets from port {ofport} are not classified as its own"));
     }
     if evidence.networks.len() != 1 {
         conflicts.push(format!("its packets are classified into {} networks", evidence.networks.len()));
     }
-    if !evidence.checked {
+    if !evidence.checked && !evidence.sends_as.is_empty() {
         conflicts.push("no flow lets it send anything".to_owned());
     }
     let network = evidence.networks.iter().next().copied().filter(|_| evidence.networks.len() == 1);

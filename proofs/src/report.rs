@@ -270,7 +270,8 @@ pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding], told: bool) ->
         _ if !told => (None, None),
         Judgement::Proved(witness) => (Some(witness_row(host, witness)), None),
         Judgement::Refuted(replay) => (None, Some(story(host, replay))),
-        Judgement::Unknown(_)
+        Judgement::Listed(_)
+        | Judgement::Unknown(_)
         | Judgement::Vacuous(_)
         | Judgement::NoWorse(_)
         | Judgement::Contradiction(_) => (None, None),
@@ -278,6 +279,7 @@ pub(crate) fn frame(host: &Host, port: &Port, group: &[&Finding], told: bool) ->
     let involved = match &first.judgement {
         Judgement::Refuted(replay) => replay.prelude > 0,
         Judgement::Proved(_)
+        | Judgement::Listed(_)
         | Judgement::Unknown(_)
         | Judgement::Vacuous(_)
         | Judgement::NoWorse(_)
@@ -316,7 +318,8 @@ fn engines(group: &[&Finding]) -> BTreeMap<&'static str, &'static str> {
 
 fn explanation(host: &Host, port: &Port, finding: &Finding) -> String {
     match &finding.judgement {
-        Judgement::Unknown(why)
+        Judgement::Listed(why)
+        | Judgement::Unknown(why)
         | Judgement::Vacuous(why)
         | Judgement::NoWorse(why)
         | Judgement::Contradiction(why) => why.clone(),

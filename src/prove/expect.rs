@@ -108,7 +108,9 @@ fn parse(line: &str, number: usize) -> Result<Expectation, String> {
     }
     let of_intent = flowproof_proofs::intent::NAMES.contains(&parsed.property.as_str());
     let of_isolation = flowproof_proofs::isolation::by_name(&parsed.property).is_some();
-    if !of_intent && !of_isolation && flowproof_proofs::properties::by_name(&parsed.property).is_none() {
+    let of_listing = flowproof_proofs::listing::by_name(&parsed.property).is_some();
+    let of_host = of_isolation || of_listing;
+    if !of_intent && !of_host && flowproof_proofs::properties::by_name(&parsed.property).is_none() {
         return Err(format!("no property is called `{}`", parsed.property));
     }
     if parsed.datapath != ANY && !Profile::ALL.iter().any(|profile| profile.name() == parsed.datapath) {

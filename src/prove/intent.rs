@@ -8,6 +8,7 @@ use flowproof_proofs::intent::layout::{self, Recognised};
 use flowproof_proofs::intent::rows::{Listed, NotChecked};
 use flowproof_proofs::intent::site::Site;
 use flowproof_proofs::intent::{self, NAMES};
+use flowproof_proofs::listing::Listing;
 use flowproof_proofs::properties::Property;
 use flowproof_proofs::report::Row;
 use flowproof_switch::flow::Flow;
@@ -35,8 +36,17 @@ pub(super) enum Outcome {
     Verdict(Box<Row>),
     /// What the layout cannot express.
     Listed(Listed),
+    /// Who is not filtered.
+    Unfiltered(Listing),
     /// What needs an intent.
     NotChecked(NotChecked),
+}
+
+impl Outcome {
+    /// Whether it is a list that was asked for, which may be empty.
+    pub(super) const fn is_listed(&self) -> bool {
+        matches!(self, Self::Listed(_) | Self::Unfiltered(_))
+    }
 }
 
 impl Intent {

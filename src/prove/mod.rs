@@ -5,6 +5,7 @@ mod engines;
 mod expect;
 pub(crate) mod intent;
 mod isolation;
+mod listing;
 mod real;
 mod scenario;
 mod text;
@@ -26,12 +27,14 @@ use flowproof_proofs::diagram::Host;
 use flowproof_proofs::incremental::Kept;
 use flowproof_proofs::intent::{Ask, Checked, IntentFinding, NAMES, check_by, check_since, rows};
 use flowproof_proofs::isolation::{IsolationFinding, names, rows as isolation_rows};
+use flowproof_proofs::listing::ALL;
 use flowproof_proofs::ports::{self, Port};
 use flowproof_proofs::properties::{Property, SENDER};
 use flowproof_proofs::report::{self, PortRow, Row, Source};
 use flowproof_proofs::since::Since;
 use flowproof_proofs::tables::Tables;
 use intent::{Intent, Outcome};
+use listing::Listed;
 use real::Real;
 use serde::Serialize;
 use serde_json::Value;
@@ -174,7 +177,7 @@ impl Report {
     fn rows(&self) -> impl Iterator<Item = &Row> {
         self.results.iter().filter_map(|outcome| match outcome {
             Outcome::Verdict(row) => Some(&**row),
-            Outcome::Listed(_) | Outcome::NotChecked(_) => None,
+            Outcome::Listed(_) | Outcome::Unfiltered(_) | Outcome::NotChecked(_) => None,
         })
     }
 }
@@ -230,16 +233,18 @@ fn once(
     found.queries.extend(queries);
     let site = intent.as_ref().map(|intent| &intent.site);
     let mut isolated = isolation::check(&task, site, since, wanted(options));
+    let listed = listing::check(&task, intent.as_ref(), &subject, wanted(options));
     if let Some(real) = &mut real {
         replay(real, &task, &mut found, &mut isolated, &mut agreement)?;
     }
     progress.clear();
-    let mut results = results((options, console), &task, &found, &isolated, &agreement, intent.as_ref());
+    let parts = (&found, &*isolated, &*agreement, &listed);
+    let mut results = results((options, console), &task, parts, intent.as_ref());
     if let Some(intent) = intent.as_ref().filter(|_| options.format == Format::Json) {
         scenario::annotate(&mut results, intent, &flows.file.flows);
     }
     let switch = real.map(|real| real.annotate(&mut results));
-    let (task, found) = everything(task, found, isolated, agreement);
+    let (task, found) = everything(task, found, (isolated, agreement, listed));
     let mismatches = expected.map(|expected| expect::compare(&expected, &task, &found));
     let exit = exit(options, &task, &found, mismatches.as_deref(), progress.interrupted());
     let report = Report {
@@ -276,11 +281,14 @@ fn properties(patterns: &[String]) -> Result<Vec<&'static Property>, Failure> {
     };
     let of_intent = |pattern: &String| NAMES.iter().any(|name| WildMatch::new(pattern).matches(name));
     let of_isolation = |pattern: &String| names().any(|name| WildMatch::new(pattern).matches(name));
+    let of_listing = |pattern: &String| ALL.iter().any(|p| WildMatch::new(pattern).matches(p.name));
     let known = |pattern: &String| {
-        SENDER.iter().any(|p| chosen(pattern)(&p)) || of_isolation(pattern) || of_intent(pattern)
+        let of_others = of_isolation(pattern) || of_intent(pattern) || of_listing(pattern);
+        SENDER.iter().any(|p| chosen(pattern)(&p)) || of_others
     };
     if let Some(unknown) = patterns.iter().find(|pattern| !known(pattern)) {
-        let known = list(SENDER.iter().map(|property| property.name).chain(names()).chain(NAMES));
+        let own = SENDER.iter().map(|property| property.name);
+        let known = list(own.chain(names()).chain(NAMES).chain(ALL.map(|property| property.name)));
         return Err(Failure::input([format!("no property is called `{unknown}`; there are {known}")]));
     }
     let wanted = |property: &&Property| patterns.is_empty() || patterns.iter().any(|p| chosen(p)(property));
@@ -335,29 +343,30 @@ fn replay(
 fn results(
     (options, console): (&Options, &Console),
     task: &Task<'_>,
-    found: &Findings,
-    isolated: &[IsolationFinding],
-    agreement: &[IntentFinding],
+    (found, isolated, agreement, listed): (&Findings, &[IsolationFinding], &[IntentFinding], &Listed),
     intent: Option<&Intent>,
 ) -> Vec<Outcome> {
     let each = options.tells_each(console);
     let isolated = isolation_rows::rows(task.host, &task.ports, isolated, each);
     let agreement = rows::rows(task.host, &task.ports, agreement, each);
-    let rows = report::rows(task, found, each).into_iter().chain(isolated).chain(agreement);
+    let conflicts = Findings { findings: listed.conflicts.clone(), queries: Vec::new() };
+    let conflicts = report::rows(task, &conflicts, each);
+    let rows = report::rows(task, found, each).into_iter().chain(isolated).chain(agreement).chain(conflicts);
     let verdicts = rows.map(|row| Outcome::Verdict(Box::new(row)));
-    verdicts.chain(intent::other_results(intent, wanted(options))).collect()
+    let unfiltered = listed.listing.clone().map(Outcome::Unfiltered);
+    verdicts.chain(unfiltered).chain(intent::other_results(intent, wanted(options))).collect()
 }
 
 /// The findings of all sections as one, for exit codes and known verdicts.
 fn everything<'a>(
     task: Task<'a>,
     mut found: Findings,
-    isolated: Vec<IsolationFinding>,
-    agreement: Vec<IntentFinding>,
+    (isolated, agreement, listed): (Vec<IsolationFinding>, Vec<IntentFinding>, Listed),
 ) -> (Task<'a>, Findings) {
     let mut properties = task.properties.clone();
     let isolated = isolated.into_iter().map(|of| of.finding);
-    for finding in isolated.chain(agreement.into_iter().map(|of| of.finding)) {
+    let listed = listed.conflicts.into_iter().chain(listed.faults);
+    for finding in isolated.chain(agreement.into_iter().map(|of| of.finding)).chain(listed) {
         if !properties.iter().any(|property| property.name == finding.property.name) {
             properties.push(finding.property);
         }
@@ -421,7 +430,7 @@ fn exit(
             .properties
             .iter()
             .any(|p| !options.allow_vacuous.iter().any(|name| WildMatch::new(name).matches(p.name)));
-    if any(|judgement| matches!(judgement, Judgement::Refuted(_))) {
+    if any(|judgement| matches!(judgement, Judgement::Refuted(_) | Judgement::Listed(_))) {
         Exit::Refuted
     } else if vacuous || nothing || any(|judgement| matches!(judgement, Judgement::Unknown(_))) {
         Exit::Inconclusive
@@ -440,7 +449,7 @@ fn verdict(found: &Findings, results: &[Outcome]) -> &'static str {
         {
             "not-checked"
         }
-        None if found.findings.is_empty() => "vacuous",
+        None if found.findings.is_empty() && !results.iter().any(Outcome::is_listed) => "vacuous",
         None => "proved",
     }
 }

@@ -89,9 +89,6 @@ fn ports(out: &mut String, ports: &[PortRow], console: &Console) {
                 &format!("{name} {}", if addresses.is_empty() { "none" } else { &addresses }),
             ));
         }
-        for conflict in &port.conflicts {
-            out.push_str(&hanging(&margin, &format!("derivation-conflict: {conflict}")));
-        }
     }
     if ports.len() > shown {
         let _infallible = writeln!(out, "  … and {} more (-v lists them)", ports.len() - shown);
@@ -218,6 +215,7 @@ fn table(out: &mut String, report: &Report, style: Style) {
         let (name, verdict, why) = match outcome {
             Outcome::Verdict(_) => continue,
             Outcome::Listed(listed) => (listed.property, listed.verdict, &*listed.explanation),
+            Outcome::Unfiltered(listing) => (listing.property, listing.verdict, &*listing.explanation),
             Outcome::NotChecked(row) => (row.property, row.verdict, row.explanation),
         };
         out.push_str(&hanging(&format!("{name:<NAME_WIDTH$}{verdict} "), why));

@@ -324,7 +324,9 @@ impl<'a> Engines<'a> {
             let (verdict, choice) = self.way(theorem, way, profile);
             let shown = choice.map(|choice| Show { way: place, choice });
             match verdict.0 {
-                Judgement::Refuted(_) | Judgement::Contradiction(_) => return (verdict, shown),
+                Judgement::Refuted(_) | Judgement::Listed(_) | Judgement::Contradiction(_) => {
+                    return (verdict, shown);
+                }
                 Judgement::Unknown(_) => undecided = undecided.or(Some((verdict, None))),
                 Judgement::Proved(_) | Judgement::NoWorse(_) => {
                     proved = proved.or(Some((verdict, shown)));

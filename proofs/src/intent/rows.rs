@@ -130,7 +130,8 @@ fn explanation(port: &Port, of: &IntentFinding) -> String {
     let says = of.says.as_deref().unwrap_or("nothing");
     let between = between(port, of);
     match &of.finding.judgement {
-        Judgement::Unknown(why)
+        Judgement::Listed(why)
+        | Judgement::Unknown(why)
         | Judgement::Vacuous(why)
         | Judgement::NoWorse(why)
         | Judgement::Contradiction(why) => {

@@ -176,13 +176,7 @@ impl Site {
         filtered
             .map(|(port, binding)| {
                 let known = derived.iter().find(|derived| derived.ofport == binding.ofport);
-                let conflicts = match known {
-                    None => vec![format!("no flow classifies what port {} sends", binding.ofport)],
-                    Some(known) if known.network.is_some_and(|vlan| vlan != binding.vlan) => {
-                        vec![format!("the flows put it into another network than {}", binding.vlan)]
-                    }
-                    Some(_) => Vec::new(),
-                };
+                let conflicts = conflicts(known, binding);
                 ports::Port {
                     ofport: binding.ofport,
                     macs: port.macs().into_iter().collect(),
@@ -194,6 +188,21 @@ impl Site {
                 }
             })
             .collect()
+    }
+}
+
+/// What is wrong with what the flows say of a port that is bound and to be filtered here.
+fn conflicts(known: Option<&ports::Port>, binding: Binding) -> Vec<String> {
+    let unclassified = |known: &ports::Port| known.conflicts.iter().any(|text| text == ports::UNCLASSIFIED);
+    match known {
+        None => {
+            vec![format!("no flow speaks of port {}, which is bound here and to be filtered", binding.ofport)]
+        }
+        Some(known) if unclassified(known) => vec![ports::UNCLASSIFIED.to_owned()],
+        Some(known) if known.network.is_some_and(|vlan| vlan != binding.vlan) => {
+            vec![format!("the flows put it into another network than {}", binding.vlan)]
+        }
+        Some(_) => Vec::new(),
     }
 }
 

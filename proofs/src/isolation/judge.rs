@@ -546,20 +546,34 @@ impl<'a> Engine<'a> {
                 wrong.push(found.clone());
             }
         }
-        for found in [arrivals, &sent] {
-            self.undefined(wrong, run, found);
-        }
+        let arrived: Vec<Exit> =
+            arrivals.iter().map(|found| self.delivered(&found.event, receiver)).collect();
+        self.undefined(wrong, run, arrivals, &arrived);
+        let left: Vec<Exit> = sent.iter().map(|found| exit(&found.event)).collect();
+        self.undefined(wrong, run, &sent, &left);
     }
 
-    /// Packets that match two flows of equal priority and leave otherwise by one than by the other.
-    fn undefined(&mut self, wrong: &mut Vec<Found>, run: &Run, found: &[Found]) {
+    /// How what reaches a port comes there: by whatever way, with which VLAN bits. `NORMAL` leaves an access port none.
+    fn delivered(&self, event: &Event<Bdd>, receiver: &Port) -> Exit {
+        let known = self.scene.host.tags.get(&receiver.ofport);
+        let is_access = known.map_or(receiver.network, |tag| *tag).is_some();
+        let (emit, mut vlan) = exit(event);
+        if emit == Emit::Normal && is_access {
+            vlan.fill(Bit::Known(false));
+        }
+        let emit = if emit.is_modelled() { Emit::Port(receiver.ofport) } else { emit };
+        (emit, vlan)
+    }
+
+    /// Packets that match two flows of equal priority and go another way, of `ways`, by one than by the other.
+    fn undefined(&mut self, wrong: &mut Vec<Found>, run: &Run, found: &[Found], ways: &[Exit]) {
+        let mut exits = ways.to_vec();
+        exits.dedup();
         for ((a, b), contested) in &run.rivals {
-            let mut exits: Vec<Exit> = found.iter().map(|found| exit(&found.event)).collect();
-            exits.dedup();
-            for way in exits {
+            for way in &exits {
                 let mut packets = [self.sets.none(), self.sets.none()];
                 let mut by_either = Vec::new();
-                for found in found.iter().filter(|found| exit(&found.event) == way) {
+                for (found, _) in found.iter().zip(ways).filter(|(_, of)| *of == way) {
                     let path = flows_of(&found.event.path);
                     for (flow, set) in [a, b].into_iter().zip(&mut packets) {
                         if path.contains(flow) {

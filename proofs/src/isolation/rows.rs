@@ -46,7 +46,8 @@ fn row(host: &Host, ports: &[&Port], group: &[&IsolationFinding], told: bool) ->
 fn explanation(port: &Port, of: &IsolationFinding) -> String {
     let theorem = of.finding.property.theorem;
     match &of.finding.judgement {
-        Judgement::Unknown(why)
+        Judgement::Listed(why)
+        | Judgement::Unknown(why)
         | Judgement::Vacuous(why)
         | Judgement::NoWorse(why)
         | Judgement::Contradiction(why) => why.clone(),

@@ -182,7 +182,7 @@ fn in_port(flow: &Flow) -> Option<PortNo> {
 }
 
 /// The unfiltered ports of this host, and their networks: by the intent, or by classification.
-fn unfiltered(host: &Host, site: Option<&Site>) -> BTreeMap<PortNo, u16> {
+pub(crate) fn unfiltered(host: &Host, site: Option<&Site>) -> BTreeMap<PortNo, u16> {
     let mut all = BTreeMap::new();
     for flow in host.tables.flows().iter().filter(|flow| CLASSIFY.contains(&flow.table)) {
         let network = flow.actions.iter().rev().find_map(|action| {
