@@ -296,10 +296,13 @@ const fn traits(property: &Property) -> Option<&'static [Field]> {
     }
 }
 
-/// Why a property that holds is not vacuous; what goes to familiar destinations first.
+/// Why a property that holds is not vacuous; what goes to familiar destinations first. A packet that should be stopped and
+/// violates the property instead contradicts the proof.
 pub(crate) fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judged, Exhausted> {
     let leaves = Case { aim: Aim::Leaves, ..*case };
     let stays = Case { aim: Aim::Stays, ..*case };
+    let violates = Case { aim: Aim::Violates, ..*case };
+    let mut against = None;
     for far in [false, true] {
         let escapes = engine.innocent(case.property, case.profile, far, &mut |choice| {
             Some((replay(&leaves, choice)?, choice.clone()))
@@ -310,15 +313,33 @@ pub(crate) fn witness(engine: &mut Diagram<'_>, case: &Case<'_>) -> Result<Judge
         let Some(traits) = traits(case.property) else { continue };
         let twins = engine.twins(case.property, case.profile, (traits, far), &mut |stopped, twin| {
             let shown = vec![stopped.clone(), twin.clone()];
-            Some((replay(&stays, stopped)?, replay(&leaves, twin)?, shown))
+            let Some(stays) = replay(&stays, stopped) else {
+                let violates = || replay(&violates, stopped).map(|_| stopped.clone());
+                against = against.take().or_else(violates);
+                return None;
+            };
+            Some((stays, replay(&leaves, twin)?, shown))
         })?;
         if let Some((stopped, twin, shown)) = twins {
             let witness = Witness::Twins { stopped: Arc::new(stopped), twin: Arc::new(twin) };
             return Ok(Judged::proved(witness, shown));
         }
     }
-    let why = format!("nothing that `{}` speaks of, nor anything like it, escapes", case.property.name);
-    Ok(Judged::plainly(Judgement::Vacuous(why)))
+    Ok(Judged::plainly(without_witness(case.property, against.as_ref())))
+}
+
+/// The verdict on a property that seems to hold and of which nothing was shown.
+fn without_witness(property: &Property, against: Option<&Choice>) -> Judgement {
+    match against {
+        Some(choice) => Judgement::Contradiction(format!(
+            "it seems to hold, and a packet that should be stopped violates it: {:?}",
+            choice.sent
+        )),
+        None => Judgement::Vacuous(format!(
+            "nothing that `{}` speaks of, nor anything like it, escapes",
+            property.name
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -341,5 +362,18 @@ mod tests {
         assert_eq!(verdict(&[Depends::State, Depends::Choice]), "unknown");
         assert_eq!(verdict(&[Depends::State, Depends::Nothing]), "contradiction");
         assert_eq!(verdict(&[]), "unknown");
+    }
+
+    #[test]
+    fn a_packet_that_should_be_stopped_and_is_not_contradicts_the_proof() {
+        let property = crate::properties::by_name("dhcp-server").unwrap();
+        let choice = Choice {
+            form: crate::symkey::Form::Whole,
+            sent: flowproof_packet::FlowKey::default(),
+            shown_proto: 0,
+            answers: Vec::new(),
+        };
+        assert_eq!(without_witness(property, None).name(), "vacuous");
+        assert_eq!(without_witness(property, Some(&choice)).name(), "contradiction");
     }
 }

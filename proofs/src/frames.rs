@@ -9,7 +9,7 @@ use crate::{
     vars,
 };
 use flowproof_packet::{Field, FlowKey, PortNo};
-use flowproof_switch::flow::Match;
+use flowproof_switch::{flow::Match, pipeline::RESERVED};
 use std::collections::BTreeMap;
 
 /// IPv6 extension headers that Open vSwitch skips: what a fragment may show instead of the datagram's protocol.
@@ -114,10 +114,17 @@ fn now(field: Field, value: u128, mask: u128) -> Match {
     matching
 }
 
-/// Frames to these addresses `NORMAL` does not forward (IEEE 802.1D, table 7-10).
+/// What `NORMAL` drops, whatever port it comes from: frames to reserved addresses ([`RESERVED`]), and those in which a tag follows
+/// though none was read: a second tag that became the first, or half a tag.
 #[must_use]
-pub fn reserved_multicast() -> Match {
-    now(Field::DlDst, 0x0180_c200_0000, 0xffff_ffff_fff0)
+pub fn never_switched() -> Vec<Match> {
+    let reserved = RESERVED.iter().map(|(mac, mask)| now(Field::DlDst, (*mac).into(), (*mask).into()));
+    let partial = [0x8100u16, 0x88a8].map(|ethertype| {
+        let mut matching = now(Field::DlType, ethertype.into(), u128::MAX);
+        matching.set(Field::VlanTci, 0, 0x1000);
+        matching
+    });
+    reserved.chain(partial).collect()
 }
 
 /// A frame without a tag, or with VLAN 0: what `NORMAL` takes from an access port. It matches one of these; what stands in the
@@ -148,8 +155,10 @@ pub fn escaping<S: PacketSets>(sets: &mut S, event: &Event<S::Set>, access: bool
         Emit::Limit => sets.none(),
         Emit::Normal => {
             let admitted = if access { without_vlan(sets, event) } else { event.packets };
-            let reserved = select(sets, event, &reserved_multicast());
-            sets.minus(admitted, reserved)
+            never_switched().iter().fold(admitted, |packets, matching| {
+                let dropped = select(sets, event, matching);
+                sets.minus(packets, dropped)
+            })
         }
         Emit::Port(_)
         | Emit::UnknownPort

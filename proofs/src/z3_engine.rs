@@ -561,7 +561,7 @@ impl<'a> Encoder<'a> {
             if self.is_from_access(key) {
                 parts.push(self.without_vlan(key));
             }
-            parts.push(self.matches(key, &frames::reserved_multicast()).not());
+            parts.extend(frames::never_switched().iter().map(|dropped| self.matches(key, dropped).not()));
         }
         match &self.counts {
             Counts::Escape => {}

@@ -8,6 +8,7 @@ mod hostile;
 mod lint;
 mod ovs;
 mod prove;
+mod senders;
 mod trace;
 mod watch;
 

@@ -63,7 +63,8 @@ const OPEN: &[(&str, &str, &[u16], &str)] = &[
 fn shown(judgement: &Judgement) -> String {
     match judgement {
         Judgement::Refuted(replay) => summary(&replay.datagram),
-        Judgement::Unknown(why)
+        Judgement::Listed(why)
+        | Judgement::Unknown(why)
         | Judgement::Vacuous(why)
         | Judgement::NoWorse(why)
         | Judgement::Contradiction(why) => why.clone(),
@@ -83,7 +84,10 @@ fn disagreements(name: &str, case: &Case, profiles: &[Profile]) -> Vec<String> {
                 let divided = replay.events.len() - replay.prelude > 1;
                 *line == verdict && shows(&wire::extract(&replay.datagram, 0), divided)
             }),
-            Judgement::Unknown(_) | Judgement::NoWorse(_) | Judgement::Contradiction(_) => false,
+            Judgement::Listed(_)
+            | Judgement::Unknown(_)
+            | Judgement::NoWorse(_)
+            | Judgement::Contradiction(_) => false,
         };
         if !excused {
             let line = lines(case, std::slice::from_ref(&of)).join("");

@@ -46,6 +46,7 @@ fn check(more: &str, property: &str, verdict: &str, why: &str) {
     match &finding.judgement {
         Judgement::Unknown(text) | Judgement::Vacuous(text) => assert!(text.contains(why), "{text}"),
         Judgement::Proved(_)
+        | Judgement::Listed(_)
         | Judgement::Refuted(_)
         | Judgement::NoWorse(_)
         | Judgement::Contradiction(_) => {}
@@ -181,6 +182,21 @@ fn what_only_one_place_says_of_a_port_is_shown_and_not_permitted() {
     let foreign =
         hardened(classified, "table=60,priority=100,in_port=5 actions=load:6->NXM_NX_REG5[],load:1->");
     conflicts(&foreign, 5, &["not classified as its own"]);
+}
+
+/// What a port sends may be looked at by nobody, though the tables have rules for it: it is meant to be filtered.
+#[test]
+fn a_port_with_rules_that_nothing_classifies_is_a_filtered_port() {
+    for rule in [
+        "table=72,priority=74,ct_state=+new-est,ip,reg5=9 actions=resubmit(,73)",
+        "table=81,priority=100,arp,reg5=9 actions=output:9",
+        "table=82,priority=70,ct_state=+new-est,ip,reg5=9 actions=output:9",
+    ] {
+        conflicts(&format!("{HARDENED}\n{rule}"), 9, &[ports::UNCLASSIFIED, "classified into 0 networks"]);
+    }
+    let none = "table=73,priority=80,reg5=9 actions=resubmit(,94)";
+    let ports = ports::derive(&hosts::flows(&format!("{HARDENED}\n{none}")));
+    assert!(ports.iter().all(|port| port.ofport != 9), "{ports:?}");
 }
 
 /// A conjunction decides who may send; the engines follow it as the switch does.

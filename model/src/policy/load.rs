@@ -115,6 +115,12 @@ fn unicast_mac(value: &Value) -> Option<MacAddr> {
 
 const A_MAC: &str = "the MAC address of an interface";
 
+/// A MAC that a port may use besides its own: the API takes any, that of a group too.
+fn pair_mac(value: &Value) -> Option<MacAddr> {
+    let mac: MacAddr = value.as_str()?.parse().ok()?;
+    (mac != MacAddr::default()).then_some(mac)
+}
+
 fn address_group(object: &Object<'_>, faults: &mut Faults) -> AddressGroup {
     let list = object.list("addresses", faults);
     let addresses = list
@@ -181,7 +187,7 @@ fn address_pairs(object: &Object<'_>, own: MacAddr, faults: &mut Faults) -> Vec<
         });
         let mac = match value.get("mac_address").filter(|mac| !mac.is_null()) {
             None => Some(own),
-            Some(mac) => object.convert(FIELD, mac, A_MAC, unicast_mac, faults),
+            Some(mac) => object.convert(FIELD, mac, "a MAC address", pair_mac, faults),
         };
         match (prefix, mac) {
             (Some(Some(prefix)), Some(mac)) => pairs.push(AddressPair { mac, prefix }),

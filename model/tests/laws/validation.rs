@@ -165,7 +165,7 @@ fn ports_are_refused_for_each_field_that_matters() {
     check_port(
         "allowed_address_pairs",
         json!([{ "ip_address": "10.0.0.9", "mac_address": "x" }]),
-        "`x` is not the MAC address of an interface",
+        "`x` is not a MAC address",
     );
     check_port("port_security_enabled", json!("yes"), "`yes` is not true or false");
     let missing = "missing (where nothing is meant, write `null` or an empty list)";

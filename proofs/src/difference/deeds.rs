@@ -178,7 +178,10 @@ impl Reader<'_> {
                 Way::Leaves(event.emit.clone())
             }
             Emit::Normal => {
-                packets = without(sets, event, &frames::reserved_multicast());
+                for dropped in frames::never_switched() {
+                    let event = Event { packets, ..event.clone() };
+                    packets = without(sets, &event, &dropped);
+                }
                 Way::Leaves(Emit::Normal)
             }
             Emit::InPort => back(key),

@@ -2,7 +2,7 @@
 //!
 //! What it means. Every flow of the tables that the layout writes is *justified*, or else stale:
 //! * each **port** in it (`in_port`, the port register, an output) is bound here or is an uplink;
-//! * each unicast **MAC** is one that a port of the intent has or may use;
+//! * each **MAC**, of a group too, but for broadcast, is one that a port of the intent has or may use;
 //! * each **address** (with its mask) is of a bound port, or of somebody or something that a rule of a bound port names: a
 //!   prefix, a member of a remote group, a prefix of an address group;
 //! * each **zone** and network is the VLAN of a bound port, or a tag that its network travels under;
@@ -41,8 +41,7 @@ const MACS: [Field; 6] =
     [Field::DlSrc, Field::DlDst, Field::ArpSha, Field::ArpTha, Field::NdSll, Field::NdTll];
 const IPV4: [Field; 4] = [Field::NwSrc, Field::NwDst, Field::ArpSpa, Field::ArpTpa];
 const IPV6: [Field; 3] = [Field::Ipv6Src, Field::Ipv6Dst, Field::NdTarget];
-/// The lowest bit of a MAC's first byte: broadcast and multicast.
-const GROUP: u64 = 1 << 40;
+const BROADCAST: u64 = 0xffff_ffff_ffff;
 
 /// An address and the bits of it that count.
 type Block = (u128, u128);
@@ -204,8 +203,7 @@ fn address(prefix: &IpNet) -> Stale {
     }
 }
 
-/// What a flow speaks of, in its match and in its actions. Nothing in particular is spoken of by what any address fits,
-/// or by one for groups.
+/// What a flow speaks of, in its match and in its actions. Nothing in particular is spoken of by what any address fits.
 fn mentions(flow: &Flow) -> Vec<Stale> {
     let matching = &flow.matching;
     let exact = |field: Field| matching.exact(field);
@@ -259,7 +257,7 @@ fn addresses(flow: &Flow) -> impl Iterator<Item = Stale> {
 }
 
 fn mac(bits: u128) -> Option<Stale> {
-    let bits = u64::try_from(bits).ok().filter(|bits| *bits != 0 && bits & GROUP == 0)?;
+    let bits = u64::try_from(bits).ok().filter(|bits| *bits != 0 && *bits != BROADCAST)?;
     Some(Stale::Mac(MacAddr::from_bits(bits)))
 }
 

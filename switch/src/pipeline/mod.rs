@@ -17,7 +17,7 @@ mod stateless;
 mod tracker;
 mod write;
 
-pub use normal::{Decision, Fdb, MAC_AGE_MS, NormalDrop};
+pub use normal::{Decision, Fdb, MAC_AGE_MS, NormalDrop, RESERVED};
 pub use stateless::{Stateless, trace_stateless};
 pub use tracker::{Scripted, Tracker, Visit};
 

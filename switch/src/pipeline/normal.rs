@@ -133,22 +133,22 @@ impl Forward<'_> {
     }
 }
 
-/// Whether a bridge does not forward frames to this address (IEEE 802.1D, table 7-10, and what vendors reserved).
+/// Addresses, with masks, that a bridge does not forward frames to: IEEE 802.1D, table 7-10, and what vendors reserved: Cisco's
+/// CFM, ISL, CDP and its kin, PVST+, STP uplink fast; Extreme's EDP and EAPS.
+pub const RESERVED: [(u64, u64); 9] = [
+    (0x0180_c200_0000, 0xffff_ffff_fff0),
+    (0x0100_0ccc_ccc0, 0xffff_ffff_fff8),
+    (0x00e0_2b00_0000, 0xffff_ffff_ffff),
+    (0x00e0_2b00_0004, 0xffff_ffff_ffff),
+    (0x00e0_2b00_0006, 0xffff_ffff_ffff),
+    (0x0100_0c00_0000, 0xffff_ffff_ffff),
+    (0x0100_0ccc_cccc, 0xffff_ffff_ffff),
+    (0x0100_0ccc_cccd, 0xffff_ffff_ffff),
+    (0x0100_0ccd_cdcd, 0xffff_ffff_ffff),
+];
+
 fn is_reserved(mac: MacAddr) -> bool {
-    /// Extreme's EDP and EAPS; Cisco's ISL, CDP and its kin, PVST+, STP uplink fast.
-    const OTHERS: [u64; 7] = [
-        0x00e0_2b00_0000,
-        0x00e0_2b00_0004,
-        0x00e0_2b00_0006,
-        0x0100_0c00_0000,
-        0x0100_0ccc_cccc,
-        0x0100_0ccc_cccd,
-        0x0100_0ccd_cdcd,
-    ];
-    const LINK_LOCAL: u64 = 0x0180_c200_0000;
-    const CISCO_CFM: u64 = 0x0100_0ccc_ccc0;
-    let bits = mac.to_bits();
-    bits & !0xf == LINK_LOCAL || bits & !0x7 == CISCO_CFM || OTHERS.contains(&bits)
+    RESERVED.iter().any(|(value, mask)| (mac.to_bits() ^ value) & mask == 0)
 }
 
 fn mac(key: &FlowKey, field: Field) -> MacAddr {
