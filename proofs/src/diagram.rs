@@ -23,7 +23,7 @@ use crate::{
     tables::Tables,
     vars::Var,
 };
-use flowproof_packet::{Field, PortNo};
+use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::Profile,
     flow::{Action, Subfield},
@@ -58,6 +58,17 @@ impl Host {
     #[must_use]
     pub fn members(&self) -> BTreeMap<PortNo, Option<u16>> {
         self.ports.iter().map(|port| (port.ofport, port.network)).collect()
+    }
+
+    /// The VLAN that `NORMAL` knows a port as an access port of, `None` for a trunk; nothing for a number that nobody names.
+    #[must_use]
+    pub fn vlan_of(&self, ofport: PortNo) -> Option<Option<u16>> {
+        let filtered = || self.ports.iter().find(|port| port.ofport == ofport).map(|port| port.network);
+        let named = || {
+            let is_named = self.tables.named_ports().binary_search(&ofport).is_ok() || ofport == port::LOCAL;
+            is_named.then_some(None)
+        };
+        self.tags.get(&ofport).copied().or_else(filtered).or_else(named)
     }
 
     /// Whether `NORMAL` takes only frames without VLAN from this port.

@@ -19,7 +19,7 @@ use crate::{
     diagram::Host,
     ports, probe,
     symbolic::Emit,
-    symkey::Form,
+    symkey::{Form, SymKey},
     tables::Tables,
     z3_engine::{Counts, Encoder, Left, Tells},
     z3_leads::{Leads, all, any},
@@ -30,7 +30,7 @@ use flowproof_model::{
     policy::{Direction, Port},
     switches::Revocation,
 };
-use flowproof_packet::Field;
+use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{
     conntrack::{Profile, state},
     flow::{Action, Match, Subfield},
@@ -451,6 +451,12 @@ impl Asked<'_> {
         self.each_way(encoder, |encoder, way| self.arrives(encoder, left, way))
     }
 
+    /// The access VLAN of the port that a packet is taken to come from, `None` for a trunk; nothing where that is not known.
+    fn comes_from(&self, key: &SymKey, way: &Way<'_>) -> Option<Option<u16>> {
+        let ofport = PortNo::try_from(key.constant(Subfield::whole(Field::InPort))?).ok()?;
+        if ofport == way.entrance.ofport { Some(way.entrance.access) } else { self.host.vlan_of(ofport) }
+    }
+
     /// The packets that, leaving like this, may come to where a way ends. `NORMAL` brings a frame to every port of its
     /// VLAN.
     fn arrives(&self, encoder: &mut Encoder<'_>, left: &Left<'_>, way: &Way<'_>) -> Bool {
@@ -458,20 +464,32 @@ impl Asked<'_> {
         match (left.emit, way.target) {
             (Emit::Port(port), Target::Local(ofport, _)) => certain(*port == ofport),
             (Emit::Port(port), Target::Remote) => certain(self.site.at(*port).is_none()),
-            (Emit::Normal, Target::Remote) | (Emit::Flood, _) => certain(true),
-            (Emit::Normal, Target::Local(_, vlan)) => match way.entrance.access {
-                Some(access) => certain(access == vlan),
-                None => {
-                    let mut tagged = Match::default();
-                    tagged.set(Field::VlanTci, 0x1000 | u128::from(vlan), 0x1fff);
-                    encoder.matches(left.key, &tagged)
-                }
-            },
+            (Emit::Normal | Emit::Flood, Target::Remote) => certain(true),
+            (Emit::Flood, Target::Local(ofport, _)) => elsewhere(encoder, left.key, ofport),
+            (Emit::Normal, Target::Local(ofport, vlan)) => {
+                let switched = match self.comes_from(left.key, way) {
+                    Some(Some(access)) => certain(access == vlan),
+                    Some(None) => {
+                        let mut tagged = Match::default();
+                        tagged.set(Field::VlanTci, 0x1000 | u128::from(vlan), 0x1fff);
+                        encoder.matches(left.key, &tagged)
+                    }
+                    None => certain(true),
+                };
+                all(&[switched, elsewhere(encoder, left.key, ofport)])
+            }
             (Emit::InPort | Emit::Limit | Emit::UnknownPort | Emit::Controller | Emit::Opaque(_), _) => {
                 certain(false)
             }
         }
     }
+}
+
+/// That the input port, as it is then, is not this one.
+fn elsewhere(encoder: &mut Encoder<'_>, key: &SymKey, ofport: PortNo) -> Bool {
+    let mut own = Match::default();
+    own.set(Field::InPort, ofport.into(), u128::MAX);
+    encoder.matches(key, &own).not()
 }
 
 /// Whether it is known where packets go that leave like this.

@@ -32,7 +32,7 @@ use flowproof_model::{
 use flowproof_packet::{Field, PortNo};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Flow, Match},
+    flow::{Flow, Match, Subfield},
 };
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -235,7 +235,7 @@ impl<'a> Judge<'a> {
         let class = self.set(&question::addressed(self.site, way, false));
         let mut permitted: BTreeMap<u16, Vec<Permitted>> = BTreeMap::new();
         for event in &run.events {
-            let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
+            let left = self.leaving(event);
             let left = self.sets.and(left, class);
             if self.sets.is_empty(left) {
                 continue;
@@ -300,7 +300,7 @@ impl<'a> Judge<'a> {
     ) -> Vec<(&'r Event<Bdd>, Bdd)> {
         let mut all = Vec::new();
         for event in &run.events {
-            let left = frames::escaping(&mut self.sets, event, self.entrance.access.is_some());
+            let left = self.leaving(event);
             let left = self.sets.and(left, packets);
             if self.sets.is_empty(left) {
                 continue;
@@ -478,23 +478,49 @@ impl<'a> Judge<'a> {
                 }
             }
             (Emit::Normal, Target::Remote) => packets,
-            (Emit::Normal, Target::Local(_, vlan)) => match self.entrance.access {
-                Some(access) => {
-                    if access == vlan {
-                        packets
-                    } else {
-                        none
-                    }
-                }
-                None => {
-                    let event = Event { packets, ..event.clone() };
-                    select(&mut self.sets, &event, &tagged(vlan))
-                }
-            },
-            (Emit::Flood, _) => packets,
+            (Emit::Normal, Target::Local(ofport, vlan)) => {
+                let packets = self.switched(event, packets, vlan);
+                self.elsewhere(event, packets, ofport)
+            }
+            (Emit::Flood, Target::Local(ofport, _)) => self.elsewhere(event, packets, ofport),
+            (Emit::Flood, Target::Remote) => packets,
             (Emit::InPort | Emit::Limit, _) => none,
             (Emit::UnknownPort | Emit::Controller | Emit::Opaque(_), _) => packets,
         }
+    }
+
+    /// Those of `packets` that `NORMAL` may bring to ports of a VLAN. It goes by the input port as it is then.
+    fn switched(&mut self, event: &Event<Bdd>, packets: Bdd, vlan: u16) -> Bdd {
+        match self.comes_from(event) {
+            Some(Some(access)) if access == vlan => packets,
+            Some(Some(_)) => self.sets.none(),
+            Some(None) => {
+                let event = Event { packets, ..event.clone() };
+                select(&mut self.sets, &event, &tagged(vlan))
+            }
+            None => packets,
+        }
+    }
+
+    /// The access VLAN of the port that a packet is taken to come from, `None` for a trunk; nothing where that is not known.
+    fn comes_from(&self, event: &Event<Bdd>) -> Option<Option<u16>> {
+        let number = event.key.constant(Subfield::whole(Field::InPort));
+        let ofport = PortNo::try_from(number?).ok()?;
+        if ofport == self.entrance.ofport { Some(self.entrance.access) } else { self.host.vlan_of(ofport) }
+    }
+
+    /// Those of `packets` whose input port, as it is then, is not this one.
+    fn elsewhere(&mut self, event: &Event<Bdd>, packets: Bdd, ofport: PortNo) -> Bdd {
+        let mut own = Match::default();
+        own.set(Field::InPort, ofport.into(), u128::MAX);
+        let own = select(&mut self.sets, &Event { packets, ..event.clone() }, &own);
+        self.sets.minus(packets, own)
+    }
+
+    /// Those of an event's packets that really leave.
+    fn leaving(&mut self, event: &Event<Bdd>) -> Bdd {
+        let access = matches!(self.comes_from(event), Some(Some(_)));
+        frames::escaping(&mut self.sets, event, access)
     }
 
     /// What an event does that is not modelled, and where.

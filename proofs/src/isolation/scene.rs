@@ -2,7 +2,7 @@
 
 use super::{
     admit,
-    world::{Kind, Sender, World},
+    world::{Sender, World},
 };
 use crate::{
     bdd::Bdd,
@@ -77,8 +77,8 @@ impl Scene<'_> {
             Some(number) if number == u128::from(sender.ofport) => at(sender),
             Some(number) if !is_number(number) => Ingress::Nowhere,
             Some(number) => {
-                let known = |port: &&Sender| port.kind != Kind::Unknown && u128::from(port.ofport) == number;
-                self.world.senders.iter().find(known).map_or(Ingress::Open, at)
+                let vlan = PortNo::try_from(number).ok().and_then(|number| self.host.vlan_of(number));
+                vlan.map_or(Ingress::Open, |vlan| vlan.map_or(Ingress::Trunk, Ingress::Access))
             }
             None if as_sent() => at(sender),
             None => Ingress::Open,
