@@ -20,8 +20,11 @@ use flowproof_packet::{Field, FlowKey, PortNo, port, wire};
 use flowproof_switch::{
     conntrack::{CtInfo, CtOutput, Profile, state},
     flow::Flow,
-    pipeline::{Effect, Outcome, PortConfig, Switch, SwitchConfig, Tracker, Visit},
+    pipeline::{
+        Decision, Effect, NormalDrop, Outcome, PortConfig, RESERVED, Switch, SwitchConfig, Tracker, Visit,
+    },
     table::{FlowId, TieBreak},
+    trace::{Event, Step},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -263,7 +266,9 @@ impl<'t> Stage<'t> {
         let mut switch = Switch::with_tracker(Arc::clone(tables), config, script);
         let outcome = switch.receive_with_traced(&packet.arriving, &packet.frame);
         let asked = switch.tracker().asked.clone();
-        let shown = outcome.effects.iter().filter_map(shown).chain(asked).collect();
+        let partial = partial_tags(&outcome);
+        let effects = outcome.effects.iter().filter(|effect| partial == 0 || !is_normal(effect));
+        let shown = effects.filter_map(shown).chain(asked).collect();
         (outcome, shown)
     }
 
@@ -311,7 +316,23 @@ impl<'t> Stage<'t> {
 }
 
 fn is_open(outcome: &Outcome) -> bool {
-    outcome.trace.as_ref().is_some_and(|trace| !trace.ambiguities().is_empty()) || outcome.is_opaque()
+    let normal = outcome.effects.iter().filter(|effect| is_normal(effect)).count();
+    let partial = partial_tags(outcome);
+    outcome.trace.as_ref().is_some_and(|trace| !trace.ambiguities().is_empty())
+        || outcome.is_opaque()
+        || partial != 0 && partial != normal
+}
+
+const fn is_normal(effect: &Effect) -> bool {
+    matches!(effect, Effect::Normal { .. })
+}
+
+/// How often `NORMAL` dropped the packet because a tag follows that it has not read.
+fn partial_tags(outcome: &Outcome) -> usize {
+    let dropped = |step: &&Step| {
+        matches!(step.event, Event::Normal { decision: Decision::Drop(NormalDrop::PartialTag), .. })
+    };
+    outcome.trace.iter().flat_map(|trace| &trace.steps).filter(dropped).count()
 }
 
 fn entering(found: &mut Found, packets: Bdd, ofport: PortNo) -> Bdd {
@@ -335,8 +356,8 @@ fn shown(effect: &Effect) -> Option<Shown> {
         Effect::Output { port, frame } => Some(Shown::Port(*port, tag(frame))),
         Effect::Normal { frame, .. } => {
             let to = wire::extract(frame, 0).get(Field::DlDst);
-            let reserved = to & 0xffff_ffff_fff0 == 0x0180_c200_0000;
-            (!reserved).then(|| Shown::Normal(tag(frame)))
+            let reserved = |(mac, mask): &(u64, u64)| (to ^ u128::from(*mac)) & u128::from(*mask) == 0;
+            (!RESERVED.iter().any(reserved)).then(|| Shown::Normal(tag(frame)))
         }
         Effect::Controller { frame } => Some(Shown::Controller(tag(frame))),
         Effect::Opaque { .. } => Some(Shown::Opaque),
