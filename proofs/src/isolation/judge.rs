@@ -515,7 +515,10 @@ impl<'a> Engine<'a> {
         }
         if self.sender.ofport == receiver.ofport {
             let free = admit::sent(receiver).to_set(&mut self.sets);
-            for event in &run.events {
+            // What goes to the controller, or comes back to the sender, leaves for nobody.
+            let own = Emit::Port(self.sender.ofport);
+            let nobody = [Emit::Controller, Emit::InPort, own];
+            for event in run.events.iter().filter(|event| !nobody.contains(&event.emit)) {
                 let packets = self.not_tracked(event);
                 let packets = self.sets.minus(packets, free);
                 self.keep(wrong, run.form, event, packets);
@@ -536,7 +539,8 @@ impl<'a> Engine<'a> {
     fn decided_by_others(&mut self, wrong: &mut Vec<Found>, run: &Run, receiver: &Port, arrivals: &[Found]) {
         let own = self.sender.ofport == receiver.ofport;
         let sent: Vec<Found> = if own {
-            run.events.iter().map(|event| Found { form: run.form, event: event.clone() }).collect()
+            let sent = run.events.iter().filter(|event| event.emit != Emit::Controller);
+            sent.map(|event| Found { form: run.form, event: event.clone() }).collect()
         } else {
             Vec::new()
         };

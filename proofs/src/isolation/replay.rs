@@ -227,7 +227,7 @@ fn strange(case: &Case<'_>, sent: &[Sent], addressed: &Predicate) -> bool {
     let own = case.sender.ofport == case.receiver.ofport;
     let is_answer = |frame: &[u8]| own && addressed.holds(&wire::extract(frame, case.receiver.ofport));
     let strange = |(port, frame): (PortNo, &[u8])| port == case.receiver.ofport && !is_answer(frame);
-    sent.iter().any(|sent| sent.outcome.is_opaque() || sent.outcome.deliveries().any(strange))
+    sent.iter().any(|sent| sent.outcome.deliveries().any(strange))
 }
 
 fn is_group(play: &Play<'_>) -> bool {
@@ -310,36 +310,14 @@ fn without_flooding(case: &Case<'_>) -> Option<Tables> {
     })
 }
 
-/// Where a step of a packet's way lets it leave.
-enum PutOut<'e> {
-    Ports(&'e [PortNo]),
-    Controller,
-    Anywhere,
-}
-
-impl<'e> PutOut<'e> {
-    fn by(event: &'e Event) -> Option<Self> {
-        if let Event::Output(port) = event {
-            Some(Self::Ports(std::slice::from_ref(port)))
-        } else if let Event::Normal { ports, .. } = event {
-            Some(Self::Ports(ports))
-        } else if let Event::Controller = event {
-            Some(Self::Controller)
-        } else {
-            matches!(event, Event::Opaque { .. }).then_some(Self::Anywhere)
-        }
-    }
-
-    const fn leaves(&self) -> bool {
-        !matches!(self, Self::Ports([]))
-    }
-
-    fn reaches(&self, ofport: PortNo) -> bool {
-        match self {
-            Self::Ports(ports) => ports.contains(&ofport),
-            Self::Controller => false,
-            Self::Anywhere => true,
-        }
+/// The ports that a step of a packet's way puts it out to.
+fn put_out(event: &Event) -> &[PortNo] {
+    if let Event::Output(port) = event {
+        std::slice::from_ref(port)
+    } else if let Event::Normal { ports, .. } = event {
+        ports
+    } else {
+        &[]
     }
 }
 
@@ -354,9 +332,10 @@ fn untracked(case: &Case<'_>, play: &Play<'_>, sent: &[Sent]) -> bool {
                 tracked = *level > 0 && answer & state::TRK != 0;
             } else if let Event::Tracked(info) = event {
                 answer = info.state;
-            } else if let Some(put_out) = PutOut::by(event).filter(|_| !tracked) {
-                leaves |= put_out.leaves();
-                arrives |= put_out.reaches(case.receiver.ofport);
+            } else if !tracked {
+                let ports = put_out(event);
+                leaves |= ports.iter().any(|port| *port != case.sender.ofport);
+                arrives |= ports.contains(&case.receiver.ofport);
             }
         }
     }
