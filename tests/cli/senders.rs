@@ -41,6 +41,19 @@ fn every_port_that_tables_can_tell_apart_is_a_sender() {
 }
 
 #[test]
+fn half_a_tag_is_an_ethertype() {
+    let case = "proved-14-truncated-tag-section-B-ingress-unknown-unicast";
+    let property = "ingress-unknown-unicast";
+    check(case, &["--property", property, "--port", "13"], 1, &[(property, "refuted", "13")]);
+}
+
+#[test]
+fn normal_drops_a_second_tag_that_becomes_the_first() {
+    let rows = [("spoofed-mac", "proved", "10, 13"), ("ingress-unknown-unicast", "proved", "10, 13")];
+    check("exit4-pop_vlan-of-two-tags-NORMAL", &[], 1, &rows);
+}
+
+#[test]
 fn what_leaves_goes_by_the_input_port_as_it_is_written() {
     for (case, property) in [
         ("proved-13-NORMAL-from-written-port-ingress-unknown-unicast", "ingress-unknown-unicast"),
