@@ -176,3 +176,24 @@ fn a_bound_port_of_which_no_flow_speaks_is_an_error_of_the_host() {
     assert!(missing.out.contains("no flow speaks of port 77"), "{missing:?}");
     assert_eq!(prove(&elsewhere).code, Some(0));
 }
+
+/// What NORMAL takes to come from port 6 it does not bring there, whoever sent it.
+#[test]
+fn agreement_goes_by_the_input_port_as_it_is_written() {
+    let (path, flows) = compiled("agreement", &intent("04_dual_stack"));
+    let mut text = std::fs::read_to_string(&flows).unwrap();
+    text.push_str(
+        "table=0,priority=200,in_port=5,dl_dst=fa:16:3e:00:00:06 actions=load:6->NXM_OF_IN_PORT[],NORMAL\n",
+    );
+    let diverted = scratch("diverted.flows", text.as_bytes());
+    let ask = |flows: &str| {
+        run(&["prove", flows, "--intent", &path, "--property", "intent-complete", "--datapath", "kernel"])
+    };
+    let line = |run: &Run| {
+        let mut lines = run.out.lines().filter(|line| line.starts_with("intent-complete to filtered"));
+        lines.next_back().unwrap_or_default().to_owned()
+    };
+    let (before, after) = (ask(&flows), ask(diverted.to_str().unwrap()));
+    assert!(line(&before).contains("proved"), "{before:?}");
+    assert!(line(&after).contains("refuted") && after.code == Some(1), "{after:?}");
+}

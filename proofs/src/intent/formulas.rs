@@ -109,7 +109,7 @@ impl Asked<'_> {
 
     fn counting<'b>(&'b self, tables: &'b Tables, counts: Counts<'b>) -> Encoder<'b> {
         let access = self.ways.first().is_some_and(|way| way.entrance.access.is_some());
-        Encoder::new(tables, self.profile, self.form, access, counts)
+        Encoder::new(tables, self.profile, self.form, access, counts).on(self.host)
     }
 
     /// The packets that come to where `tells` says what counts.
