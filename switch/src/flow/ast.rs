@@ -226,6 +226,29 @@ pub enum Action {
     Opaque(String),
 }
 
+impl Action {
+    /// The action, and those inside it: of copies, of the action set, of a group's buckets.
+    #[must_use]
+    pub fn with_inner(&self) -> Vec<&Self> {
+        let inside: Vec<&Self> = match self {
+            Self::Clone(actions) | Self::WriteActions(actions) => actions.iter().collect(),
+            Self::Group(GroupRef { group: Some(group), .. }) => {
+                group.buckets.iter().flat_map(|bucket| &bucket.actions).collect()
+            }
+            _ => Vec::new(),
+        };
+        let inner = inside.into_iter().flat_map(Self::with_inner);
+        std::iter::once(self).chain(inner).collect()
+    }
+}
+
+impl Flow {
+    /// Its actions, and those inside them.
+    pub fn all_actions(&self) -> impl Iterator<Item = &Action> {
+        self.actions.iter().flat_map(Action::with_inner)
+    }
+}
+
 /// Which of the equivalent spellings a [`Action::Set`] had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetForm {

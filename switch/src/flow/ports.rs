@@ -7,7 +7,10 @@
 //!
 //! Source: ovs-fields(7), `in_port`; ovs-actions(7), "output", "resubmit", "enqueue".
 
-use super::{Action, Flow, Subfield, Zone};
+use super::{
+    Action, Flow, Subfield, Zone,
+    ast::{LearnSource, LearnSpec},
+};
 use flowproof_packet::{Field, FlowKey, PortNo, key::low_bits, port};
 use std::collections::BTreeSet;
 
@@ -19,7 +22,7 @@ const RESERVED: u128 = 0xff00;
 pub fn named(flows: &[Flow]) -> BTreeSet<PortNo> {
     let mut all: BTreeSet<PortNo> = flows.iter().flat_map(plainly).collect();
     let carriers = carriers(flows);
-    let written = flows.iter().flat_map(|flow| &flow.actions).filter_map(|action| {
+    let written = flows.iter().flat_map(Flow::all_actions).filter_map(|action| {
         let Action::Set { field, value, mask, .. } = action else { return None };
         Some((*field, *value, *mask))
     });
@@ -38,16 +41,22 @@ pub fn named(flows: &[Flow]) -> BTreeSet<PortNo> {
 /// Whether an action of a flow takes the input port for a value.
 #[must_use]
 pub fn reads_in_port(flow: &Flow) -> bool {
-    flow.actions.iter().any(reads)
+    flow.all_actions().any(reads)
 }
 
 fn reads(action: &Action) -> bool {
     let is = |part: &Subfield| overlap(*part, Subfield::whole(Field::InPort));
     match action {
         Action::Move { src, .. } => is(src),
-        Action::OutputField(part) => is(part),
+        Action::OutputField(part) | Action::Push(part) => is(part),
+        Action::Learn(learn) => learn.specs.iter().any(|spec| match spec {
+            LearnSpec::Match { src: LearnSource::Field(part), .. }
+            | LearnSpec::Load { src: LearnSource::Field(part), .. }
+            | LearnSpec::Output(part) => is(part),
+            LearnSpec::Match { .. } | LearnSpec::Load { .. } => false,
+        }),
         Action::Ct(ct) => matches!(&ct.zone, Zone::Field(part) if is(part)) || ct.exec.iter().any(reads),
-        // `learn(…,NXM_OF_IN_PORT[])`, `push:NXM_OF_IN_PORT[]`, hashes: what is not modelled may look at everything.
+        // Hashes, tunnels: what is not modelled may look at everything.
         Action::Opaque(text) => text.to_ascii_lowercase().contains("in_port"),
         Action::Output(_)
         | Action::Controller(_)
@@ -61,29 +70,39 @@ fn reads(action: &Action) -> bool {
         | Action::DecTtl(_)
         | Action::CtClear
         | Action::Conjunction(_)
-        | Action::Note(_) => false,
+        | Action::Note(_)
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
+        | Action::Pop(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::SetQueue(_)
+        | Action::PopQueue
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::CheckPktLarger { .. }
+        | Action::WriteActions(_)
+        | Action::ClearActions => false,
     }
 }
 
 /// The ports that a flow names outright.
 fn plainly(flow: &Flow) -> impl Iterator<Item = PortNo> {
     let matched = flow.matching.exact(Field::InPort);
-    let by_action = flow.actions.iter().filter_map(|action| {
-        if let Action::Output(number) | Action::Resubmit { port: Some(number), .. } = action {
-            Some(u128::from(*number))
-        } else if let Action::Opaque(text) = action {
-            queued(text)
-        } else {
-            None
-        }
+    let by_action = flow.all_actions().filter_map(|action| {
+        let (Action::Output(number)
+        | Action::Resubmit { port: Some(number), .. }
+        | Action::OutputTruncated { port: number, .. }
+        | Action::Enqueue { port: number, .. }) = action
+        else {
+            return None;
+        };
+        Some(u128::from(*number))
     });
     matched.into_iter().chain(by_action).filter_map(number)
-}
-
-/// The port of `enqueue:PORT:QUEUE`.
-fn queued(text: &str) -> Option<u128> {
-    let (name, _) = text.strip_prefix("enqueue:")?.split_once(':')?;
-    if name == "LOCAL" { Some(port::LOCAL.into()) } else { name.parse().ok() }
 }
 
 fn number(value: u128) -> Option<PortNo> {
@@ -93,7 +112,7 @@ fn number(value: u128) -> Option<PortNo> {
 
 /// What may come to hold the number of a port: what outputs read, the input port, and what is moved there.
 fn carriers(flows: &[Flow]) -> Vec<Subfield> {
-    let actions = || flows.iter().flat_map(|flow| &flow.actions);
+    let actions = || flows.iter().flat_map(Flow::all_actions);
     let mut all = vec![Subfield::whole(Field::InPort)];
     for part in
         actions().filter_map(|action| if let Action::OutputField(part) = action { Some(*part) } else { None })
@@ -105,6 +124,12 @@ fn carriers(flows: &[Flow]) -> Vec<Subfield> {
     let moves: Vec<(Subfield, Subfield)> = actions()
         .filter_map(|action| if let Action::Move { src, dst } = action { Some((*src, *dst)) } else { None })
         .collect();
+    // What is taken from the stack is anything that was put there.
+    if actions().any(|action| matches!(action, Action::Pop(_))) {
+        all.extend(
+            actions().filter_map(|action| if let Action::Push(part) = action { Some(*part) } else { None }),
+        );
+    }
     let mut known = 0;
     while known < all.len() {
         known = all.len();
