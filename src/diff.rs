@@ -30,7 +30,7 @@ come first: what B delivers and A does not. Only outputs and what connection
 tracking is told are compared, not how the tables come to it.
 
 Exit codes: 0 the same for all packets; 1 they differ; 2 wrong usage or input;
-3 not known (a match that is not modelled, limits); 4 flowproof contradicts
+3 not known (something that is not modelled, limits); 4 flowproof contradicts
 itself.
 
 {PORTS_HELP}"))]

@@ -13,7 +13,7 @@ use flowproof_packet::Field;
 use flowproof_proofs as proofs;
 use flowproof_proofs::hygiene::Hygiene;
 use flowproof_proofs::symbolic::Longest;
-use flowproof_switch::flow::{Action, Flow, LintKind};
+use flowproof_switch::flow::{Action, Flow, LintKind, same_actions};
 use flowproof_switch::table::Tables;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -31,9 +31,14 @@ use std::path::PathBuf;
 With an intent flows are named, too, that speak of what it does not have: ports,
 MACs, addresses, networks, groups and rules that are gone.
 
-Exit codes: 0 nothing found, 1 something found, 2 wrong usage or input, 3 too
-large to explore. Notes (what is not modelled, what no packet comes to) are
-listed and change no exit code.
+What may lie behind something that is not modelled is not judged. A dump's own
+counters are witnesses: a flow that no packet is found to hit, and that has been
+hit while the flows were as they are, is a contradiction of flowproof's own.
+
+Exit codes: 0 nothing found, 1 something found, 2 wrong usage or input, 3 flows
+were not judged, or too many to explore, 4 flowproof contradicts itself. Notes
+(what is not modelled, what no packet comes to) are listed and change no exit
+code.
 
 {PORTS_HELP}"))]
 pub(crate) struct Options {
@@ -56,6 +61,8 @@ enum Format {
 /// Whether a finding is a defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Severity {
+    /// Counters of the switch say otherwise than what is found here.
+    Contradiction,
     /// The flow does not do what it says, or a switch refuses it.
     Defect,
     /// Something the reader should know.
@@ -94,12 +101,47 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
         Format::Json => json(&flows, intent.as_ref(), &findings, &hygiene),
     };
     console.print(text.as_bytes())?;
-    let defect = findings.iter().any(|finding| finding.severity == Severity::Defect);
-    Ok(match (defect, hygiene.complete) {
-        (true, _) => Exit::Refuted,
-        (false, true) => Exit::Holds,
-        (false, false) => Exit::Inconclusive,
+    let any = |severity| findings.iter().any(|finding| finding.severity == severity);
+    let known = hygiene.complete && hygiene.unjudged.is_empty();
+    Ok(match (any(Severity::Contradiction), any(Severity::Defect), known) {
+        (true, ..) => {
+            let path = PathBuf::from(WRITTEN_DOWN);
+            std::fs::write(&path, reproducer(&flows.file.flows, &findings))
+                .map_err(|error| crate::input::io_failure(&path, &error))?;
+            console.remark(&format!("a contradiction is written down: {}", path.display()));
+            Exit::Contradiction
+        }
+        (false, true, _) => Exit::Refuted,
+        (false, false, true) => Exit::Holds,
+        (false, false, false) => Exit::Inconclusive,
     })
+}
+
+/// Where a contradiction is written down.
+const WRITTEN_DOWN: &str = "flowproof-contradiction-lint.flows";
+
+/// The tables with their counters, and what contradicts them.
+fn reproducer(flows: &[Flow], findings: &[Finding<'_>]) -> String {
+    let mut out = String::new();
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Contradiction) {
+        let flow = finding.flow.map(ToString::to_string).unwrap_or_default();
+        let _infallible = writeln!(out, "# {}\n#   {}", finding.message, flow.trim());
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let _infallible = writeln!(out, "# flowproof {version} lint {WRITTEN_DOWN}");
+    for flow in flows {
+        let counters = flow.counters;
+        if let Some(age) = counters.age {
+            let _infallible = write!(out, "duration={}.{:03}s, ", age / 1000, age % 1000);
+        }
+        for (name, number) in [("n_packets", counters.packets), ("idle_age", counters.idle)] {
+            if let Some(number) = number {
+                let _infallible = write!(out, "{name}={number}, ");
+            }
+        }
+        let _infallible = writeln!(out, "{}", flow.to_string().trim());
+    }
+    out
 }
 
 fn find<'a>(flows: &'a Flows, tables: &'a Tables) -> Vec<Finding<'a>> {
@@ -127,7 +169,7 @@ const fn kind_name(kind: &LintKind) -> &'static str {
 fn duplicates(tables: &Tables) -> impl Iterator<Item = Finding<'_>> {
     tables.replaced().iter().filter_map(|replaced| {
         let by = tables.flow(replaced.by)?;
-        let same = if by.actions == replaced.earlier.actions { "the same" } else { "other" };
+        let same = if same_actions(&by.actions, &replaced.earlier.actions) { "the same" } else { "other" };
         Some(Finding {
             severity: Severity::Defect,
             name: "duplicate",
@@ -189,12 +231,12 @@ fn text(flows: &Flows, findings: &[Finding<'_>], hygiene: &Hygiene, console: &Co
     for finding in findings {
         groups.entry((finding.severity, finding.name, &finding.message)).or_default().push(finding);
     }
-    let defects = findings.iter().filter(|finding| finding.severity == Severity::Defect).count();
+    let defects = findings.iter().filter(|finding| finding.severity != Severity::Note).count();
     let summary = format!("{}, {}", count(flows.file.flows.len(), "flow"), count(defects, "finding"));
     let mut out = format!("{}\n", console.style.strong(&summary));
     for ((severity, name, message), members) in groups {
         let mark = match severity {
-            Severity::Defect => console.style.bad(name),
+            Severity::Contradiction | Severity::Defect => console.style.bad(name),
             Severity::Note => console.style.faint(name),
         };
         let about = members.iter().filter(|finding| finding.flow.is_some()).count();
@@ -204,7 +246,10 @@ fn text(flows: &Flows, findings: &[Finding<'_>], hygiene: &Hygiene, console: &Co
         let _infallible = write!(out, "\n{mark}: {}", heading.trim_start());
         out.push_str(&members_text(&members, console.verbose));
     }
-    if hygiene.complete && !hygiene.exceeds_limits {
+    if hygiene.goes_on && !hygiene.exceeds_limits {
+        let unknown = "not judged: how often packets are passed on behind what is not modelled is not known";
+        let _infallible = write!(out, "\n{}", hanging("terminates: ", unknown));
+    } else if hygiene.complete && !hygiene.exceeds_limits {
         let Longest { calls, depth, recirculations } = hygiene.longest;
         let (calls, tracked) = (count(calls as usize, "time"), count(usize::from(recirculations), "time"));
         let longest = format!(
@@ -240,7 +285,11 @@ fn json(flows: &Flows, intent: Option<&Intent>, findings: &[Finding<'_>], hygien
     let finding = |finding: &Finding<'_>| {
         json!({
             "name": finding.name,
-            "severity": match finding.severity { Severity::Defect => "defect", Severity::Note => "note" },
+            "severity": match finding.severity {
+                Severity::Contradiction => "contradiction",
+                Severity::Defect => "defect",
+                Severity::Note => "note",
+            },
             "line": finding.line,
             "message": finding.message,
             "flow": finding.flow.map(ToString::to_string),
@@ -257,6 +306,7 @@ fn json(flows: &Flows, intent: Option<&Intent>, findings: &[Finding<'_>], hygien
         "tool": tool(),
         "inputs": inputs,
         "longest": {"calls": calls, "depth": depth, "recirculations": recirculations},
+        "terminates": if hygiene.goes_on || !hygiene.complete { Value::Null } else { json!(!hygiene.exceeds_limits) },
         "findings": findings.iter().map(finding).collect::<Vec<Value>>(),
         "skipped": flows.file.skipped.iter().map(skipped).collect::<Vec<Value>>(),
     });

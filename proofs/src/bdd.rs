@@ -2,7 +2,7 @@
 //!
 //! Invariants: node 0 is false and node 1 is true; a node's children have greater levels than its own; no node
 //! has two equal children; no two nodes are alike. Nodes are never freed: a manager lives as long as the work on
-//! one port, and its size is bounded by [`Bdds::with_limit`].
+//! one port, and its size is bounded by [`Bdds::with_limit`]; so is the work for one question.
 //!
 //! Deliberately absent: complement edges, reordering, garbage collection. The order is fixed by
 //! [`crate::vars::level`], which puts the fields that tables branch on first.
@@ -67,8 +67,14 @@ pub struct Bdds {
     limit: usize,
     /// The bits that numbers of nodes need.
     numbers: u32,
+    /// Steps that may still be made.
+    steps: u64,
     overflown: bool,
 }
+
+/// Steps for one question: many times what the largest hosts need, and some minutes of work at most. A step is a pair of nodes whose
+/// result is not remembered, so their number depends on the question alone and not on the machine.
+const MOST_STEPS: u64 = 1 << 30;
 
 /// Places in the tables of a new manager; a power of two, like every later size.
 const FIRST_SIZE: usize = 1 << 12;
@@ -97,10 +103,34 @@ impl Bdds {
         let (unique, computed) = (vec![0; FIRST_SIZE], vec![NOTHING; FIRST_SIZE]);
         let numbers = u32::try_from(limit.checked_next_power_of_two().unwrap_or(usize::MAX))
             .map_or(u32::MAX, |above| above - 1);
-        Self { nodes: vec![leaf, leaf], unique, computed, limit, numbers, overflown: false }
+        let (nodes, steps) = (vec![leaf, leaf], MOST_STEPS);
+        Self { nodes, unique, computed, limit, numbers, steps, overflown: false }
     }
 
-    /// Whether the node limit was reached: every answer since then is worthless.
+    /// The same with another limit on the work for one question.
+    #[must_use]
+    pub const fn within(mut self, steps: u64) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Begins another question: the work for earlier ones does not count any more.
+    pub const fn begin(&mut self) {
+        self.steps = MOST_STEPS;
+    }
+
+    /// Steps that may still be made for this question.
+    #[must_use]
+    pub const fn steps_left(&self) -> u64 {
+        self.steps
+    }
+
+    fn step(&mut self) {
+        self.overflown |= self.steps == 0;
+        self.steps = self.steps.saturating_sub(1);
+    }
+
+    /// Whether the limit on nodes or work was reached: every answer since then is worthless.
     #[must_use]
     pub const fn overflown(&self) -> bool {
         self.overflown
@@ -201,6 +231,10 @@ impl Bdds {
         let remembered = self.computed.get(self.computed_at(op, a, b));
         if let Some(known) = remembered.filter(|known| known.op == op && known.a == a && known.b == b) {
             return known.result;
+        }
+        self.step();
+        if self.overflown {
+            return FALSE;
         }
         let (left, right) = (self.node(a), self.node(b));
         let level = left.level.min(right.level);

@@ -7,7 +7,7 @@
 
 use crate::{
     check::{INTERRUPTED, Judgement, Slot, Task, Witness},
-    diagram::{Depends, Diagram, Exhausted, Workshop},
+    diagram::{self, Depends, Diagram, Exhausted, Workshop},
     familiar::Choice,
     kin::{kin, renamed},
     ports::Port,
@@ -245,12 +245,13 @@ fn alike(case: &Case<'_>, leader: &Port, known: &Judged, holds: impl Fn() -> boo
 /// The verdict of one engine on one case: what may be wrong on the way to familiar destinations first, then anywhere, unless it
 /// is certain that there nothing is.
 fn judge(engine: &mut Diagram<'_>, case: &Case<'_>, certain: bool) -> Result<Judged, Exhausted> {
-    let mut doubts = Vec::new();
+    let (mut doubts, mut unmodelled) = (Vec::new(), None);
     for far in [false, true].into_iter().take(if certain { 1 } else { 2 }) {
         let found = match far {
             false => engine.near(case.property, case.profile)?,
             true => engine.far(case.property, case.profile)?,
         };
+        unmodelled = unmodelled.or_else(|| diagram::unmodelled(&found, &case.host.tables));
         let refuted = engine.examples(case.profile, found, &mut |choice, depends| {
             if let Some(replay) = replay(case, &choice) {
                 return Some(Judged { judgement: Judgement::Refuted(Arc::new(replay)), shown: vec![choice] });
@@ -262,14 +263,21 @@ fn judge(engine: &mut Diagram<'_>, case: &Case<'_>, certain: bool) -> Result<Jud
             return Ok(refuted);
         }
     }
-    if doubts.is_empty() { witness(engine, case) } else { Ok(Judged::plainly(not_replayed(&doubts))) }
+    match doubts.is_empty() && unmodelled.is_none() {
+        true => witness(engine, case),
+        false => Ok(Judged::plainly(not_replayed(&doubts, unmodelled))),
+    }
 }
 
-/// Counterexamples that nothing brought about. One that depends on nothing is a defect of flowproof.
-pub(crate) fn not_replayed(doubts: &[(Depends, Choice)]) -> Judgement {
+/// Counterexamples that nothing brought about, and what is not modelled, if they rest on that. One that depends on nothing is a
+/// defect of flowproof.
+pub(crate) fn not_replayed(doubts: &[(Depends, Choice)], unmodelled: Option<String>) -> Judgement {
     if let Some((_, choice)) = doubts.iter().find(|(depends, _)| *depends == Depends::Nothing) {
         let text = format!("a counterexample does not replay: {:?}", choice.sent);
         return Judgement::Contradiction(text);
+    }
+    if let Some(why) = unmodelled {
+        return Judgement::Unknown(why);
     }
     let rests_on = |what| doubts.iter().any(|(depends, _)| *depends == what);
     let why = if rests_on(Depends::Precision) {
@@ -356,7 +364,7 @@ mod tests {
         };
         let verdict = |doubts: &[Depends]| {
             let doubts: Vec<_> = doubts.iter().map(|depends| (*depends, choice())).collect();
-            not_replayed(&doubts).name()
+            not_replayed(&doubts, None).name()
         };
         assert_eq!(verdict(&[Depends::State, Depends::Precision]), "unknown");
         assert_eq!(verdict(&[Depends::State, Depends::Choice]), "unknown");

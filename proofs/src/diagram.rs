@@ -26,7 +26,7 @@ use crate::{
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Subfield},
+    flow::{Action, Flow, Subfield},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
@@ -146,8 +146,9 @@ impl Workshop {
 
     /// The same for the next port; a new one where this holds much that nobody will ask for again.
     #[must_use]
-    pub fn renewed(self) -> Self {
+    pub fn renewed(mut self) -> Self {
         if self.sets.size() <= WORN && !self.sets.overflown() {
+            self.sets.begin();
             return self;
         }
         Self { spared: self.spared, ..Self::with_limit(self.limit) }
@@ -554,11 +555,49 @@ impl crate::since::Engine for Diagram<'_> {
     fn sets(&mut self) -> &mut Bdds {
         &mut self.workshop.sets
     }
+
+    fn tables(&self) -> &Tables {
+        &self.host.tables
+    }
+
+    fn in_port(&self) -> PortNo {
+        self.port.ofport
+    }
+
+    fn arrivals(&self) -> Vec<Arrival> {
+        vec![Arrival::Ordinary]
+    }
 }
 
-/// Whole packets before fragments, those that need no connection before those that do.
-const fn rank(found: &Found) -> (Form, u16) {
-    (found.form, found.event.recirculations)
+/// What is modelled before what is not, whole packets before fragments, those that need no connection before those that do.
+const fn rank(found: &Found) -> (bool, Form, u16) {
+    (!found.event.emit.is_modelled(), found.form, found.event.recirculations)
+}
+
+/// What of the ways out of the tables that were found is not modelled, with the first flow that has it; nothing if all is.
+pub(crate) fn unmodelled(found: &[Found], tables: &Tables) -> Option<String> {
+    let name = |found: &Found| {
+        let text = match &found.event.emit {
+            Emit::Opaque(text) => text,
+            Emit::UnknownPort => "an output to a port that is not a constant",
+            Emit::Port(_) | Emit::InPort | Emit::Normal | Emit::Flood | Emit::Controller | Emit::Limit => {
+                return None;
+            }
+        };
+        let flow = found.event.path.as_ref().and_then(|step| tables.flow(step.flow));
+        Some(not_modelled(text, flow))
+    };
+    found.iter().find_map(name)
+}
+
+/// That something of a flow is not modelled.
+pub(crate) fn not_modelled(text: &str, flow: Option<&Flow>) -> String {
+    let of = match flow {
+        None => String::new(),
+        Some(flow) if flow.span.line > 0 => format!(" of the flow on line {}", flow.span.line),
+        Some(flow) => format!(" of a flow of table {}, priority {}", flow.table, flow.priority),
+    };
+    format!("it rests on `{text}`{of}, which is not modelled")
 }
 
 /// How an event's packets leave: where to, and their VLAN bits.

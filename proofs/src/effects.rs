@@ -1,8 +1,10 @@
 //! What single actions do to symbolic packets, and what connection tracking may answer: shared by both engines.
 
 use crate::{
+    arrival::Arrival,
     frames,
     predicate::Predicate,
+    probe::OURS,
     set::{Literal, PacketSets},
     symbolic::Emit,
     symkey::{Form, SymKey, tracked_state},
@@ -11,8 +13,9 @@ use crate::{
 use flowproof_packet::{Field, PortNo, key::masked_words, port};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Match, Subfield},
+    flow::{Action, Ct, Extent, Match, Subfield, extent},
 };
+use std::sync::LazyLock;
 
 /// Whether both engines know all that an action does, apart from `dec_ttl`, `resubmit(…,ct)` and arguments of `ct()`.
 #[must_use]
@@ -127,6 +130,29 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
         Some(port::TABLE) => Some(Emit::Opaque("TABLE".to_owned())),
         Some(port) => Some(Emit::Port(port)),
         None => Some(Emit::UnknownPort),
+    }
+}
+
+/// Whether a `ct()` has arguments that are not modelled.
+pub(crate) const fn is_unmodelled(ct: &Ct) -> bool {
+    ct.nat.is_some() || ct.alg.is_some()
+}
+
+/// Whether what becomes of a packet behind this is not known.
+pub(crate) fn ends(emit: &Emit) -> bool {
+    matches!(emit, Emit::Opaque(text) if !text.starts_with(OURS) && extent(text) != Extent::Beside)
+}
+
+/// How far an action reaches, if it is not modelled.
+pub(crate) fn unknown(action: &Action) -> Option<Extent> {
+    static ANY: LazyLock<SymKey> =
+        LazyLock::new(|| SymKey::entering_anywhere(Form::Whole, Arrival::Untracked));
+    if let Action::Ct(ct) = action {
+        return is_unmodelled(ct).then_some(Extent::Changed);
+    }
+    match emitted(action, &ANY, CameIn::Anyhow) {
+        Some(Emit::Opaque(text)) if !text.starts_with(OURS) => Some(extent(&text)),
+        _ => None,
     }
 }
 

@@ -3,37 +3,39 @@
 //! Most flows need no sets of packets for that: they clash with none whatever comes (`clashes`), a packet is seen to hit them
 //! (`examples`) or nothing can (`barred`), and no way is long (`lengths`). What is left open is decided by sweeps of everything
 //! that can enter anywhere, through the tables as far as they lead there (`focus`): what no execution reaches is dead, and is
-//! explained by the flows of its table that take its packets first. Deliberately absent: whether a reachable flow is
-//! *wanted*, which needs an intent.
+//! explained by the flows of its table that take its packets first. What may be reached only from behind something that is not
+//! modelled is not judged. Deliberately absent: whether a reachable flow is *wanted*, which needs an intent.
 
 mod barred;
 mod clashes;
+mod counted;
 mod examples;
 mod focus;
 mod lengths;
 mod wanted;
 mod ways;
 
+pub use counted::{Counted, counted};
+
 use crate::{
     arrival::Arrival,
     bdd::{Bdd, Bdds},
-    effects, frames,
+    beyond::Beyond,
+    effects::ends,
+    frames,
     live::{Bits, Live},
     predicate::Predicate,
     set::PacketSets,
     sweep::{Guide, Scope, Sweep},
-    symbolic::{self, Emit, Longest, Memory, Start, Yield, loosely},
+    symbolic::{self, Emit, Event, Longest, Memory, Start, Yield, loosely},
     symkey::{Form, SymKey},
     tables::{self, Tables},
     vars::Var,
 };
-use flowproof_packet::{
-    key::{MaskedWord, WORDS},
-    port,
-};
+use flowproof_packet::key::{MaskedWord, WORDS};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Flow},
+    flow::{Action, Flow, does_the_same},
     table::FlowId,
 };
 use rayon::prelude::*;
@@ -64,6 +66,12 @@ pub struct Hygiene {
     pub rivals: BTreeSet<(FlowId, FlowId)>,
     /// Flows that no packet hits.
     pub dead: Vec<(FlowId, Death)>,
+    /// What is not modelled and packets come to, by a flow that has it.
+    pub unknown: BTreeSet<(FlowId, String)>,
+    /// Flows that no packet is known to hit, and that may be hit behind something that is not modelled.
+    pub unjudged: Vec<FlowId>,
+    /// Whether packets go on behind that, so that nobody knows how often they are passed on.
+    pub goes_on: bool,
     /// The longest ways through the tables.
     pub longest: Longest,
     /// Whether some packet exceeds the limits of the switch, which then drops it with all its outputs.
@@ -123,8 +131,9 @@ fn settle(tables: &Tables, ways: &ways::Ways<'_>, open: &BTreeSet<FlowId>) -> Op
         return None;
     }
     // A flow that leads nowhere near them does nothing there, and may have done what others still do.
-    let differ = |(a, b): &(FlowId, FlowId)| {
-        tables.flow(*a).map(|flow| &flow.actions) != tables.flow(*b).map(|flow| &flow.actions)
+    let differ = |(a, b): &(FlowId, FlowId)| match (tables.flow(*a), tables.flow(*b)) {
+        (Some(a), Some(b)) => !does_the_same(a, b),
+        _ => true,
     };
     let rivals = found.rivals.into_iter().filter(differ).collect();
     Some(Settled { dead: found.dead.into_iter().map(|(flow, _)| flow).collect(), rivals })
@@ -149,13 +158,8 @@ pub fn examine_by_sweeps(tables: &Tables) -> Hygiene {
 
 /// Whether all of a flow is known to both the interpreter and symbolic execution, and leaves frames with one tag at most.
 fn is_modelled(flow: &Flow) -> bool {
-    let opaque = |action: &Action| {
-        matches!(
-            action,
-            Action::Resubmit { ct: true, .. } | Action::Output(port::TABLE) | Action::PushVlan(_)
-        ) || !effects::is_modelled(action)
-    };
-    flow.opaque_match.is_empty() && !flow.actions.iter().any(opaque)
+    let pushes = |action: &Action| matches!(action, Action::PushVlan(_));
+    !Beyond::is_cause(flow) && !flow.actions.iter().any(pushes)
 }
 
 /// Whole frames on one datapath, and everything at once: where that finds nothing more, it needs not be told apart. What either
@@ -245,12 +249,12 @@ pub(crate) fn hit_by(tables: &Tables, wanted: &Predicate) -> Option<FxHashSet<Fl
             let run = symbolic::execute_with(&mut sets, &mut memory, start, Some(&mut sweep));
             found = found.and(explored(run, &sets));
         }
-        return (found.complete && !found.exceeds_limits).then(|| found.hit.into_iter().collect());
+        return found.is_all(tables).then(|| found.hit.into_iter().collect());
     }
     let hit = |at: &(Form, Profile)| {
         let sweep = Sweep::widely(Rc::new(live.clone()));
         let found = explore(tables, *at, wanted, Some(sweep)).0;
-        (found.complete && !found.exceeds_limits).then_some(found.hit)
+        found.is_all(tables).then_some(found.hit)
     };
     let all: Option<Vec<_>> = combinations().par_iter().with_max_len(1).map(hit).collect();
     Some(all?.into_iter().flatten().collect())
@@ -266,13 +270,14 @@ struct Explored {
     rivals: BTreeSet<(FlowId, FlowId)>,
     longest: Longest,
     exceeds_limits: bool,
+    unknown: BTreeSet<(FlowId, String)>,
     complete: bool,
 }
 
 impl Default for Explored {
     fn default() -> Self {
         let (hit, rivals, longest) = (BTreeSet::new(), BTreeSet::new(), Longest::default());
-        Self { hit, rivals, longest, exceeds_limits: false, complete: true }
+        Self { hit, rivals, longest, exceeds_limits: false, unknown: BTreeSet::new(), complete: true }
     }
 }
 
@@ -281,10 +286,17 @@ impl Explored {
     fn and(mut self, other: Self) -> Self {
         self.hit.extend(other.hit);
         self.rivals.extend(other.rivals);
+        self.unknown.extend(other.unknown);
         self.longest = longer(self.longest, other.longest);
         self.exceeds_limits |= other.exceeds_limits;
         self.complete &= other.complete;
         self
+    }
+
+    /// Whether no packet can hit any flow that was not found to be hit.
+    fn is_all(&self, tables: &Tables) -> bool {
+        let unknown = self.unknown.iter().map(|(flow, _)| *flow);
+        self.complete && !self.exceeds_limits && Beyond::new(tables).behind(unknown).is_empty()
     }
 }
 
@@ -324,7 +336,12 @@ fn explore(
 fn explored(run: Yield<Bdd>, sets: &Bdds) -> Explored {
     let second_tag = Emit::Opaque(symbolic::SECOND_TAG.to_owned());
     let lost = run.events.iter().any(|event| event.emit == second_tag);
+    let unknown = |event: &Event<Bdd>| {
+        let Emit::Opaque(text) = &event.emit else { return None };
+        Some((event.path.as_ref()?.flow, text.clone())).filter(|_| ends(&event.emit))
+    };
     Explored {
+        unknown: run.events.iter().filter_map(unknown).collect(),
         hit: run.hit.into_iter().collect(),
         rivals: run.rivals.into_keys().collect(),
         longest: run.longest,
@@ -344,11 +361,27 @@ fn conclude(tables: &Tables, explored: Vec<Explored>) -> Hygiene {
         hygiene.longest = longer(hygiene.longest, one.longest);
         hygiene.complete &= one.complete;
         hygiene.rivals.extend(one.rivals);
+        hygiene.unknown.extend(one.unknown);
     }
     if hygiene.complete {
         hygiene.dead = dead(&mut Bdds::with_limit(NODE_LIMIT), tables, &hit);
     }
+    beyond(tables, &mut hygiene);
     hygiene
+}
+
+/// Takes back what is said of flows that packets may hit behind what is not modelled. That others take all that a flow matches
+/// is so whatever comes.
+fn beyond(tables: &Tables, hygiene: &mut Hygiene) {
+    let behind = Beyond::new(tables).behind(hygiene.unknown.iter().map(|(flow, _)| *flow));
+    hygiene.goes_on = !behind.is_empty();
+    let may_be_hit = |(flow, death): &(FlowId, Death)| {
+        let comes = tables.flow(*flow).is_some_and(|flow| behind.contains(&flow.table));
+        comes && !matches!(death, Death::Shadowed(_))
+    };
+    let (unjudged, dead) = std::mem::take(&mut hygiene.dead).into_iter().partition(may_be_hit);
+    hygiene.dead = dead;
+    hygiene.unjudged = Vec::into_iter(unjudged).map(|(flow, _)| flow).collect();
 }
 
 fn longer(a: Longest, b: Longest) -> Longest {
@@ -396,6 +429,8 @@ fn shadows(sets: &mut Bdds, tables: &Tables, id: FlowId, flow: &Flow) -> Option<
         .filter(|(other, candidate)| {
             candidate.priority > flow.priority || candidate.priority == flow.priority && *other < id
         })
+        // What else it asks for nobody knows.
+        .filter(|(_, candidate)| candidate.opaque_match.is_empty())
         .filter(|(_, candidate)| candidate.matching.overlaps(&flow.matching))
         .collect();
     if let Some((whole, _)) = earlier.iter().find(|(_, candidate)| covers(candidate, flow)) {

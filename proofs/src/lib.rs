@@ -10,6 +10,7 @@
 
 pub mod arrival;
 pub mod bdd;
+mod beyond;
 mod by_diagram;
 pub mod check;
 pub mod diagram;

@@ -13,6 +13,9 @@ use flowproof_switch::{
 /// What a probe's text begins with; the place of its flow follows, or of the first that is like it, and that of the action in it.
 const PROBE: &str = "flowproof probe ";
 
+/// What every text begins with that is put into tables here, and in no table of a switch.
+pub(crate) const OURS: &str = "flowproof ";
+
 /// The tables with a probe before each action that is `telling`.
 pub(crate) fn probed(tables: &Tables, telling: impl Fn(&Action) -> bool) -> Tables {
     let with_probes = |(place, flow): (usize, &Flow)| {

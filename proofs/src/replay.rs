@@ -180,6 +180,10 @@ fn attempt(
         let outcome = switch.receive_traced(*in_port, frame);
         events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
     }
+    // What is not modelled may have opened or closed connections.
+    if events.iter().any(|sent| sent.outcome.is_opaque()) {
+        return None;
+    }
     for frame in frames {
         let outcome = switch.receive_with_traced(&arriving, frame);
         events.push(Sent { in_port: case.port.ofport, frame: frame.clone(), outcome });
@@ -188,13 +192,19 @@ fn attempt(
     let twin = matches!(case.property.judge, Judge::FragmentsLikeWholes)
         .then(|| unfragmented(case, tie, prelude, whole));
     let shown = match case.aim {
-        Aim::Stays => !sent.iter().any(|sent| escapes(&sent.outcome, case.port.ofport)),
+        Aim::Stays => {
+            let stays = |sent: &Sent| !escapes(&sent.outcome, case.port.ofport) && !sent.outcome.is_opaque();
+            sent.iter().all(stays)
+        }
         Aim::Leaves => {
             sent.iter().any(|sent| escapes(&sent.outcome, case.port.ofport))
                 && !violates(case, sent, whole, twin.as_ref())
         }
         Aim::Violates => violates(case, sent, whole, twin.as_ref()),
-        Aim::Innocent => !violates(case, sent, whole, twin.as_ref()),
+        Aim::Innocent => {
+            let known = sent.iter().chain(&twin).all(|sent| !sent.outcome.is_opaque());
+            known && !violates(case, sent, whole, twin.as_ref())
+        }
     };
     let telling = sent.iter().rev().find(|sent| left(&sent.outcome)).or(sent.last())?;
     let path = telling.outcome.trace.as_ref().map(flowproof_switch::trace::Trace::path).unwrap_or_default();
@@ -213,19 +223,20 @@ fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], w
     Sent { in_port: case.port.ofport, frame: whole.to_vec(), outcome }
 }
 
-/// Whether anything but a drop happened to the packet.
+/// Whether anything but a drop surely happened to the packet. What is not modelled may be a drop, too.
 #[must_use]
 pub fn left(outcome: &Outcome) -> bool {
     outcome.effects.iter().any(|effect| match effect {
-        Effect::Output { .. } | Effect::Controller { .. } | Effect::Opaque { .. } => true,
+        Effect::Output { .. } | Effect::Controller { .. } => true,
         Effect::Normal { delivered, .. } => !delivered.is_empty(),
+        Effect::Opaque { .. } => false,
     })
 }
 
-/// Whether anybody but its sender and the controller gets anything of the packet.
+/// Whether anybody but its sender and the controller surely gets anything of the packet.
 #[must_use]
 pub fn escapes(outcome: &Outcome, sender: PortNo) -> bool {
-    outcome.is_opaque() || outcome.deliveries().any(|(port, _)| port != sender)
+    outcome.deliveries().any(|(port, _)| port != sender)
 }
 
 fn violates(case: &Case<'_>, sent: &[Sent], whole: &[u8], twin: Option<&Sent>) -> bool {
@@ -241,7 +252,7 @@ fn violates(case: &Case<'_>, sent: &[Sent], whole: &[u8], twin: Option<&Sent>) -
             let Some(twin) = twin else { return false };
             let exits = |outcome| exits(outcome, case.port.ofport);
             let allowed = exits(&twin.outcome);
-            sent.iter().any(|sent| sent.outcome.is_opaque() || !exits(&sent.outcome).is_subset(&allowed))
+            !twin.outcome.is_opaque() && sent.iter().any(|sent| !exits(&sent.outcome).is_subset(&allowed))
         }
     }
 }
@@ -254,9 +265,6 @@ fn exits(outcome: &Outcome, sender: PortNo) -> BTreeSet<(PortNo, u128)> {
 }
 
 fn loses_vlan(case: &Case<'_>, outcome: &Outcome) -> bool {
-    if outcome.is_opaque() {
-        return true;
-    }
     let members = case.host.members();
     let inside = |port: PortNo, frame: &[u8]| {
         let tci = wire::extract(frame, 0).get(Field::VlanTci);

@@ -9,6 +9,9 @@
 //! Nondeterminism is followed, not resolved: of overlapping flows of equal priority with different actions each
 //! may win, and so may each of several satisfied conjunctions.
 //!
+//! Where packets come to something that is not modelled, an [`Emit::Opaque`] stands for all that may become of them, and they
+//! are followed no further, unless it surely leaves them alone.
+//!
 //! Deliberately over-approximated: a packet whose translation exceeds the switch's limits is dropped there with all
 //! its outputs, here its earlier events stand and an [`Emit::Limit`] is added; both make refutations that do not
 //! replay, never proofs that do not hold.
@@ -20,7 +23,9 @@ mod pinned;
 mod sweeping;
 
 pub use crate::effects::legal_answers;
-pub(crate) use crate::effects::{CameIn, SECOND_TAG, emitted, icmpv6, may_be_overdue, own};
+pub(crate) use crate::effects::{
+    CameIn, SECOND_TAG, emitted, ends, icmpv6, is_unmodelled, may_be_overdue, own,
+};
 use crate::{
     arrival::Arrival,
     index::Halves,
@@ -521,7 +526,11 @@ impl<S: PacketSets> Execution<'_, S> {
             | Action::OutputTruncated { .. }
             | Action::Enqueue { .. }
             | Action::Opaque(_)
-            | Action::Resubmit { ct: true, .. } => self.emitted(action, &state),
+            | Action::Resubmit { ct: true, .. } => {
+                if self.emitted(action, &state) {
+                    return Vec::new();
+                }
+            }
             Action::Resubmit { port, table, ct: false } => {
                 return self.call(table.unwrap_or(state.table), *port, state, last);
             }
@@ -554,11 +563,13 @@ impl<S: PacketSets> Execution<'_, S> {
         [then, otherwise].into_iter().filter(|state| !self.sets.is_empty(state.packets)).collect()
     }
 
-    fn emitted(&mut self, action: &Action, state: &State<S::Set>) {
+    /// Puts packets out; whether what becomes of them behind it is not known.
+    fn emitted(&mut self, action: &Action, state: &State<S::Set>) -> bool {
         let came_in = if self.sweep.is_some() { CameIn::Anyhow } else { self.came_in };
-        if let Some(emit) = emitted(action, &state.key, came_in) {
-            self.put_out(emit, came_in, state);
-        }
+        let Some(emit) = emitted(action, &state.key, came_in) else { return false };
+        let is_end = ends(&emit);
+        self.put_out(emit, came_in, state);
+        is_end
     }
 
     /// `resubmit` and `goto_table`: a call, after which the caller goes on with the changed packet.
@@ -583,8 +594,9 @@ impl<S: PacketSets> Execution<'_, S> {
 
     /// `ct()`: with a table a tracked copy goes on there; either way the rest of the list goes on untracked.
     fn ct(&mut self, ct: &Ct, mut state: State<S::Set>) -> Vec<State<S::Set>> {
-        if ct.nat.is_some() || ct.alg.is_some() {
+        if is_unmodelled(ct) {
             self.emit(Emit::Opaque("ct() with nat or alg".to_owned()), &state);
+            return Vec::new();
         }
         let more = state.recirculations < self.recirculations();
         // A sweep that does not mind how often packets came back would take what is behind for explored.

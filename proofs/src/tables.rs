@@ -7,7 +7,7 @@ use crate::index::Index;
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::state,
-    flow::{Action, Conjunction, Flow, Match, ports},
+    flow::{Action, Conjunction, Flow, Match, in_plain_words, ports},
     table::{self, FlowId},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -165,7 +165,7 @@ fn like(flows: &[Flow], hidden: &FxHashSet<FlowId>) -> Vec<FlowId> {
     let mut first = FxHashMap::default();
     let mut like = Vec::with_capacity(flows.len());
     for (at, flow) in flows.iter().enumerate() {
-        let does = (flow.table, flow.actions.as_slice(), flow.opaque_match.as_slice());
+        let does = (flow.table, in_plain_words(&flow.actions), flow.opaque_match.as_slice());
         let is_hidden = hidden.contains(&FlowId(at as u32));
         let of = (flow.matching.get(Field::Reg5), is_untracked(flow), is_miss(flow), is_hidden);
         like.push(*first.entry((does, of)).or_insert(FlowId(at as u32)));

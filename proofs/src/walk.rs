@@ -6,12 +6,16 @@
 //!
 //! Invariant: where some frame is looked up in a table there is a node of that table, among those that are explored from the
 //! nodes where frames enter, of which all that is known is true of the frame. Deliberately coarse: where a call returns,
-//! nothing is known of what it may have written.
+//! nothing is known of what it may have written; behind what is not modelled a frame may be anything, and be anywhere.
 
-use crate::{arrival::Arrival, effects::may_show, tables::Tables};
+use crate::{
+    arrival::Arrival,
+    effects::{may_show, unknown},
+    tables::Tables,
+};
 use flowproof_packet::{Field, PortNo, key::low_bits};
 use flowproof_switch::{
-    flow::{Action, Flow},
+    flow::{Action, Extent, Flow},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
@@ -128,6 +132,8 @@ pub(crate) fn called(action: &Action, table: u8) -> Option<u8> {
 pub(crate) struct Walk<'a> {
     tables: &'a Tables,
     kinds: BTreeMap<u8, Kinds>,
+    /// All tables.
+    numbers: Vec<u8>,
     asks: BTreeSet<u8>,
     /// Whether no lookup is made as if the frame had come in elsewhere, so that a flow that matches an input port tells it.
     tells_in_port: bool,
@@ -142,6 +148,7 @@ impl<'a> Walk<'a> {
         Self {
             tables,
             kinds: kinds(tables),
+            numbers: tables.switch().numbers().collect(),
             asks: asking(tables),
             tells_in_port: !tables.flows().iter().flat_map(|flow| &flow.actions).any(elsewhere),
             places: FxHashMap::default(),
@@ -188,7 +195,7 @@ impl<'a> Walk<'a> {
         for id in self.matching(&node) {
             let Some(flow) = tables.flow(id) else { continue };
             let known = refined(&node.known, &wanted(flow), self.tells_in_port);
-            for (action, node) in calls(flow, known) {
+            for (action, node) in calls(flow, known, &self.numbers) {
                 edges.push(Edge { flow: id, action, to: self.place(node) });
             }
         }
@@ -232,10 +239,17 @@ fn refined(known: &Known, wanted: &Known, in_port_too: bool) -> Known {
     both
 }
 
-/// Where the actions of a flow send frames on to, as they then are.
-fn calls(flow: &Flow, mut known: Known) -> Vec<(usize, Node)> {
+/// Where the actions of a flow send frames on to, as they then are. What is not modelled may do so to any of the tables.
+fn calls(flow: &Flow, mut known: Known, numbers: &[u8]) -> Vec<(usize, Node)> {
     let mut nodes = Vec::new();
     for (at, action) in flow.actions.iter().enumerate() {
+        let extent = unknown(action).filter(|extent| *extent != Extent::Beside);
+        if extent.is_some() {
+            known = [None; 4];
+        }
+        if extent == Some(Extent::Anywhere) {
+            nodes.extend(numbers.iter().map(|table| (at, Node { table: *table, known })));
+        }
         if let Action::Set { field, value, mask, .. } = action {
             write(&mut known, *field, Some((*value, *mask)));
         } else if let Action::Move { dst, .. } = action {

@@ -16,7 +16,7 @@ use crate::{
     predicate::Predicate,
     rewrite::{Rewrite, reread, rewrite},
     set::Literal,
-    symbolic::{CameIn, Emit, SECOND_TAG, emitted, icmpv6, may_be_overdue, own},
+    symbolic::{CameIn, Emit, SECOND_TAG, emitted, ends, icmpv6, is_unmodelled, may_be_overdue, own},
     symkey::{Bit, Form, SymKey},
     tables::Tables,
     z3_leads::{Leads, all, any, exactly_one},
@@ -410,7 +410,11 @@ impl<'a> Encoder<'a> {
                 | Action::Opaque(_)
                 | Action::Resubmit { ct: true, .. } => {
                     if let Some(emit) = emitted(action, &at.key, self.came_in) {
+                        let is_end = ends(&emit);
                         leads.push(self.put_out(emit, &at));
+                        if is_end {
+                            return self.sequence(&leads);
+                        }
                     }
                 }
                 Action::Resubmit { port, table, ct: false } => {
@@ -437,6 +441,9 @@ impl<'a> Encoder<'a> {
                 }
                 Action::Ct(ct) => {
                     leads.push(self.ct(ct, &at));
+                    if is_unmodelled(ct) {
+                        return self.sequence(&leads);
+                    }
                     at.key.untrack();
                 }
                 Action::CtClear => at.key.untrack(),
@@ -489,12 +496,9 @@ impl<'a> Encoder<'a> {
 
     fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Leads {
         let mut leads = Vec::new();
-        if ct.nat.is_some() || ct.alg.is_some() {
-            leads.push(self.leaves(
-                Emit::Opaque("ct() with nat or alg".to_owned()),
-                &at.key,
-                at.recirculations,
-            ));
+        if is_unmodelled(ct) {
+            let emit = Emit::Opaque("ct() with nat or alg".to_owned());
+            return self.leaves(emit, &at.key, at.recirculations);
         }
         if let Some(table) = ct.table.filter(|_| at.recirculations < u16::from(self.profile.recirculations()))
         {

@@ -15,6 +15,9 @@ use std::fmt::Write;
 /// Flows of one table that are shown of each example.
 const FLOWS: usize = 3;
 
+/// What is not modelled: so much of it is named.
+const UNMODELLED: usize = 6;
+
 /// What each table is called.
 const NAMES: [&str; 2] = ["A", "B"];
 
@@ -150,7 +153,21 @@ impl Report<'_> {
             );
         }
         if self.found.is_limited() {
-            notes.push("some packets meet a match that is not modelled, or exceed the limits of the switch: of these nothing is known".to_owned());
+            let shown = self.found.unmodelled.iter().take(UNMODELLED);
+            let mut words: Vec<String> = shown
+                .map(|(side, line, text)| {
+                    format!("`{text}` ({}:{line})", NAMES.get(*side).copied().unwrap_or_default())
+                })
+                .collect();
+            let more = self.found.unmodelled.len().saturating_sub(UNMODELLED);
+            words.extend((more > 0).then(|| format!("{more} more")));
+            notes.push(match words.is_empty() {
+                true => "some packets exceed the limits of the switch: of these nothing is known".to_owned(),
+                false => format!(
+                    "of some packets it is not known whether they differ: what is done with them rests on something that is not modelled, {}",
+                    list(&words)
+                ),
+            });
         }
         if !self.found.complete {
             notes.push("the tables are too large to explore completely".to_owned());

@@ -1,7 +1,8 @@
 //! What exploring the tables found, as remarks about flows.
 
 use super::{Finding, Severity};
-use flowproof_proofs::hygiene::{Death, Hygiene};
+use crate::text::{count, list};
+use flowproof_proofs::hygiene::{self, Counted, Death, Hygiene};
 use flowproof_proofs::tables::Tables;
 use flowproof_switch::table::FlowId;
 
@@ -12,7 +13,63 @@ const NAMED: usize = 6;
 pub(super) fn findings<'a>(tables: &'a Tables, hygiene: &Hygiene) -> Vec<Finding<'a>> {
     let rivals = hygiene.rivals.iter().filter_map(|(first, second)| rivalry(tables, *first, *second));
     let dead = hygiene.dead.iter().filter_map(|(id, death)| dead(tables, *id, death));
-    rivals.chain(dead).chain(limits(hygiene)).collect()
+    let counted = hygiene::counted(tables, hygiene);
+    let counted: Vec<Finding<'a>> =
+        counted.iter().filter_map(|(id, packets, says)| witness(tables, *id, *packets, says)).collect();
+    rivals.chain(dead).chain(counted).chain(unjudged(tables, hygiene)).chain(limits(hygiene)).collect()
+}
+
+/// What has been seen to hit a flow that nothing is found to hit.
+fn witness<'a>(tables: &'a Tables, id: FlowId, packets: u64, says: &Counted) -> Option<Finding<'a>> {
+    let flow = tables.flow(id)?;
+    let hit = format!("its own counter says that {} hit it", count(packets as usize, "packet"));
+    let (severity, name, message) = match says {
+        Counted::Contradicts => {
+            let why = "no flow that may explain it is younger: flowproof contradicts itself here, unless flows are gone since";
+            (
+                Severity::Contradiction,
+                CONTRADICTION,
+                format!("no packet is found to hit it, and {hit}; {why}"),
+            )
+        }
+        Counted::Before(other) => {
+            let line = tables.flow(*other).map_or(0, |flow| flow.span.line);
+            (Severity::Note, "counted", format!("{hit}: that was before the flow on line {line} was there"))
+        }
+        Counted::Gone => {
+            (Severity::Note, "counted", format!("{hit}: flows that led to its table then are gone"))
+        }
+        Counted::Undated => (
+            Severity::Note,
+            "counted",
+            format!("{hit}: since when flows are there is not said, so other flows may have been there then"),
+        ),
+    };
+    Some(Finding { severity, name, message, line: flow.span.line, flow: Some(flow) })
+}
+
+/// What a counter that contradicts is called.
+pub(super) const CONTRADICTION: &str = "contradiction";
+
+/// Things that are not modelled of which so many are named.
+const NAMED_CAUSES: usize = 3;
+
+/// Flows that are not judged, and because of what.
+fn unjudged<'a>(tables: &'a Tables, hygiene: &Hygiene) -> Vec<Finding<'a>> {
+    let cause = |(id, text): &(FlowId, String)| {
+        let line = tables.flow(*id).map_or(0, |flow| flow.span.line);
+        format!("`{text}` on line {line}")
+    };
+    let mut causes: Vec<String> = hygiene.unknown.iter().take(NAMED_CAUSES).map(cause).collect();
+    let more = hygiene.unknown.len().saturating_sub(NAMED_CAUSES);
+    causes.extend((more > 0).then(|| format!("{more} more")));
+    let message = format!("packets may hit it behind what is not modelled: {}", list(causes));
+    let finding = |id: &FlowId| {
+        let flow = tables.flow(*id)?;
+        let (severity, line) = (Severity::Note, flow.span.line);
+        Some(Finding { severity, name: "not-judged", message: message.clone(), line, flow: Some(flow) })
+    };
+    hygiene.unjudged.iter().filter_map(finding).collect()
 }
 
 fn rivalry(tables: &Tables, first: FlowId, second: FlowId) -> Option<Finding<'_>> {

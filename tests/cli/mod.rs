@@ -10,6 +10,7 @@ mod ovs;
 mod prove;
 mod senders;
 mod trace;
+mod unmodelled;
 mod watch;
 
 use std::io::Write;

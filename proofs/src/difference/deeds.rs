@@ -4,6 +4,7 @@
 //! is told. Two tables that do the same deeds to the same packets cannot be told apart: what connection tracking
 //! answers depends on nothing else. Deliberately absent: how often, and in which order, one packet's deeds are done.
 
+use super::relevant::Changes;
 use crate::{
     arrival::Arrival,
     bdd::{Bdd, Bdds},
@@ -18,11 +19,12 @@ use crate::{
 use flowproof_packet::{Field, PortNo, key::low_bits};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Ct, Flow, Match, Subfield, Zone},
+    flow::{Action, Counters, Ct, Flow, Match, Subfield, Zone},
+    table::FlowId,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
 };
 
@@ -77,12 +79,22 @@ pub struct Deed {
     pub reassembled: bool,
 }
 
+impl Deed {
+    /// Whether it is not known what it comes to.
+    #[must_use]
+    pub const fn is_unmodelled(&self) -> bool {
+        matches!(&self.way, Way::Leaves(Emit::Opaque(_)))
+    }
+}
+
 /// What tables do to some packets.
 #[derive(Debug, Default)]
 pub(super) struct Deeds {
     pub(super) by: BTreeMap<Deed, Bdd>,
-    /// Packets of which more is done than is known here: a match that is not modelled, the limits of a translation.
+    /// Packets of which more is done than is known here: something that is not modelled, the limits of a translation.
     pub(super) unknown: Option<Bdd>,
+    /// What is not modelled of what packets came to: line and words.
+    pub(super) unmodelled: BTreeSet<(u32, String)>,
     /// Packets of which OpenFlow does not say what is done.
     pub(super) open: bool,
     pub(super) depth: u16,
@@ -100,11 +112,14 @@ pub(super) struct Subject<'t> {
     pub(super) flows: &'t [Flow],
     /// With probes.
     pub(super) probed: Tables,
+    /// Flows with something that is not modelled, and behind which something may be changed.
+    ahead: FxHashSet<FlowId>,
 }
 
 impl<'t> Subject<'t> {
-    pub(super) fn new(tables: &'t Tables) -> Self {
-        Self { flows: tables.flows(), probed: probe::probed(tables, is_telling) }
+    pub(super) fn new(tables: &'t Tables, changes: &Changes<'_>) -> Self {
+        let (flows, ahead) = (tables.flows(), changes.ahead_of(tables));
+        Self { flows, probed: probe::probed(tables, is_telling), ahead }
     }
 }
 
@@ -119,8 +134,8 @@ pub(super) fn deeds(
     let start =
         Start { tables: &subject.probed, profile, form, key, packets, enough: usize::MAX, each_flow: false };
     let run = symbolic::execute_with(sets, &mut Memory::default(), start, None);
-    let mut reader =
-        Reader { flows: subject.flows, form, changes: FxHashMap::default(), deeds: Deeds::default() };
+    let (changes, deeds) = (FxHashMap::default(), Deeds::default());
+    let mut reader = Reader { flows: subject.flows, ahead: &subject.ahead, form, changes, deeds };
     for event in &run.events {
         reader.read(sets, event);
     }
@@ -134,6 +149,7 @@ pub(super) fn deeds(
 
 struct Reader<'f> {
     flows: &'f [Flow],
+    ahead: &'f FxHashSet<FlowId>,
     form: Form,
     changes: FxHashMap<SymKey, (Arc<Change>, bool)>,
     deeds: Deeds,
@@ -167,11 +183,11 @@ impl Reader<'_> {
                 }
                 way
             }
-            Emit::Opaque(text) if is_beyond(text) || self.is_opaque_match(event) => {
-                return self.unknown(sets, packets);
+            Emit::Opaque(text) => {
+                let Some(words) = self.unmodelled(text, event) else { return self.unknown(sets, packets) };
+                // It may look at everything.
+                Way::Leaves(Emit::Opaque(format!("{words}{}{}", registers(key), tracked(key))))
             }
-            // What is not modelled may look at everything.
-            Emit::Opaque(text) => Way::Leaves(Emit::Opaque(format!("{text}{}", registers(key)))),
             Emit::Port(port) => {
                 let own = at(Field::InPort, u128::from(*port), u128::MAX);
                 packets = without(sets, event, &own);
@@ -190,9 +206,20 @@ impl Reader<'_> {
         self.add(sets, way, key, packets);
     }
 
-    fn is_opaque_match(&self, event: &Event<Bdd>) -> bool {
-        let last = event.path.as_ref().and_then(|step| self.flows.get(step.flow.0 as usize));
-        last.is_some_and(|flow| !flow.opaque_match.is_empty())
+    /// Notes what is not modelled. What two tables do with a packet behind it is the same if these words are, unless something may be
+    /// changed there; then there are none.
+    fn unmodelled(&mut self, text: &str, event: &Event<Bdd>) -> Option<String> {
+        let flow = event.path.as_ref().map(|step| step.flow);
+        let of = flow.and_then(|id| self.flows.get(id.0 as usize));
+        self.deeds.unmodelled.insert((of.map_or(0, |flow| flow.span.line), text.to_owned()));
+        if text == symbolic::SECOND_TAG || flow.is_some_and(|id| self.ahead.contains(&id)) {
+            return None;
+        }
+        // A flow that may match or not is followed by all that it does, and by others.
+        let hidden = of.filter(|flow| !flow.opaque_match.is_empty());
+        let Some(flow) = hidden else { return Some(text.to_owned()) };
+        let bare = Flow { cookie: 0, counters: Counters::default(), ..flow.clone() };
+        Some(bare.to_string().trim().to_owned())
     }
 
     /// What became of the packet, and whether it was put together.
@@ -228,11 +255,6 @@ impl Reader<'_> {
         self.changes.insert(of_packet, (Arc::clone(&change), reassembled));
         (change, reassembled)
     }
-}
-
-/// Whether symbolic execution does not follow packets into what is behind this.
-fn is_beyond(text: &str) -> bool {
-    text == symbolic::SECOND_TAG || text.starts_with("resubmit(")
 }
 
 /// The bits of the key that leave with a packet, or that say where a tunnel takes it.
@@ -410,4 +432,12 @@ fn registers(key: &SymKey) -> String {
         }
     });
     all.collect()
+}
+
+/// Which answer of connection tracking is shown, for those who may look at it.
+fn tracked(key: &SymKey) -> String {
+    match key.bit(Field::CtState.spec().offset + Field::CtState.spec().width - 1) {
+        Bit::Known(_) => String::new(),
+        Bit::Free(var) => format!(" ct={}", var.0),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::deeds::{Change, Deed, Deeds, Subject, Way, Written, agreeing, deeds};
 use super::places::combination;
-use super::relevant::Marked;
+use super::relevant::{Changes, Marked};
 use crate::{
     arrival::Arrival,
     bdd::{Bdd, Bdds},
@@ -16,13 +16,18 @@ use crate::{
     vars::Var,
 };
 use flowproof_packet::{Field, PortNo, port};
-use flowproof_switch::{conntrack::Profile, flow::Flow};
+use flowproof_switch::{
+    conntrack::Profile,
+    flow::{Flow, in_plain_words},
+};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes of one execution's diagrams.
 const NODE_LIMIT: usize = 16_000_000;
+/// Steps of one execution's diagrams: some seconds.
+const MOST_STEPS: u64 = 100_000_000;
 /// Classes of one form under one datapath after which the rest is not divided any more.
 const MOST_CLASSES: usize = 4096;
 
@@ -105,6 +110,8 @@ pub struct Found {
     pub rest: Bdd,
     /// Packets of which it is not known whether they differ.
     pub unknown: Bdd,
+    /// What is not modelled and those packets come to: of the first table or the second, the line, the words.
+    pub unmodelled: BTreeSet<(usize, u32, String)>,
     /// How deep `ct()` nests.
     pub depth: u16,
     /// Whether OpenFlow leaves open, for some packet, which flow wins.
@@ -153,6 +160,7 @@ struct Part {
     classes: Vec<Class>,
     rest: Bdd,
     unknown: Bdd,
+    unmodelled: BTreeSet<(usize, u32, String)>,
     depth: u16,
     open: bool,
     complete: bool,
@@ -170,16 +178,19 @@ pub fn find(question: &Question<'_>) -> Found {
     if alike(question.a.flows(), question.b.flows()) {
         return join(Vec::new());
     }
-    compare(question, Marked::new(question.a.flows(), question.b.flows()).as_ref())
+    compare(question, Some(&Marked::new(question.a, question.b)))
 }
 
-/// Those of `ports` by which packets come in that hit a flow that only one of the tables has.
+/// Where packets are told apart, unless the tables are the same.
+pub(crate) fn marked(a: &Tables, b: &Tables) -> Option<Marked> {
+    (!alike(a.flows(), b.flows())).then(|| Marked::new(a, b))
+}
+
+/// Those of `ports` by which packets come in that hit a flow that only one of the tables has, or something that is not modelled and
+/// behind which such a flow may lie.
 #[must_use]
 pub fn touched(question: &Question<'_>, ports: &BTreeSet<PortNo>) -> BTreeSet<PortNo> {
-    if alike(question.a.flows(), question.b.flows()) {
-        return BTreeSet::new();
-    }
-    let Some(marked) = Marked::new(question.a.flows(), question.b.flows()) else { return ports.clone() };
+    let Some(marked) = marked(question.a, question.b) else { return BTreeSet::new() };
     let one = |(form, profile, arrival): &Combination| {
         let mut sets = Bdds::with_limit(NODE_LIMIT);
         let frames = enterable(&mut sets, *form, *arrival);
@@ -201,7 +212,8 @@ pub fn find_slowly(question: &Question<'_>) -> Found {
 }
 
 fn compare(question: &Question<'_>, marked: Option<&Marked>) -> Found {
-    let (a, b) = (Subject::new(question.a), Subject::new(question.b));
+    let changes = Changes::new(question.a.flows(), question.b.flows());
+    let (a, b) = (Subject::new(question.a, &changes), Subject::new(question.b, &changes));
     let combinations = combinations(question);
     let one = |at: &Combination| part(&a, &b, marked, *at);
     join(with_deep_stack(|| combinations.par_iter().with_max_len(1).map(one).collect()))
@@ -220,7 +232,8 @@ fn combinations(question: &Question<'_>) -> Vec<Combination> {
 /// Whether these are the same flows, wherever they stand.
 fn alike(a: &[Flow], b: &[Flow]) -> bool {
     let bare = |flow: &Flow| {
-        let Flow { table, priority, matching, opaque_match, actions, .. } = flow.clone();
+        let Flow { table, priority, matching, opaque_match, .. } = flow.clone();
+        let actions = in_plain_words(&flow.actions).into_owned();
         Flow { table, priority, matching, opaque_match, actions, ..Flow::default() }
     };
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| bare(a) == bare(b))
@@ -238,7 +251,7 @@ fn enterable(sets: &mut Bdds, form: Form, arrival: Arrival) -> Bdd {
 
 fn part(a: &Subject<'_>, b: &Subject<'_>, marked: Option<&Marked>, at: Combination) -> Part {
     let (form, profile, arrival) = at;
-    let mut sets = Bdds::with_limit(NODE_LIMIT);
+    let mut sets = Bdds::with_limit(NODE_LIMIT).within(MOST_STEPS);
     let frames = enterable(&mut sets, form, arrival);
     let here = (profile, form, arrival);
     let packets = marked.map_or(frames, |marked| marked.packets(&mut sets, here, frames));
@@ -254,8 +267,15 @@ fn part(a: &Subject<'_>, b: &Subject<'_>, marked: Option<&Marked>, at: Combinati
     let unknown = sets.and(unknown, universe);
     let known = sets.minus(universe, unknown);
     let mut differ = Divider { sets: &mut sets, before: &before, after: &after, entered: form };
-    let (classes, rest) = differ.divide(known);
+    let (classes, rest, doubtful) = differ.divide(known);
+    let unknown = sets.or(unknown, doubtful);
+    let unmodelled = [&before, &after].into_iter().enumerate().flat_map(|(at, deeds)| {
+        let all = deeds.unmodelled.iter();
+        all.map(move |(line, text)| (at, *line, text.clone()))
+    });
+    let unmodelled = if sets.is_empty(unknown) { BTreeSet::new() } else { unmodelled.collect() };
     Part {
+        unmodelled,
         combination: at,
         universe,
         classes,
@@ -277,8 +297,11 @@ struct Divider<'d> {
 }
 
 impl Divider<'_> {
-    fn divide(&mut self, known: Bdd) -> (Vec<Class>, Bdd) {
+    /// The classes, what was not divided any more, and packets of which it is not known whether they differ: one of the tables does
+    /// something with them that is not modelled.
+    fn divide(&mut self, known: Bdd) -> (Vec<Class>, Bdd, Bdd) {
         let (mut classes, mut rest) = (Vec::new(), self.differing());
+        let mut doubtful = self.sets.none();
         rest = self.sets.and(rest, known);
         while let Some(member) = self.sets.member(rest).filter(|_| !self.sets.overflown()) {
             if classes.len() >= MOST_CLASSES {
@@ -290,11 +313,13 @@ impl Divider<'_> {
             rest = self.sets.minus(rest, block);
             let same = self.indeed_same(&a, &b, block);
             let packets = self.sets.minus(block, same);
-            if !self.sets.is_empty(packets) {
+            if a.symmetric_difference(&b).any(Deed::is_unmodelled) {
+                doubtful = self.sets.or(doubtful, packets);
+            } else if !self.sets.is_empty(packets) {
                 classes.push(Class { packets, a, b });
             }
         }
-        (classes, rest)
+        (classes, rest, doubtful)
     }
 
     /// The packets to which some deed is done by one of them only.
@@ -420,6 +445,7 @@ fn join(parts: Vec<Part>) -> Found {
     let none = sets.none();
     let [mut universe, mut rest, mut unknown] = [none; 3];
     let (mut depth, mut open, mut complete) = (0, false, true);
+    let mut unmodelled = BTreeSet::new();
     for part in parts {
         let (form, profile, arrival) = part.combination;
         let here = sets.cube(&combination(form, profile, arrival));
@@ -438,12 +464,13 @@ fn join(parts: Vec<Part>) -> Found {
         depth = depth.max(part.depth);
         open |= part.open;
         complete &= part.complete;
+        unmodelled.extend(part.unmodelled);
     }
     let classes = all.into_iter().map(|((a, b), packets)| Class { packets, a, b });
     let mut classes: Vec<Class> = classes.collect();
     classes.sort_by_cached_key(|class| (class.danger(), sets.shortest(class.packets)));
     complete &= !sets.overflown();
-    Found { sets, universe, classes, rest, unknown, depth, open, complete }
+    Found { sets, universe, classes, rest, unknown, unmodelled, depth, open, complete }
 }
 
 /// The packets that come in by one port.

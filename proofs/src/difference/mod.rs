@@ -3,7 +3,8 @@
 //! Exact on one pass for every packet that can come in anywhere, in every form, under every datapath, whatever connection
 //! tracking answers; as both are told the same of a packet's connections, tables that do not differ here cannot be told
 //! apart by any sequence of packets. Where OpenFlow leaves open which flow wins, all that may happen is compared.
-//! What is not modelled is taken to do the same where it has the same words.
+//! What is not modelled is taken to do the same where it has the same words, the packet is the same by then, and nothing is
+//! changed that may lie behind it; else it is not known whether the packets differ.
 //!
 //! Deliberately absent: how often a packet leaves by one port; what is stored in registers at the end.
 
@@ -18,8 +19,10 @@ mod words;
 
 pub use deeds::{Change, Deed, Tracking, Way, Written};
 pub use example::{Example, Side};
+pub(crate) use find::marked;
 pub use find::{Class, Danger, Found, Question, find, find_slowly, same, touched};
 pub use places::{Axis, combination};
+pub(crate) use relevant::Marked;
 pub use shape::{Shape, Shapes};
 pub use words::{behaviour, describe};
 

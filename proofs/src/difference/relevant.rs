@@ -1,7 +1,7 @@
 //! Which packets may be told apart at all: those that hit a flow that only one of two tables has.
 //!
 //! A packet that hits the same flows in both goes the same way. Where a conjunction's clause is changed, the flows that its
-//! conjunction may lead to count as changed. Before the packets are followed, flows that lead to no change are cut off: a
+//! conjunction may lead to count as changed, and so does what is not modelled where something may be changed behind it. Before the packets are followed, flows that lead to no change are cut off: a
 //! walk backwards from the changed flows that minds what registers are loaded with, and no more.
 //!
 //! Invariant: cutting loses no packet that hits a changed flow. Its slow twin follows all packets everywhere.
@@ -9,10 +9,11 @@
 use crate::{
     arrival::Arrival,
     bdd::{Bdd, Bdds},
+    beyond::Beyond,
     frames,
     predicate::literals,
     set::{Literal, PacketSets},
-    symbolic::{self, Emit, Event, Memory, Start},
+    symbolic::{self, Emit, Event, Memory, SECOND_TAG, Start},
     symkey::{Form, SymKey},
     tables::{Tables, clauses},
 };
@@ -22,52 +23,82 @@ use flowproof_packet::{
 };
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Conjunction, Flow, Match},
+    flow::{Action, Conjunction, Flow, Match, in_plain_words},
+    table::FlowId,
 };
-use rustc_hash::FxHashSet;
-use std::collections::BTreeMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 const MARK: &str = "flowproof marks ";
 /// Flows of one table that lead to a change, after which every way into it is taken to.
 const MANY: usize = 64;
 
+/// The flows that only one of two tables has.
+pub(super) struct Changes<'f> {
+    flows: Vec<&'f Flow>,
+    tables: BTreeSet<u8>,
+}
+
+impl<'f> Changes<'f> {
+    pub(super) fn new(a: &'f [Flow], b: &'f [Flow]) -> Self {
+        let of = |flows: &'f [Flow]| -> FxHashSet<Key<'f>> { flows.iter().map(key).collect() };
+        let (of_a, of_b) = (of(a), of(b));
+        let only_a = a.iter().filter(|flow| !of_b.contains(&key(flow)));
+        let only_b = b.iter().filter(|flow| !of_a.contains(&key(flow)));
+        let flows: Vec<&Flow> = only_a.chain(only_b).collect();
+        Self { tables: flows.iter().map(|flow| flow.table).collect(), flows }
+    }
+
+    /// Flows with something that is not modelled, and behind which packets may come to a change: what they come to there in the
+    /// one table says nothing about the other.
+    pub(super) fn ahead_of(&self, tables: &Tables) -> FxHashSet<FlowId> {
+        let beyond = Beyond::new(tables);
+        let mut known: FxHashMap<FlowId, bool> = FxHashMap::default();
+        let causes = (0..).map(FlowId).zip(tables.flows()).filter(|(_, flow)| Beyond::is_cause(flow));
+        let leads = |id: &FlowId| {
+            let like = tables.like(*id);
+            *known.entry(like).or_insert_with(|| !beyond.behind([like]).is_disjoint(&self.tables))
+        };
+        causes.map(|(id, _)| id).filter(leads).collect()
+    }
+}
+
 /// Two tables in which packets go no further than to the first flow that is changed.
-pub(super) struct Marked {
+#[derive(Debug)]
+pub(crate) struct Marked {
     tables: [Tables; 2],
+    /// Flows with a match that is not modelled, and behind which something may be changed.
+    hidden: [FxHashSet<FlowId>; 2],
     /// Changed flows that are clauses of conjunctions.
     soft: Vec<Match>,
     /// What packets must be as they come in to match any changed flow; nothing where that says nothing.
     entering: Option<Vec<Vec<Literal>>>,
 }
 
-type Key<'f> = (u8, u16, &'f Match, &'f [Action]);
+type Key<'f> = (u8, u16, &'f Match, &'f [String], Cow<'f, [Action]>);
 
 fn key(flow: &Flow) -> Key<'_> {
-    (flow.table, flow.priority, &flow.matching, &flow.actions)
+    (flow.table, flow.priority, &flow.matching, &flow.opaque_match, in_plain_words(&flow.actions))
 }
 
 impl Marked {
-    /// Marks what is changed; nothing where a match is not modelled, because then every packet matters.
-    pub(super) fn new<'f>(a: &'f [Flow], b: &'f [Flow]) -> Option<Self> {
-        let beyond = |action: &Action| matches!(action, Action::Resubmit { ct: true, .. });
-        let opaque = |flow: &Flow| !flow.opaque_match.is_empty() || flow.actions.iter().any(beyond);
-        if a.iter().chain(b).any(opaque) {
-            return None;
-        }
-        let of = |flows: &'f [Flow]| -> FxHashSet<Key<'f>> { flows.iter().map(key).collect() };
-        let (of_a, of_b) = (of(a), of(b));
-        let only_a = a.iter().filter(|flow| !of_b.contains(&key(flow)));
-        let only_b = b.iter().filter(|flow| !of_a.contains(&key(flow)));
-        let changed: Vec<&Flow> = only_a.chain(only_b).collect();
+    /// Marks what is changed.
+    pub(super) fn new(of_a: &Tables, of_b: &Tables) -> Self {
+        let (a, b) = (of_a.flows(), of_b.flows());
+        let changes = Changes::new(a, b);
+        let ahead = [of_a, of_b].map(|tables| changes.ahead_of(tables));
         let soft: Vec<(&Flow, Conjunction)> =
-            changed.iter().flat_map(|flow| clauses(flow).map(move |clause| (*flow, clause))).collect();
+            changes.flows.iter().flat_map(|flow| clauses(flow).map(move |clause| (*flow, clause))).collect();
         let peers = peers(&soft, a, b);
-        let mark = |flows: &[Flow], others: &FxHashSet<Key<'_>>| -> Vec<Option<String>> {
-            let why = |flow: &Flow| {
+        let mark = |flows: &[Flow], others: &FxHashSet<Key<'_>>, ahead: &FxHashSet<FlowId>| {
+            let why = |(id, flow): (FlowId, &Flow)| {
                 if clauses(flow).next().is_some() {
                     return None;
                 }
-                if !others.contains(&key(flow)) {
+                if !others.contains(&key(flow)) || ahead.contains(&id) {
                     return Some(MARK.to_owned());
                 }
                 let through =
@@ -75,15 +106,28 @@ impl Marked {
                 let through: Vec<String> = through.map(|(at, _)| at.to_string()).collect();
                 (!through.is_empty()).then(|| format!("{MARK}{}", through.join(" ")))
             };
-            flows.iter().map(why).collect()
+            (0..).map(FlowId).zip(flows).map(why).collect::<Vec<Option<String>>>()
         };
-        let tables = [cut(a, &mark(a, &of_b)), cut(b, &mark(b, &of_a))];
+        let [in_a, in_b] = [a, b].map(|flows| flows.iter().map(key).collect::<FxHashSet<Key<'_>>>());
+        let [ahead_a, ahead_b] = &ahead;
+        let marks = [mark(a, &in_b, ahead_a), mark(b, &in_a, ahead_b)];
+        let [marks_a, marks_b] = &marks;
+        let tables = [cut(a, marks_a), cut(b, marks_b)];
+        let hidden = [(a, marks_a), (b, marks_b)].map(|(flows, marks)| {
+            let all = (0..).map(FlowId).zip(flows).zip(marks);
+            let hidden = all.filter(|((_, flow), mark)| mark.is_some() && !flow.opaque_match.is_empty());
+            hidden.map(|((id, _), _)| id).collect()
+        });
         let soft = soft.iter().map(|(flow, _)| flow.matching.clone()).collect();
-        Some(Self { tables, soft, entering: entering(&changed, a, b) })
+        let ahead = [(of_a, ahead_a), (of_b, ahead_b)]
+            .into_iter()
+            .flat_map(|(tables, ahead)| ahead.iter().filter_map(|id| tables.flow(*id)));
+        let concerned: Vec<&Flow> = changes.flows.iter().copied().chain(ahead).collect();
+        Self { tables, hidden, soft, entering: entering(&concerned, a, b) }
     }
 
     /// The packets that hit a changed flow of either; all where that cannot be said.
-    pub(super) fn packets(
+    pub(crate) fn packets(
         &self,
         sets: &mut Bdds,
         (profile, form, arrival): (Profile, Form, Arrival),
@@ -99,7 +143,7 @@ impl Marked {
             packets = sets.and(packets, wanted);
         }
         let mut relevant = sets.none();
-        for tables in &self.tables {
+        for (tables, hidden) in self.tables.iter().zip(&self.hidden) {
             let key = SymKey::entering_anywhere(form, arrival);
             let start = Start { tables, profile, form, key, packets, enough: usize::MAX, each_flow: false };
             let run = symbolic::execute_with(sets, &mut Memory::default(), start, None);
@@ -107,16 +151,18 @@ impl Marked {
                 return all;
             }
             for event in &run.events {
-                let here = self.marked(sets, event);
+                let here = self.marked(sets, event, hidden);
                 relevant = sets.or(relevant, here);
             }
         }
         relevant
     }
 
-    fn marked(&self, sets: &mut Bdds, event: &Event<Bdd>) -> Bdd {
+    fn marked(&self, sets: &mut Bdds, event: &Event<Bdd>, hidden: &FxHashSet<FlowId>) -> Bdd {
+        let is_hidden = event.path.as_ref().is_some_and(|step| hidden.contains(&step.flow));
         let text = match &event.emit {
             Emit::Limit => return event.packets,
+            Emit::Opaque(text) if is_hidden || text == SECOND_TAG => return event.packets,
             Emit::Opaque(text) => text.strip_prefix(MARK),
             Emit::Port(_)
             | Emit::UnknownPort

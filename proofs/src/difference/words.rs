@@ -541,7 +541,17 @@ fn changed(deed: &Deed) -> String {
             _ => "with another tag".to_owned(),
         });
     }
-    let others = Field::all().filter(|field| field.spec().is_slot_owner() && *field != Field::VlanTci);
+    let tpid = Field::VlanTpid.spec();
+    let is_service = |(at, bit): &(u16, Written)| {
+        (tpid.offset..tpid.offset + tpid.width).contains(at) && *bit == Written::Known(true)
+    };
+    // One bit stands for a service tag; others have 0x8100.
+    words.extend(deed.change.iter().any(is_service).then(|| "TPID 0x88a8".to_owned()));
+    let below = Field::InnerVlanTci.spec();
+    let changes = |at: &u16| (below.offset..below.offset + below.width).contains(at);
+    words.extend(deed.change.iter().any(|(at, _)| changes(at)).then(|| "above its own tag".to_owned()));
+    let own = [Field::VlanTci, Field::InnerVlanTci, Field::VlanTpid, Field::InnerVlanTpid];
+    let others = Field::all().filter(|field| field.spec().is_slot_owner() && !own.contains(field));
     words.extend(others.filter_map(|field| field_text(field, &deed.change)));
     if words.is_empty() { String::new() } else { format!(" {}", words.join(", ")) }
 }

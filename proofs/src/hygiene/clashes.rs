@@ -14,12 +14,15 @@ use flowproof_packet::{
     key::{MaskedWord, WORDS, masked_words},
 };
 use flowproof_switch::{
-    flow::{Action, Flow, Match},
+    flow::{Action, Flow, Match, in_plain_words},
     table::FlowId,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Kinds of matches in one priority with which it is not tried.
 const MOST_SHAPES: usize = 400;
@@ -55,13 +58,13 @@ pub(super) fn suspects(tables: &Tables) -> Option<BTreeSet<FlowId>> {
 
 /// For each flow, what it does.
 fn deeds(tables: &Tables) -> Vec<Deed> {
-    let mut known: FxHashMap<(&[Action], &[String]), Deed> = FxHashMap::default();
+    let mut known: FxHashMap<(Cow<'_, [Action]>, &[String]), Deed> = FxHashMap::default();
     let mut deeds: Vec<Deed> = Vec::with_capacity(tables.flows().len());
     for (at, flow) in tables.flows().iter().enumerate() {
         let like = tables.like(FlowId(at as u32)).0 as usize;
         let next = known.len() as Deed;
-        let of = (flow.actions.as_slice(), flow.opaque_match.as_slice());
-        let deed = deeds.get(like).copied().unwrap_or_else(|| *known.entry(of).or_insert(next));
+        let of = || (in_plain_words(&flow.actions), flow.opaque_match.as_slice());
+        let deed = deeds.get(like).copied().unwrap_or_else(|| *known.entry(of()).or_insert(next));
         deeds.push(deed);
     }
     deeds

@@ -280,7 +280,7 @@ struct Engines<'a> {
     subject: &'a ports::Port,
     facets: &'a [Facet<'a>],
     each_flow: bool,
-    known: Vec<(Entrance, Result<Twins<Judge<'a>>, Exhausted>)>,
+    known: Vec<(Entrance, Result<Twins<'a, Judge<'a>>, Exhausted>)>,
 }
 
 type Verdict = (Judgement, Option<String>);
@@ -290,7 +290,7 @@ fn unknown(why: impl ToString) -> Verdict {
 }
 
 impl<'a> Engines<'a> {
-    fn engine(&mut self, way: &Way<'_>) -> Option<&mut Result<Twins<Judge<'a>>, Exhausted>> {
+    fn engine(&mut self, way: &Way<'_>) -> Option<&mut Result<Twins<'a, Judge<'a>>, Exhausted>> {
         let place = match self.known.iter().position(|(entrance, _)| *entrance == way.entrance) {
             Some(place) => place,
             None => {
@@ -306,7 +306,7 @@ impl<'a> Engines<'a> {
                     None => Ok(Twins::alone(now)),
                     Some(Before { since, probed }) => {
                         let entering = Entering { host: &since.before, probed, ..entering };
-                        Twins::new(now, |sets| Judge::within(sets, &entering))
+                        Twins::new(now, since, |sets| Judge::within(sets, &entering))
                     }
                 });
                 self.known.push((way.entrance.clone(), twins));
@@ -364,6 +364,7 @@ impl<'a> Engines<'a> {
             Ok(answer) => answer,
             Err(why) => return plainly(unknown(why)),
         };
+        let opaque = twins.unmodelled.take().or(opaque);
         let engine = &mut twins.now;
         let case = Case { host, site, subject, way, theorem, profile, aim: Aim::Differ };
         if !violations.is_empty() {
@@ -391,7 +392,7 @@ impl<'a> Engines<'a> {
 
 /// What a theorem comes to on a way; where a change is asked about, without what violates it in the tables of before.
 fn answer(
-    twins: &mut Twins<Judge<'_>>,
+    twins: &mut Twins<'_, Judge<'_>>,
     theorem: Theorem,
     way: &Way<'_>,
     profile: Profile,

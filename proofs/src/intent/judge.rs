@@ -12,15 +12,16 @@ use super::{
     site::{Entrance, Site, Target},
 };
 use crate::{
+    arrival::Arrival,
     bdd::{Bdd, Bdds},
-    diagram::{Exhausted, Found, Host},
+    diagram::{self, Exhausted, Found, Host},
     familiar::{Choice, Wishes},
     frames::{self, select},
     ports,
     predicate::Predicate,
     probe,
     set::{Literal, PacketSets},
-    symbolic::{self, Emit, Event, Memory, Start, Yield, flows_of},
+    symbolic::{self, Emit, Event, Memory, Start, Yield},
     symkey::{Form, SymKey},
     tables::Tables,
     vars,
@@ -237,7 +238,7 @@ impl<'a> Judge<'a> {
         for event in &run.events {
             let left = self.leaving(event);
             let left = self.sets.and(left, class);
-            if self.sets.is_empty(left) {
+            if self.sets.is_empty(left) || event.emit == Emit::Controller {
                 continue;
             }
             if let Some(text) = self.opaque(event) {
@@ -271,6 +272,10 @@ impl<'a> Judge<'a> {
             let intact = self.untagged(event, arrived, way.target);
             missing = self.sets.minus(missing, intact);
             self.keep(&mut answer.witnesses, run.form, event, intact);
+        }
+        // What is not modelled may deliver them.
+        for event in run.events.iter().filter(|event| !event.emit.is_modelled()) {
+            missing = self.sets.minus(missing, event.packets);
         }
         let lost = self.lost(run.form);
         self.keep(&mut answer.violations, run.form, &lost, missing);
@@ -484,8 +489,8 @@ impl<'a> Judge<'a> {
             }
             (Emit::Flood, Target::Local(ofport, _)) => self.elsewhere(event, packets, ofport),
             (Emit::Flood, Target::Remote) => packets,
-            (Emit::InPort | Emit::Limit, _) => none,
-            (Emit::UnknownPort | Emit::Controller | Emit::Opaque(_), _) => packets,
+            (Emit::InPort | Emit::Limit | Emit::Controller, _) => none,
+            (Emit::UnknownPort | Emit::Opaque(_), _) => packets,
         }
     }
 
@@ -523,17 +528,17 @@ impl<'a> Judge<'a> {
         frames::escaping(&mut self.sets, event, access)
     }
 
-    /// What an event does that is not modelled, and where.
+    /// What an event does that is not modelled, and where. The controller is none of those whom packets are for.
     fn opaque(&self, event: &Event<Bdd>) -> Option<String> {
         let what = match &event.emit {
             Emit::UnknownPort => "an output to a port that is not a constant",
-            Emit::Controller => "an output to the controller",
             Emit::Opaque(text) => text,
-            Emit::Port(_) | Emit::InPort | Emit::Normal | Emit::Flood | Emit::Limit => return None,
+            Emit::Port(_) | Emit::InPort | Emit::Normal | Emit::Flood | Emit::Controller | Emit::Limit => {
+                return None;
+            }
         };
-        let flow = flows_of(&event.path).last().and_then(|id| self.host.tables.flow(*id));
-        let line = flow.map_or(0, |flow| flow.span.line);
-        Some(format!("`{what}` on line {line} is not modelled"))
+        let flow = event.path.as_ref().and_then(|step| self.host.tables.flow(step.flow));
+        Some(diagram::not_modelled(what, flow))
     }
 
     /// Offers packets of what was found, the most familiar of all first and then of each, and whether one needs no
@@ -566,6 +571,18 @@ impl<'a> Judge<'a> {
 impl crate::since::Engine for Judge<'_> {
     fn sets(&mut self) -> &mut Bdds {
         &mut self.sets
+    }
+
+    fn tables(&self) -> &Tables {
+        &self.host.tables
+    }
+
+    fn in_port(&self) -> PortNo {
+        self.entrance.ofport
+    }
+
+    fn arrivals(&self) -> Vec<Arrival> {
+        vec![self.entrance.arrival()]
     }
 
     fn answers(&mut self, profile: Profile, form: Form, depth: u16) -> Bdd {

@@ -122,6 +122,10 @@ fn attempt(
     let (frames, datagram) = instead.unwrap_or((frames, datagram));
     let (mut stage, earlier) =
         Stage::set(case, tie, prelude, crate::replay::arriving(choice, case.way.entrance.ofport))?;
+    // What was not modelled may have opened or closed connections.
+    if stage.events.iter().any(|sent| sent.outcome.is_opaque()) {
+        return None;
+    }
     let before = stage.ledger();
     let told = stage.events.len();
     let in_port = case.way.entrance.ofport;
@@ -312,6 +316,11 @@ impl Seen<'_> {
     /// Whether that is what the case wants to show; what the model says, if so.
     fn shows(&self, case: &Case<'_>) -> Option<String> {
         let differ = || self.says(&Case { aim: Aim::Differ, ..*case });
+        // What did something that is not modelled may have done anything else, too; what it surely did it did.
+        let certain = case.theorem == Theorem::Sound && case.aim == Aim::Differ;
+        if !certain && self.sent.iter().any(|sent| sent.outcome.is_opaque()) {
+            return None;
+        }
         match case.aim {
             Aim::Differ | Aim::Agree => self.says(case),
             Aim::Alike => differ().is_none().then(String::new),
@@ -325,7 +334,7 @@ impl Seen<'_> {
         let refused = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
         let arrived = self.sent.iter().filter(|sent| arrives(case, sent, false)).count();
         let intact = self.sent.iter().filter(|sent| arrives(case, sent, true)).count();
-        let left = self.sent.iter().any(|sent| crate::replay::left(&sent.outcome));
+        let left = self.sent.iter().any(|sent| sent.outcome.deliveries().next().is_some());
         let whole = self.form == Form::Whole || case.profile.reassembles();
         let delivered = intact >= if whole { 1 } else { self.sent.len() };
         let differ = case.aim == Aim::Differ;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     by_diagram::NOT_FORCED,
     check::{Finding, INTERRUPTED, Judgement, Watch, Witness},
-    diagram::{Depends, Exhausted, Host},
+    diagram::{self, Depends, Exhausted, Host},
     familiar::Choice,
     intent::site::Site,
     kin::renamed,
@@ -286,13 +286,13 @@ impl<'a> Round<'a> {
         bench: Bench,
         sender: &'a Sender,
         spared: &Predicate,
-    ) -> Result<Twins<Engine<'a>>, Exhausted> {
+    ) -> Result<Twins<'a, Engine<'a>>, Exhausted> {
         let profiles = &self.ask.profiles;
         let now = Engine::new(bench, (self.scene, sender), profiles, spared)?;
         match self.before {
             None => Ok(Twins::alone(now)),
-            Some(Before { scene, .. }) => {
-                Twins::new(now, |sets| Engine::new(sets.into(), (scene, sender), profiles, spared))
+            Some(Before { scene, since }) => {
+                Twins::new(now, since, |sets| Engine::new(sets.into(), (scene, sender), profiles, spared))
             }
         }
     }
@@ -308,7 +308,7 @@ impl<'a> Round<'a> {
     /// like anybody.
     fn of_twin(
         &self,
-        twins: &mut Twins<Engine<'_>>,
+        twins: &mut Twins<'_, Engine<'_>>,
         case: &Case<'a>,
         twin: &'a Port,
         (slot, has_witness): (Slot, bool),
@@ -350,7 +350,7 @@ fn shown_again(case: &Case<'_>, witness: &Witness, packets: &[Choice]) -> Option
 
 /// What an engine says of a case. What other cases suggest is tried before packets are looked for.
 fn judge(
-    twins: &mut Twins<Engine<'_>>,
+    twins: &mut Twins<'_, Engine<'_>>,
     (case, before): (&Case<'_>, Option<Before<'_>>),
     has_witness: bool,
     guess: &Guess,
@@ -362,7 +362,9 @@ fn judge(
         let depth = since::depth(&guilty);
         Ok((guilty, depth))
     })?;
+    let mut unmodelled = twins.unmodelled.take();
     let engine = &mut twins.now;
+    unmodelled = unmodelled.or_else(|| diagram::unmodelled(&found, &case.scene.host.tables));
     if found.is_empty() {
         if has_witness || before.is_some() {
             return Ok(Said::Keeps(None));
@@ -390,6 +392,9 @@ fn judge(
         if doubt.as_ref().is_none_or(|(known, _)| matters(depends) > matters(*known)) {
             doubt = Some((depends, choice));
         }
+    }
+    if let Some(why) = unmodelled.filter(|_| !matches!(doubt, Some((Depends::Nothing, _)))) {
+        return Ok(Said::Doubtful(Depends::Precision, why));
     }
     let Some((depends, choice)) = doubt else {
         return Ok(Said::Doubtful(Depends::Precision, "no packet could be chosen".to_owned()));

@@ -26,6 +26,7 @@ use crate::{
     set::{Literal, PacketSets},
     symbolic::{self, Emit, Event, Memory, Rivals, Start, Yield, flows_of},
     symkey::{Bit, Form, SymKey},
+    tables::Tables,
     vars,
 };
 use flowproof_model::{policy::Direction, switches::GroupAddressed};
@@ -94,7 +95,8 @@ impl<'a> Engine<'a> {
         profiles: &[Profile],
         spared: &Predicate,
     ) -> Result<Self, Exhausted> {
-        let Bench { sets, memory } = bench;
+        let Bench { mut sets, memory } = bench;
+        sets.begin();
         let mut engine = Self { scene, sender, sets, memory, runs: Vec::new(), wishes: None };
         let spared = spared.to_set(&mut engine.sets);
         let arrivals = sender.arrivals(scene.host.tables.flows());
@@ -146,7 +148,7 @@ impl<'a> Engine<'a> {
     #[must_use]
     pub fn into_bench(self) -> Bench {
         let Self { sets, memory, .. } = self;
-        if sets.size() > WORN { Bench::default() } else { Bench { sets, memory } }
+        if sets.size() > WORN || sets.overflown() { Bench::default() } else { Bench { sets, memory } }
     }
 
     fn bounded(&self) -> Result<(), Exhausted> {
@@ -639,6 +641,18 @@ impl<'a> Engine<'a> {
 impl crate::since::Engine for Engine<'_> {
     fn sets(&mut self) -> &mut Bdds {
         &mut self.sets
+    }
+
+    fn tables(&self) -> &Tables {
+        &self.scene.host.tables
+    }
+
+    fn in_port(&self) -> PortNo {
+        self.sender.ofport
+    }
+
+    fn arrivals(&self) -> Vec<Arrival> {
+        self.sender.arrivals(self.scene.host.tables.flows())
     }
 }
 

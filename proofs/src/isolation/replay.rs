@@ -111,7 +111,9 @@ pub(super) fn replay_anew(case: &Case<'_>, before: Option<&Case<'_>>, choice: &C
 /// What came of a play, if it shows what it should.
 fn shown(case: &Case<'_>, play: &Play<'_>) -> Option<Vec<Sent>> {
     let events = run(case, None, play);
-    shows(case, play, events.get(play.prelude.len()..)?).then_some(events)
+    let (before, sent) = events.split_at_checked(play.prelude.len())?;
+    // What is not modelled may have opened or closed connections.
+    (is_known(before) && shows(case, play, sent)).then_some(events)
 }
 
 /// The frame for nobody that is like `choice` in all but its destination.
@@ -192,18 +194,23 @@ fn steps(sent: &Sent) -> impl Iterator<Item = &Event> {
 
 fn shows(case: &Case<'_>, play: &Play<'_>, sent: &[Sent]) -> bool {
     match case.aim {
-        Aim::Stays => !reaches(case, sent),
+        Aim::Stays => is_known(sent) && !reaches(case, sent),
         Aim::Arrives => reaches(case, sent) && !violates(case, play, sent),
         Aim::Violates => violates(case, play, sent),
-        Aim::Innocent => !violates(case, play, sent),
+        Aim::Innocent => is_known(sent) && !violates(case, play, sent),
     }
 }
 
-/// Whether the port receives it; what is not modelled may go anywhere.
+/// Whether nothing had a part in it that is not modelled.
+fn is_known(sent: &[Sent]) -> bool {
+    !sent.iter().any(|sent| sent.outcome.is_opaque())
+}
+
+/// Whether the port surely receives it.
 fn reaches(case: &Case<'_>, sent: &[Sent]) -> bool {
     sent.iter().any(|sent| {
         let to = |(port, _): (PortNo, &[u8])| port == case.receiver.ofport;
-        sent.outcome.is_opaque() || sent.outcome.deliveries().any(to)
+        sent.outcome.deliveries().any(to)
     })
 }
 

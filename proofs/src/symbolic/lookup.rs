@@ -10,7 +10,7 @@ use crate::{
     symkey::SymKey,
     tables::Tables,
 };
-use flowproof_switch::{flow::Flow, table::FlowId};
+use flowproof_switch::{flow::does_the_same, table::FlowId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -118,11 +118,7 @@ impl<S: PacketSets> Execution<'_, S> {
             let contested = self.sets.and(hit, taken);
             if !self.sets.is_empty(contested) {
                 for (other, packets) in &here {
-                    let same = |other: &Flow| {
-                        other.actions == flow.actions && other.opaque_match == flow.opaque_match
-                    };
-                    let same = self.tables.flow(*other).is_some_and(same);
-                    if same {
+                    if self.tables.flow(*other).is_some_and(|other| does_the_same(other, flow)) {
                         hit = self.sets.minus(hit, *packets);
                         continue;
                     }
@@ -145,9 +141,12 @@ impl<S: PacketSets> Execution<'_, S> {
     pub(super) fn contested(&mut self, earlier: &[(FlowId, S::Set)], later: &Found<S::Set>) {
         for (a, packets) in earlier {
             for (b, others) in &later.hits {
-                let actions = |id: &FlowId| self.tables.flow(*id).map(|flow| &flow.actions);
+                let same = match (self.tables.flow(*a), self.tables.flow(*b)) {
+                    (Some(a), Some(b)) => does_the_same(a, b),
+                    _ => false,
+                };
                 let both = self.sets.and(*packets, *others);
-                if actions(a) != actions(b) && !self.sets.is_empty(both) {
+                if !same && !self.sets.is_empty(both) {
                     self.contest(*a, *b, both, later.pin);
                 }
             }

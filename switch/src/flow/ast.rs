@@ -17,6 +17,56 @@ pub struct Span {
     pub end: usize,
 }
 
+/// What a switch had counted when it printed a flow. Which packets a flow takes does not depend on it, so it is no part of
+/// what a flow is: all are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// `n_packets`: packets that hit the flow.
+    pub packets: Option<u64>,
+    /// `duration`: how long the flow had been there, in milliseconds.
+    pub age: Option<u64>,
+    /// `idle_age`: how long no packet had hit it, in seconds.
+    pub idle: Option<u64>,
+}
+
+impl PartialEq for Counters {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Counters {}
+
+/// Which of the [`Counters`] a word of a dump is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// `n_packets`
+    Packets,
+    /// `duration`
+    Age,
+    /// `idle_age`
+    Idle,
+}
+
+impl Counters {
+    /// Notes what a word of a dump says; what is no number is passed over, as everything else that switches print about flows.
+    pub fn note(&mut self, which: Counted, text: &str) {
+        match which {
+            Counted::Packets => self.packets = text.parse().ok(),
+            Counted::Age => self.age = milliseconds(text),
+            Counted::Idle => self.idle = text.parse().ok(),
+        }
+    }
+}
+
+/// `12.345s` in milliseconds.
+fn milliseconds(text: &str) -> Option<u64> {
+    let (whole, rest) =
+        text.trim_end_matches('s').split_once('.').unwrap_or((text.trim_end_matches('s'), ""));
+    let digits: String = rest.chars().chain("000".chars()).take(3).collect();
+    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(digits.parse().ok()?)
+}
+
 /// Flags without a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowFlags {
@@ -57,6 +107,8 @@ pub struct Flow {
     pub actions: Vec<Action>,
     /// Where it stands.
     pub span: Span,
+    /// What it had counted.
+    pub counters: Counters,
 }
 
 /// A run of bits of a field, as in `NXM_NX_REG6[0..15]`.
@@ -240,6 +292,27 @@ impl Action {
         let inner = inside.into_iter().flat_map(Self::with_inner);
         std::iter::once(self).chain(inner).collect()
     }
+
+    /// Whether it is in the words in which equal meanings are equal.
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Self::Set { field, form, .. } => form.plain(*field) == *form,
+            Self::Ct(ct) => ct.exec.iter().all(Self::is_plain),
+            _ => true,
+        }
+    }
+
+    /// The same in the words in which equal meanings are equal.
+    #[must_use]
+    pub fn in_plain_words(&self) -> Self {
+        let mut plain = self.clone();
+        if let Self::Set { field, form, .. } = &mut plain {
+            *form = form.plain(*field);
+        } else if let Self::Ct(ct) = &mut plain {
+            ct.exec = ct.exec.iter().map(Self::in_plain_words).collect();
+        }
+        plain
+    }
 }
 
 impl Flow {
@@ -347,4 +420,15 @@ pub enum LearnSource {
     Value(u128),
     /// It is what the packet that learns has here.
     Field(Subfield),
+}
+
+impl SetForm {
+    /// The spelling that stands for all with the same meaning. `mod_…` of what only some packets have stays as it is: which
+    /// packets those are depends on the word.
+    const fn plain(self, field: Field) -> Self {
+        match (self, field) {
+            (Self::SetField, _) | (Self::Mod, Field::DlSrc | Field::DlDst) => Self::Load,
+            (form, _) => form,
+        }
+    }
 }

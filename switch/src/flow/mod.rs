@@ -11,9 +11,11 @@ pub mod parse;
 pub mod ports;
 pub mod print;
 pub mod text;
+pub mod unmodelled;
 
 pub use ast::{
-    Action, Conjunction, Controller, Ct, Flow, FlowFlags, Learn, LearnSource, LearnSpec, Span, Subfield, Zone,
+    Action, Conjunction, Controller, Counted, Counters, Ct, Flow, FlowFlags, Learn, LearnSource, LearnSpec,
+    Span, Subfield, Zone,
 };
 pub use group::{Bucket, Group, GroupError, GroupKind, GroupRef, Groups};
 pub use lint::{Lint, LintKind};
@@ -24,3 +26,4 @@ pub use parse::{
 };
 pub use print::{Dialect, Style};
 pub use text::{key_to_text, parse_match};
+pub use unmodelled::{Extent, does_the_same, extent, in_plain_words, same_actions};

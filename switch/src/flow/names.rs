@@ -4,6 +4,7 @@
 //!
 //! Source: ovs-fields(7), ovs-ofctl(8) "Flow Syntax".
 
+use super::Counted;
 use flowproof_packet::{Field, field::FIELDS};
 use rustc_hash::FxHashMap;
 use std::sync::LazyLock;
@@ -116,6 +117,8 @@ pub(crate) enum Meta {
     NoByteCounts,
     /// A statistic that `dump-flows` prints and that must have a value.
     Statistic,
+    /// One that is kept.
+    Counter(Counted),
     /// Accepted and without effect, value or not.
     Ignored,
     /// Only for queries: `out_port`, `out_group`.
@@ -134,10 +137,10 @@ const METAS: &[(&str, Meta)] = &[
     ("reset_counts", Meta::ResetCounts),
     ("no_packet_counts", Meta::NoPacketCounts),
     ("no_byte_counts", Meta::NoByteCounts),
-    ("duration", Meta::Statistic),
-    ("n_packets", Meta::Statistic),
+    ("duration", Meta::Counter(Counted::Age)),
+    ("n_packets", Meta::Counter(Counted::Packets)),
     ("n_bytes", Meta::Statistic),
-    ("idle_age", Meta::Statistic),
+    ("idle_age", Meta::Counter(Counted::Idle)),
     ("hard_age", Meta::Statistic),
     ("no_readonly_table", Meta::Ignored),
     ("allow_hidden_fields", Meta::Ignored),

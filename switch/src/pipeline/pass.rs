@@ -10,7 +10,7 @@
 use super::{DropReason, Limits, Meters, World, fields::clear_tracked, nest::End, normal, sets, write};
 use crate::{
     conntrack::CtRequest,
-    flow::{Action, Ct, Subfield, Zone},
+    flow::{Action, Ct, Extent, Subfield, Zone, extent},
     table::{FlowId, Lookup},
     trace::{Event, Recorder},
 };
@@ -292,9 +292,7 @@ impl<'a, 'w> Pass<'a, 'w> {
         self.note(|| Event::Lookup { table, found });
         if let Some(flow) = found.opaque {
             let items = self.world.tables().flow(flow).map(|flow| flow.opaque_match.join(","));
-            self.opaque(flow, items.unwrap_or_default());
-            self.exit = true;
-            return;
+            return self.opaque(flow, items.unwrap_or_default());
         }
         let Some(flow) = found.flow else {
             self.plan.reason = DropReason::Miss { table };
@@ -343,8 +341,10 @@ impl<'a, 'w> Pass<'a, 'w> {
         Some(self.world.tables().lookup(table, &key, tie))
     }
 
+    /// Something that is not modelled: unless it surely leaves the packet alone, nobody knows what becomes of it, and the pass ends.
     pub(super) fn opaque(&mut self, flow: FlowId, text: String) {
         self.note(|| Event::Opaque { flow, text: text.clone() });
+        self.exit |= extent(&text) != Extent::Beside;
         self.plan.ops.push(Op::Opaque { flow, text });
     }
 

@@ -56,6 +56,7 @@ fn meta<'a>(draft: &mut Draft, which: Meta, item: Item<'a>, names: Names<'_>) ->
         }
         _ if item.value.is_empty() => return fault(item.whole, format!("field {} missing value", item.key)),
         Meta::Statistic => {}
+        Meta::Counter(which) => flow.counters.note(which, item.value),
         Meta::Table => match table_number(item.value, names.tables) {
             Some(table) => draft.table = Some(table).filter(|table| *table != u8::MAX),
             None => return fault(item.whole, "unknown table"),
