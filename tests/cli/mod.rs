@@ -10,6 +10,7 @@ mod ovs;
 mod prove;
 mod senders;
 mod trace;
+mod translation;
 mod unmodelled;
 mod watch;
 

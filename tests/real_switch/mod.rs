@@ -29,6 +29,7 @@ mod scenario;
 mod speed;
 mod stateful;
 mod stateless;
+mod translation;
 mod world;
 
 use flowproof_ovs::RealSwitch;
