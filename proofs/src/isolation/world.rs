@@ -50,6 +50,8 @@ pub struct Sender {
     pub kind: Kind,
     /// Whether `NORMAL` knows it as an access port, and of which VLAN.
     pub access: Option<u16>,
+    /// Whether flows or an intent say that it leads to other hosts: a network card, a tunnel, another bridge.
+    uplink: bool,
     /// All its frames are of this network, if it has one.
     one: Option<Option<u16>>,
     tags: Tags,
@@ -88,12 +90,14 @@ impl Sender {
         Predicate::Any(frames.collect())
     }
 
-    /// What may come in with its frames.
+    /// What may come in with its frames. The host's network stack hands nothing over by a port that leads to other hosts.
     #[must_use]
     pub fn arrivals(&self, flows: &[Flow]) -> Vec<Arrival> {
+        let told_apart = || Arrival::told_apart(flows).into_iter();
         match self.kind {
             Kind::Filtered(_) => vec![Arrival::Ordinary],
-            Kind::Other | Kind::Unknown => Arrival::told_apart(flows),
+            Kind::Other if self.uplink => told_apart().filter(|one| *one != Arrival::Tracked).collect(),
+            Kind::Other | Kind::Unknown => told_apart().collect(),
         }
     }
 
@@ -144,9 +148,10 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
         let access = host.tags.get(&ofport).copied().flatten();
         let carried = site.and_then(|site| carried(site, ofport, flows));
         let tags = carried.or_else(|| translated.get(&ofport).cloned());
+        let uplink = tags.is_some();
         let tags = tags.unwrap_or_else(|| everywhere.clone());
         let (kind, numbers, one) = (Kind::Other, None, here.or(access).map(Some));
-        senders.push(Sender { ofport, numbers, kind, access, one, tags });
+        senders.push(Sender { ofport, numbers, kind, access, uplink, one, tags });
     }
     let free = |ofport: &PortNo| !known.contains(ofport) && !filtered(ofport);
     if let Some(ofport) = (1..crate::intent::site::UPLINK).rev().find(free) {
@@ -156,6 +161,7 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
             numbers,
             kind: Kind::Unknown,
             access: None,
+            uplink: false,
             one: None,
             tags: everywhere,
         });
@@ -164,7 +170,7 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
         let (ofport, kind) = (port.ofport, Kind::Filtered(place));
         let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
         let (numbers, one) = (None, Some(port.network));
-        senders.push(Sender { ofport, numbers, kind, access, one, tags: Tags::new() });
+        senders.push(Sender { ofport, numbers, kind, access, uplink: false, one, tags: Tags::new() });
     }
     senders
 }
