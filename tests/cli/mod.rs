@@ -5,6 +5,7 @@ mod compile;
 mod diff;
 mod general;
 mod hostile;
+mod inputs;
 mod lint;
 mod ovs;
 mod prove;

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod brute;
+mod catalogue;
 mod difference;
 mod engines;
 mod hosts;
