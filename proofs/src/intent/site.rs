@@ -14,7 +14,10 @@ use flowproof_model::{
     switches::Switches,
 };
 use flowproof_packet::{Field, MacAddr, PortNo};
-use flowproof_switch::flow::{Action, Flow};
+use flowproof_switch::{
+    flow::{Action, Flow},
+    pipeline::RESERVED,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// VLAN tag present, with its id.
@@ -126,7 +129,12 @@ impl Site {
     pub fn addressed_beyond(&self, port: &Port) -> Predicate {
         let here = self.local().into_iter().filter(|(other, _)| other.network == port.network);
         let macs: BTreeSet<u64> = here.flat_map(|(p, _)| p.macs()).map(MacAddr::to_bits).collect();
-        super::encode::group_addressed().or(Predicate::one_of(Field::DlDst, macs)).negate()
+        // No bridge forwards frames to what is reserved.
+        let reserved = RESERVED
+            .iter()
+            .map(|(mac, mask)| Predicate::Is(Field::DlDst, u128::from(*mac), u128::from(*mask)));
+        let here = Predicate::one_of(Field::DlDst, macs).or(Predicate::Any(reserved.collect()));
+        super::encode::group_addressed().or(here).negate()
     }
 
     /// Where a bound port's frames come in.

@@ -279,18 +279,15 @@ pub enum Action {
 }
 
 impl Action {
-    /// The action, and those inside it: of copies, of the action set, of a group's buckets.
-    #[must_use]
-    pub fn with_inner(&self) -> Vec<&Self> {
-        let inside: Vec<&Self> = match self {
-            Self::Clone(actions) | Self::WriteActions(actions) => actions.iter().collect(),
-            Self::Group(GroupRef { group: Some(group), .. }) => {
-                group.buckets.iter().flat_map(|bucket| &bucket.actions).collect()
-            }
-            _ => Vec::new(),
-        };
-        let inner = inside.into_iter().flat_map(Self::with_inner);
-        std::iter::once(self).chain(inner).collect()
+    /// Adds the action, and those inside it: of copies, of the action set, of a group's buckets.
+    fn unfold<'a>(&'a self, all: &mut Vec<&'a Self>) {
+        all.push(self);
+        if let Self::Clone(actions) | Self::WriteActions(actions) = self {
+            actions.iter().for_each(|action| action.unfold(all));
+        } else if let Self::Group(GroupRef { group: Some(group), .. }) = self {
+            let inside = group.buckets.iter().flat_map(|bucket| &bucket.actions);
+            inside.for_each(|action| action.unfold(all));
+        }
     }
 
     /// Whether it is in the words in which equal meanings are equal.
@@ -318,7 +315,9 @@ impl Action {
 impl Flow {
     /// Its actions, and those inside them.
     pub fn all_actions(&self) -> impl Iterator<Item = &Action> {
-        self.actions.iter().flat_map(Action::with_inner)
+        let mut all = Vec::with_capacity(self.actions.len());
+        self.actions.iter().for_each(|action| action.unfold(&mut all));
+        all.into_iter()
     }
 }
 

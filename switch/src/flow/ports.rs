@@ -177,7 +177,11 @@ mod tests {
         check("in_port=7 actions=drop", &[7]);
         check("in_port=LOCAL actions=output:5,LOCAL", &[5, port::LOCAL]);
         check("actions=resubmit(9,3)", &[9]);
-        check("actions=enqueue:4:1", &[4]);
+        check("actions=enqueue:4:1,output(port=6,max_len=100),clone(output:8)", &[4, 6, 8]);
+        check(
+            "actions=load:7->NXM_NX_REG1[],push:NXM_NX_REG1[0..15],pop:NXM_NX_REG2[0..15],output:NXM_NX_REG2[0..15]",
+            &[7],
+        );
         check("actions=load:10->NXM_OF_IN_PORT[],NORMAL", &[10]);
         check(
             "actions=load:0x49->NXM_NX_REG2[],goto_table:80\ntable=80 actions=output:NXM_NX_REG2[]",
