@@ -5,6 +5,8 @@ mod architecture;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod constructs;
+#[cfg(test)]
 mod genuine;
 #[cfg(test)]
 mod intent;

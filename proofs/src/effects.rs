@@ -19,31 +19,32 @@ use std::sync::LazyLock;
 
 /// Whether both engines know all that an action does, apart from `dec_ttl`, `resubmit(…,ct)` and arguments of `ct()`.
 #[must_use]
-pub const fn is_modelled(action: &Action) -> bool {
+pub fn is_modelled(action: &Action) -> bool {
     match action {
-        Action::Push(_)
-        | Action::Pop(_)
-        | Action::Clone(_)
-        | Action::Exit
-        | Action::Group(_)
-        | Action::Meter(_)
-        | Action::Learn(_)
+        Action::Clone(inner) => inner.iter().all(is_modelled),
+        Action::Group(named) => named
+            .group
+            .as_ref()
+            .is_some_and(|group| group.buckets.iter().flat_map(|bucket| &bucket.actions).all(is_modelled)),
+        Action::Pop(part) => !part.field.overlaps(Field::VlanTci),
+        Action::Learn(_)
         | Action::PushMpls(_)
         | Action::PopMpls(_)
         | Action::DecMplsTtl
-        | Action::CheckPktLarger { .. }
         | Action::WriteActions(_)
         | Action::ClearActions
         | Action::OutputTruncated { .. }
-        | Action::Enqueue { .. }
         | Action::Opaque(_) => false,
         Action::Output(_)
         | Action::OutputField(_)
+        | Action::Enqueue { .. }
         | Action::Controller(_)
         | Action::Resubmit { .. }
         | Action::GotoTable(_)
         | Action::Set { .. }
         | Action::Move { .. }
+        | Action::Push(_)
+        | Action::CheckPktLarger { .. }
         | Action::ModVlanVid(_)
         | Action::ModVlanPcp(_)
         | Action::StripVlan
@@ -54,7 +55,11 @@ pub const fn is_modelled(action: &Action) -> bool {
         | Action::Conjunction(_)
         | Action::Note(_)
         | Action::SetQueue(_)
-        | Action::PopQueue => true,
+        | Action::PopQueue
+        | Action::Meter(_)
+        | Action::Exit
+        | Action::Begin(_)
+        | Action::End => true,
     }
 }
 
@@ -76,7 +81,7 @@ pub(crate) enum CameIn {
 /// leaves by `IN_PORT` goes there, and an output to that port is none.
 pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<Emit> {
     let port = match action {
-        Action::Output(port) => Some(*port),
+        Action::Output(port) | Action::Enqueue { port, .. } => Some(*port),
         // A number that no port has goes nowhere.
         Action::OutputField(part) => match key.constant(*part).map(PortNo::try_from) {
             Some(Ok(port)) => Some(port),
@@ -85,6 +90,10 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
         },
         Action::Controller(_) => return Some(Emit::Controller),
         Action::DecTtl(_) => return Some(Emit::Opaque("dec_ttl".to_owned())),
+        // A tag is more than its bits.
+        Action::Pop(part) if !is_modelled(action) => {
+            return Some(Emit::Opaque(format!("pop into {}", part.field.spec().name)));
+        }
         Action::Resubmit { ct: true, .. } => return Some(Emit::Opaque("resubmit(…,ct)".to_owned())),
         Action::Resubmit { ct: false, .. }
         | Action::GotoTable(_)
@@ -99,22 +108,23 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
         | Action::SetQueue(_)
         | Action::PopQueue
         | Action::Conjunction(_)
-        | Action::Note(_) => return None,
-        Action::Push(_)
+        | Action::Note(_)
+        | Action::Push(_)
         | Action::Pop(_)
-        | Action::Clone(_)
-        | Action::Exit
-        | Action::Group(_)
+        | Action::CheckPktLarger { .. }
         | Action::Meter(_)
+        | Action::Exit
+        | Action::Begin(_)
+        | Action::End => return None,
+        Action::Clone(_)
+        | Action::Group(_)
         | Action::Learn(_)
         | Action::PushMpls(_)
         | Action::PopMpls(_)
         | Action::DecMplsTtl
-        | Action::CheckPktLarger { .. }
         | Action::WriteActions(_)
         | Action::ClearActions
         | Action::OutputTruncated { .. }
-        | Action::Enqueue { .. }
         | Action::Opaque(_) => return Some(Emit::Opaque(action.to_string())),
     };
     let in_port = key.constant(Subfield::whole(Field::InPort)).filter(|_| came_in != CameIn::Anyhow);
@@ -139,7 +149,7 @@ pub(crate) const fn is_unmodelled(ct: &Ct) -> bool {
 }
 
 /// Whether what becomes of a packet behind this is not known.
-pub(crate) fn ends(emit: &Emit) -> bool {
+pub(crate) fn is_the_end(emit: &Emit) -> bool {
     matches!(emit, Emit::Opaque(text) if !text.starts_with(OURS) && extent(text) != Extent::Beside)
 }
 

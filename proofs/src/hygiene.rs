@@ -21,7 +21,7 @@ use crate::{
     arrival::Arrival,
     bdd::{Bdd, Bdds},
     beyond::Beyond,
-    effects::ends,
+    effects::is_the_end,
     frames,
     live::{Bits, Live},
     predicate::Predicate,
@@ -338,7 +338,7 @@ fn explored(run: Yield<Bdd>, sets: &Bdds) -> Explored {
     let lost = run.events.iter().any(|event| event.emit == second_tag);
     let unknown = |event: &Event<Bdd>| {
         let Emit::Opaque(text) = &event.emit else { return None };
-        Some((event.path.as_ref()?.flow, text.clone())).filter(|_| ends(&event.emit))
+        Some((event.path.as_ref()?.flow, text.clone())).filter(|_| is_the_end(&event.emit))
     };
     Explored {
         unknown: run.events.iter().filter_map(unknown).collect(),

@@ -77,7 +77,14 @@ fn levels(tables: &Tables, table: u8, whole: &BTreeMap<u8, Bits>) -> Vec<Bits> {
 }
 
 fn of_flow(flow: &Flow, table: u8, whole: &BTreeMap<u8, Bits>) -> Bits {
-    let mut live = flow.actions.iter().rev().fold(NONE, |after, action| before(action, after, table, whole));
+    let (mut live, mut outside) = (NONE, Vec::new());
+    for action in flow.actions.iter().rev() {
+        match action {
+            Action::End => outside.push(std::mem::replace(&mut live, NONE)),
+            Action::Begin(_) => live = union(&live, &outside.pop().unwrap_or(NONE)),
+            _ => live = before(action, live, table, whole),
+        }
+    }
     for part in flow.matching.words() {
         add(&mut live, part.word, part.mask);
     }
@@ -103,7 +110,15 @@ fn before(action: &Action, mut after: Bits, table: u8, whole: &BTreeMap<u8, Bits
         Action::GotoTable(to) => return union(&after, whole.get(to).unwrap_or(&NONE)),
         Action::Ct(ct) => return before_ct(ct, after, whole),
         Action::CtClear => untrack(&mut after),
-        Action::SetQueue(_) | Action::PopQueue => {}
+        Action::Push(part) => read(&mut after, *part),
+        Action::SetQueue(_)
+        | Action::PopQueue
+        | Action::Meter(_)
+        | Action::Exit
+        | Action::Pop(_)
+        | Action::CheckPktLarger { .. }
+        | Action::Begin(_)
+        | Action::End => {}
         Action::Output(_)
         | Action::Controller(_)
         | Action::DecTtl(_)
@@ -113,21 +128,16 @@ fn before(action: &Action, mut after: Bits, table: u8, whole: &BTreeMap<u8, Bits
         | Action::PushVlan(_)
         | Action::Conjunction(_)
         | Action::Note(_)
-        | Action::Push(_)
-        | Action::Pop(_)
+        | Action::Enqueue { .. }
+        | Action::OutputTruncated { .. }
         | Action::Clone(_)
-        | Action::Exit
         | Action::Group(_)
-        | Action::Meter(_)
         | Action::Learn(_)
         | Action::PushMpls(_)
         | Action::PopMpls(_)
         | Action::DecMplsTtl
-        | Action::CheckPktLarger { .. }
         | Action::WriteActions(_)
         | Action::ClearActions
-        | Action::OutputTruncated { .. }
-        | Action::Enqueue { .. }
         | Action::Opaque(_) => {
             read(&mut after, Subfield::whole(Field::VlanTci));
             read(&mut after, Subfield::whole(Field::InnerVlanTci));

@@ -108,6 +108,8 @@ pub(crate) fn rewrite(action: &Action, key: &SymKey) -> Option<Rewrite> {
         | Action::ClearActions
         | Action::OutputTruncated { .. }
         | Action::Enqueue { .. }
+        | Action::Begin(_)
+        | Action::End
         | Action::Opaque(_) => return None,
     })
 }

@@ -276,5 +276,6 @@ fn kept(key: &SymKey, live: &Bits) -> Vec<u64> {
             }
         }
     }
+    key.stacked().for_each(add);
     keep
 }

@@ -19,12 +19,13 @@
 mod conjunction;
 mod lookup;
 pub(crate) mod loosely;
+pub(crate) mod nested;
 mod pinned;
 mod sweeping;
 
 pub use crate::effects::legal_answers;
 pub(crate) use crate::effects::{
-    CameIn, SECOND_TAG, emitted, ends, icmpv6, is_unmodelled, may_be_overdue, own,
+    CameIn, SECOND_TAG, emitted, icmpv6, is_the_end, is_unmodelled, may_be_overdue, own,
 };
 use crate::{
     arrival::Arrival,
@@ -88,6 +89,7 @@ fn touched(action: &Action) -> [Option<Field>; 2] {
         | Action::OutputTruncated { .. }
         | Action::Enqueue { .. }
         | Action::Opaque(_) => [None, None],
+        Action::Begin(_) | Action::End => [None, None],
         Action::Push(part) | Action::Pop(part) | Action::CheckPktLarger { dst: part, .. } => {
             [Some(part.field), None]
         }
@@ -491,13 +493,6 @@ impl<S: PacketSets> Execution<'_, S> {
         }
     }
 
-    fn run(&mut self, actions: &[Action], state: State<S::Set>, last: bool) -> Vec<State<S::Set>> {
-        actions.iter().enumerate().fold(vec![state], |states, (at, action)| {
-            let last = last && at + 1 == actions.len();
-            states.into_iter().flat_map(|state| self.act(action, state, last)).collect()
-        })
-    }
-
     /// One action: what it does to the packet, and the states in which the next action begins.
     fn act(&mut self, action: &Action, mut state: State<S::Set>, last: bool) -> Vec<State<S::Set>> {
         if pinned::touches(action) {
@@ -510,17 +505,12 @@ impl<S: PacketSets> Execution<'_, S> {
             | Action::DecTtl(_)
             | Action::SetQueue(_)
             | Action::PopQueue
-            | Action::Push(_)
-            | Action::Pop(_)
             | Action::Clone(_)
-            | Action::Exit
             | Action::Group(_)
-            | Action::Meter(_)
             | Action::Learn(_)
             | Action::PushMpls(_)
             | Action::PopMpls(_)
             | Action::DecMplsTtl
-            | Action::CheckPktLarger { .. }
             | Action::WriteActions(_)
             | Action::ClearActions
             | Action::OutputTruncated { .. }
@@ -535,6 +525,17 @@ impl<S: PacketSets> Execution<'_, S> {
                 return self.call(table.unwrap_or(state.table), *port, state, last);
             }
             Action::GotoTable(table) => return self.call(*table, None, state, last),
+            Action::Push(part) => state.key.push(*part),
+            Action::Pop(part) => {
+                self.emitted(action, &state);
+                state.key.pop(*part);
+            }
+            // Brackets are seen to in lists of actions; a meter lets pass, or what is behind it does not happen.
+            Action::Begin(_)
+            | Action::End
+            | Action::CheckPktLarger { .. }
+            | Action::Exit
+            | Action::Meter(_) => {}
             Action::Set { .. }
             | Action::Move { .. }
             | Action::ModVlanVid(_)
@@ -567,7 +568,7 @@ impl<S: PacketSets> Execution<'_, S> {
     fn emitted(&mut self, action: &Action, state: &State<S::Set>) -> bool {
         let came_in = if self.sweep.is_some() { CameIn::Anyhow } else { self.came_in };
         let Some(emit) = emitted(action, &state.key, came_in) else { return false };
-        let is_end = ends(&emit);
+        let is_end = is_the_end(&emit);
         self.put_out(emit, came_in, state);
         is_end
     }

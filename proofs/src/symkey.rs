@@ -45,7 +45,7 @@ impl Form {
 }
 
 /// A bit of the key: known, or some variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bit {
     /// Known.
     Known(bool),
@@ -66,6 +66,8 @@ pub struct SymKey {
     known: [u64; WORDS],
     value: [u64; WORDS],
     renamed: Vec<Renamed>,
+    /// What `push` put away, each the least significant bit first.
+    stack: Vec<Vec<Bit>>,
 }
 
 /// The bit of a tag's TPID that tells 0x88a8 from 0x8100, the only two that Open vSwitch takes for tags. An absent tag has it at
@@ -116,7 +118,8 @@ impl SymKey {
     #[must_use]
     pub fn entering(in_port: u16, form: Form, arrival: Arrival) -> Self {
         let initial = *FlowKey::default().words();
-        let mut key = Self { known: [u64::MAX; WORDS], value: initial, renamed: Vec::new() };
+        let mut key =
+            Self { known: [u64::MAX; WORDS], value: initial, renamed: Vec::new(), stack: Vec::new() };
         for field in Field::all().filter(|field| field.spec().is_slot_owner() && arrival.frees(*field)) {
             match field {
                 Field::NwFrag => {}
@@ -200,7 +203,7 @@ impl SymKey {
     pub fn shows_answer(&self, depth: u16) -> bool {
         let answers = vars::answers(depth);
         let shows = |run: &Renamed| run.first.0 < answers.end && answers.start < run.first.0 + run.width;
-        self.renamed.iter().any(shows)
+        self.renamed.iter().any(shows) || self.stacked().any(|var| answers.contains(&var.0))
     }
 
     /// The key without the values of its known bits: what a flow takes of packets under it depends on no more, once
@@ -231,6 +234,7 @@ impl SymKey {
         };
         masked_words(field, 0, u128::MAX).all(|part| self.word(part.word).0 & part.mask == 0)
             && !self.renamed.iter().any(shows)
+            && !self.stacked().any(|var| sent.contains(&var.0))
     }
 
     /// Whether the known bits are as the match wants them.
@@ -246,7 +250,8 @@ impl SymKey {
     #[must_use]
     pub fn as_sent(matching: &Match) -> Vec<Literal> {
         let constant = Self::constant_bits();
-        let mut key = Self { known: constant, value: [0; WORDS], renamed: Vec::new() };
+        let (renamed, stack) = (Vec::new(), Vec::new());
+        let mut key = Self { known: constant, value: [0; WORDS], renamed, stack };
         for part in matching.words() {
             let mask = part.mask & constant.get(usize::from(part.word)).copied().unwrap_or(0);
             key.update(MaskedWord { word: part.word, value: part.value & mask, mask }, true);
@@ -401,6 +406,39 @@ impl SymKey {
         for (i, bit) in (0..dst.width).zip(bits) {
             self.set_bit(offset(dst, i), bit);
         }
+    }
+
+    /// `push:part`
+    pub fn push(&mut self, part: Subfield) {
+        let spec = part.field.spec();
+        let last = spec.offset + spec.width - 1 - part.start;
+        self.stack.push((0..part.width).map(|i| self.bit(last - i)).collect());
+    }
+
+    /// `pop:part`; nothing where the stack is empty.
+    pub fn pop(&mut self, part: Subfield) {
+        let Some(bits) = self.stack.pop() else { return };
+        let spec = part.field.spec();
+        let last = spec.offset + spec.width - 1 - part.start;
+        for i in 0..part.width {
+            let bit = bits.get(usize::from(i)).copied().unwrap_or(Bit::Known(false));
+            self.set_bit(last - i, bit);
+        }
+    }
+
+    /// The variables that the stack shows.
+    pub(crate) fn stacked(&self) -> impl Iterator<Item = Var> {
+        self.stack.iter().flatten().filter_map(|bit| if let Bit::Free(var) = bit { Some(*var) } else { None })
+    }
+
+    /// Whether both have the same on their stacks.
+    pub(crate) fn has_stack_of(&self, other: &Self) -> bool {
+        self.stack == other.stack
+    }
+
+    /// Takes over what another key has on its stack.
+    pub(crate) fn take_stack_of(&mut self, other: &Self) {
+        self.stack.clone_from(&other.stack);
     }
 
     /// The value of a run of bits, if all are known.

@@ -3,7 +3,7 @@
 //! Invariants: the flows of one [`Level`] have one priority; ordinary and conjunctive flows are kept apart; flows that are
 //! [alike](Tables::like) do the same to every packet that hits them.
 
-use crate::index::Index;
+use crate::{flat, index::Index};
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::state,
@@ -40,6 +40,8 @@ pub struct Indices {
 #[derive(Debug, Default)]
 pub struct Tables {
     switch: Arc<table::Tables>,
+    /// The flows without lists inside their lists of actions, where they differ from those of the switch.
+    flat: Option<Vec<Flow>>,
     levels: BTreeMap<u8, Vec<Level>>,
     ports: Vec<PortNo>,
     local: bool,
@@ -55,14 +57,16 @@ impl Tables {
     pub fn new(flows: Vec<Flow>) -> Self {
         let switch = table::Tables::new(flows);
         let levels = switch.numbers().map(|table| (table, levels(&switch, table))).collect();
-        let mut named = ports::named(switch.flows());
+        let flat = flat::flows(switch.flows());
+        let flows = flat.as_deref().unwrap_or(switch.flows());
+        let mut named = ports::named(flows);
         let local = named.remove(&port::LOCAL);
-        let reads_in_port = switch.flows().iter().any(ports::reads_in_port);
-        let vlans = switch.flows().iter().filter_map(vlan).collect();
-        let hidden = hidden(switch.flows());
-        let like = like(switch.flows(), &hidden);
+        let reads_in_port = flows.iter().any(ports::reads_in_port);
+        let vlans = flows.iter().filter_map(vlan).collect();
+        let hidden = hidden(flows);
+        let like = like(flows, &hidden);
         let ports = named.into_iter().collect();
-        Self { switch: Arc::new(switch), levels, ports, local, reads_in_port, vlans, like, hidden }
+        Self { levels, ports, local, reads_in_port, vlans, like, hidden, flat, switch: Arc::new(switch) }
     }
 
     /// The first flow that is like this one: of its table, with its actions, for the same port register, for untracked packets only
@@ -109,16 +113,16 @@ impl Tables {
         &self.switch
     }
 
-    /// The flows, in file order.
+    /// The flows, in file order, without lists inside their lists of actions.
     #[must_use]
     pub fn flows(&self) -> &[Flow] {
-        self.switch.flows()
+        self.flat.as_deref().unwrap_or_else(|| self.switch.flows())
     }
 
     /// One flow.
     #[must_use]
     pub fn flow(&self, id: FlowId) -> Option<&Flow> {
-        self.switch.flow(id)
+        self.flows().get(id.0 as usize)
     }
 
     /// The priorities of a table, highest first.

@@ -97,7 +97,7 @@ fn asking(tables: &Tables) -> BTreeSet<u8> {
     let mut asking: BTreeSet<u8> = BTreeSet::new();
     let mut calls: BTreeSet<(u8, u8)> = BTreeSet::new();
     for flow in tables.flows() {
-        let reads = flow.actions.iter().any(|action| matches!(action, Action::Move { .. }));
+        let reads = flow.actions.iter().any(|action| matches!(action, Action::Move { .. } | Action::Push(_)));
         if flow.matching.looks_at(Field::InPort) || reads {
             asking.insert(flow.table);
         }
@@ -241,7 +241,7 @@ fn refined(known: &Known, wanted: &Known, in_port_too: bool) -> Known {
 
 /// Where the actions of a flow send frames on to, as they then are. What is not modelled may do so to any of the tables.
 fn calls(flow: &Flow, mut known: Known, numbers: &[u8]) -> Vec<(usize, Node)> {
-    let mut nodes = Vec::new();
+    let (mut nodes, mut outside) = (Vec::new(), Vec::new());
     for (at, action) in flow.actions.iter().enumerate() {
         let extent = unknown(action).filter(|extent| *extent != Extent::Beside);
         if extent.is_some() {
@@ -249,6 +249,13 @@ fn calls(flow: &Flow, mut known: Known, numbers: &[u8]) -> Vec<(usize, Node)> {
         }
         if extent == Some(Extent::Anywhere) {
             nodes.extend(numbers.iter().map(|table| (at, Node { table: *table, known })));
+        }
+        match action {
+            Action::Begin(_) => outside.push(known),
+            // What was pushed may be anything.
+            Action::Pop(dst) | Action::CheckPktLarger { dst, .. } => write(&mut known, dst.field, None),
+            Action::End => known = outside.pop().unwrap_or([None; 4]),
+            _ => {}
         }
         if let Action::Set { field, value, mask, .. } = action {
             write(&mut known, *field, Some((*value, *mask)));

@@ -12,11 +12,15 @@ mod conjunction;
 use crate::{
     arrival::Arrival,
     diagram::Host,
+    flat::bracket,
     frames::{self, EXTENSION_HEADERS, Inside},
     predicate::Predicate,
     rewrite::{Rewrite, reread, rewrite},
     set::Literal,
-    symbolic::{CameIn, Emit, SECOND_TAG, emitted, ends, icmpv6, is_unmodelled, may_be_overdue, own},
+    symbolic::{
+        CameIn, Emit, SECOND_TAG, emitted, icmpv6, is_the_end, is_unmodelled, may_be_overdue, nested::ends,
+        own,
+    },
     symkey::{Bit, Form, SymKey},
     tables::Tables,
     z3_leads::{Leads, all, any, exactly_one},
@@ -25,7 +29,7 @@ use crate::{
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Ct, Match, Subfield, Zone},
+    flow::{Action, Ct, Match, Subfield, Zone, ast::Nest},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
@@ -87,7 +91,16 @@ struct Rest<'a> {
     table: u8,
     depth: u32,
     then: Cont<'a>,
+    /// The key that is then there again, where a copy ends.
+    again: Option<SymKey>,
 }
+impl<'a> Rest<'a> {
+    /// Nothing more at this place.
+    fn after(at: &At<'a>) -> Self {
+        Self { actions: &[], table: at.table, depth: at.depth, then: at.then.clone(), again: None }
+    }
+}
+
 type Cont<'a> = Option<Rc<Rest<'a>>>;
 
 #[derive(Clone)]
@@ -375,7 +388,9 @@ impl<'a> Encoder<'a> {
         match &at.then {
             None => Leads::nobody(self.pairs),
             Some(rest) => {
-                let back = At { table: rest.table, depth: rest.depth, then: rest.then.clone(), ..at.clone() };
+                let key = rest.again.clone().unwrap_or_else(|| at.key.clone());
+                let (table, depth, then) = (rest.table, rest.depth, rest.then.clone());
+                let back = At { table, depth, then, key, recirculations: at.recirculations };
                 self.actions(rest.actions, back)
             }
         }
@@ -392,17 +407,12 @@ impl<'a> Encoder<'a> {
                 | Action::DecTtl(_)
                 | Action::SetQueue(_)
                 | Action::PopQueue
-                | Action::Push(_)
-                | Action::Pop(_)
                 | Action::Clone(_)
-                | Action::Exit
                 | Action::Group(_)
-                | Action::Meter(_)
                 | Action::Learn(_)
                 | Action::PushMpls(_)
                 | Action::PopMpls(_)
                 | Action::DecMplsTtl
-                | Action::CheckPktLarger { .. }
                 | Action::WriteActions(_)
                 | Action::ClearActions
                 | Action::OutputTruncated { .. }
@@ -410,7 +420,7 @@ impl<'a> Encoder<'a> {
                 | Action::Opaque(_)
                 | Action::Resubmit { ct: true, .. } => {
                     if let Some(emit) = emitted(action, &at.key, self.came_in) {
-                        let is_end = ends(&emit);
+                        let is_end = is_the_end(&emit);
                         leads.push(self.put_out(emit, &at));
                         if is_end {
                             return self.sequence(&leads);
@@ -447,7 +457,32 @@ impl<'a> Encoder<'a> {
                     at.key.untrack();
                 }
                 Action::CtClear => at.key.untrack(),
-                Action::Conjunction(_) | Action::Note(_) => {}
+                Action::Push(part) => at.key.push(*part),
+                Action::Pop(part) => {
+                    if let Some(emit) = emitted(action, &at.key, self.came_in) {
+                        leads.push(self.put_out(emit, &at));
+                    }
+                    at.key.pop(*part);
+                }
+                Action::Begin(Nest::Clone) => {
+                    leads.push(self.copy(rest, at));
+                    return self.sequence(&leads);
+                }
+                Action::Begin(_) => {
+                    let (inner, behind) = bracket(rest);
+                    let bucket = At { then: None, ..at.clone() };
+                    leads.push(self.actions(inner, bucket));
+                    leads.push(self.actions(behind, at));
+                    return self.sequence(&leads);
+                }
+                Action::CheckPktLarger { dst, .. } => {
+                    leads.push(self.by_length(*dst, rest, at));
+                    return self.sequence(&leads);
+                }
+                Action::Conjunction(_) | Action::Note(_) | Action::Meter(_) | Action::Exit | Action::End => {}
+            }
+            if ends(action) {
+                return self.sequence(&leads);
             }
         }
         leads.push(self.resume(&at));
@@ -481,6 +516,26 @@ impl<'a> Encoder<'a> {
         all(&requires)
     }
 
+    /// A copy, and what its original does afterwards.
+    fn copy(&mut self, rest: &'a [Action], at: At<'a>) -> Leads {
+        let (inner, behind) = bracket(rest);
+        let again = Some(at.key.clone());
+        let Rest { table, depth, then, .. } = Rest::after(&at);
+        let then = Some(Rc::new(Rest { actions: behind, table, depth, then, again }));
+        self.actions(inner, At { then, ..at })
+    }
+
+    /// What stands behind `check_pkt_larger`, for packets of either length; the caller sees nothing of it.
+    fn by_length(&mut self, dst: Subfield, rest: &'a [Action], at: At<'a>) -> Leads {
+        let then = Some(Rc::new(Rest { again: Some(at.key.clone()), ..Rest::after(&at) }));
+        let ways = [true, false].map(|on| {
+            let mut branch = At { then: then.clone(), ..at.clone() };
+            branch.key.set(dst.field, u128::from(on) << dst.start, 1 << dst.start);
+            self.actions(rest, branch)
+        });
+        self.either(&ways)
+    }
+
     fn call(&mut self, table: u8, port: Option<PortNo>, rest: &'a [Action], at: At<'a>) -> Leads {
         let depth = at.depth + u32::from(table <= at.table);
         if depth > MAX_DEPTH {
@@ -489,7 +544,8 @@ impl<'a> Encoder<'a> {
         let then = if rest.is_empty() {
             at.then
         } else {
-            Some(Rc::new(Rest { actions: rest, table: at.table, depth: at.depth, then: at.then }))
+            let again = None;
+            Some(Rc::new(Rest { actions: rest, table: at.table, depth: at.depth, then: at.then, again }))
         };
         self.reach(port, &At { table, depth, then, ..at })
     }

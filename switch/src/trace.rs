@@ -79,6 +79,10 @@ pub enum Event {
     Held,
     /// `ct_clear`, and what follows any `ct(…)`: the packet is untracked.
     Untracked,
+    /// What follows is done with a copy of the packet, up to the [`Event::Uncopied`] that belongs to it.
+    Copied,
+    /// The packet is again what it was when it was copied.
+    Uncopied,
     /// A `select` group took a bucket, which it may do by whatever it likes.
     Chosen {
         /// The group.
@@ -229,6 +233,8 @@ fn describe(event: &Event, tables: &Tables) -> String {
         Event::Tracked(info) => format!("< ct says {}", state_text(info)),
         Event::Held => "< ct holds the fragment until its datagram is complete".to_owned(),
         Event::Untracked => "> untracked from here on".to_owned(),
+        Event::Copied => "> of a copy".to_owned(),
+        Event::Uncopied => "> of the packet as it was".to_owned(),
         Event::Chosen { group, bucket, of } => {
             format!("> group {group}: bucket {bucket} of {of}, by choice")
         }

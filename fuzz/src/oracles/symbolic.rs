@@ -238,7 +238,7 @@ impl Reader<'_> {
         if !matches!(first, Some(trace::Event::Pass { .. })) {
             return object(format!("a pass begins with {first:?}"));
         }
-        let mut decisions = Vec::new();
+        let (mut decisions, mut outside) = (Vec::new(), Vec::new());
         while let Some(step) = self.events.next_if(|step| !carried_out(&step.event)) {
             match &step.event {
                 trace::Event::Lookup { found, .. } => {
@@ -250,6 +250,8 @@ impl Reader<'_> {
                 trace::Event::Opaque { text, .. } => {
                     decisions.push(Decision::Out(Way::Opaque(text.clone()), path.clone()));
                 }
+                trace::Event::Copied => outside.push(path.clone()),
+                trace::Event::Uncopied => path = outside.pop().unwrap_or_default(),
                 trace::Event::Track { table, .. } => decisions.push(Decision::Track(*table, path.clone())),
                 trace::Event::Dropped(DropReason::TooDeep | DropReason::TooManyResubmits) => {
                     decisions.clear()

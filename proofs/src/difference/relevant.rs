@@ -207,7 +207,7 @@ fn entering(changed: &[&Flow], a: &[Flow], b: &[Flow]) -> Option<Vec<Vec<Literal
         all().any(|action| {
             if let Action::Set { field: of, .. } = action {
                 of.spec().offset == field.spec().offset
-            } else if let Action::Move { dst, .. } = action {
+            } else if let Action::Move { dst, .. } | Action::Pop(dst) = action {
                 dst.field.spec().offset == field.spec().offset
             } else {
                 // Behind a second tag there is another frame.

@@ -116,7 +116,7 @@ const IP: u16 = 0b11;
 /// What may come to each node.
 pub(super) fn arrivals(tables: &Tables, ways: &Ways<'_>) -> Vec<u16> {
     let writes_type = |action: &Action| {
-        matches!(action, Action::Move { dst, .. } if dst.field == Field::DlType)
+        matches!(action, Action::Move { dst, .. } | Action::Pop(dst) if dst.field == Field::DlType)
             || matches!(action, Action::Set { field: Field::DlType, .. } | Action::PushVlan(_))
     };
     let count = ways.walk.nodes.len();
@@ -148,7 +148,8 @@ fn sent_on(tables: &Tables, edge: &Edge, here: u16) -> u16 {
         let untracked = sent & LOWER | sent >> HALF;
         let calls = matches!(action, Action::Resubmit { .. } | Action::GotoTable(_)) && at < edge.action;
         let tracks = matches!(action, Action::Ct(_)) && at == edge.action;
-        if calls || tracks {
+        // A copy ends, and its original may be tracked or not.
+        if calls || tracks || matches!(action, Action::End) {
             // What is called comes back tracked or not.
             sent = untracked | untracked << HALF;
         } else if matches!(action, Action::Ct(_) | Action::CtClear) {

@@ -76,7 +76,17 @@ impl Wanted {
 
     /// Makes it what was wanted before these actions of a flow; nothing if they never leave a packet as it is wanted.
     pub(super) fn before(&mut self, actions: &[Action]) -> Option<()> {
-        actions.iter().rev().try_for_each(|action| self.before_one(action))
+        let mut closed = 0_u32;
+        actions.iter().rev().try_for_each(|action| {
+            // What a copy does is forgotten, unless it goes on from there.
+            match action {
+                Action::End => closed += 1,
+                Action::Begin(_) => closed = closed.saturating_sub(1),
+                _ if closed == 0 => return self.before_one(action),
+                _ => {}
+            }
+            Some(())
+        })
     }
 
     fn before_one(&mut self, action: &Action) -> Option<()> {
@@ -93,6 +103,11 @@ impl Wanted {
             Action::StripVlan => self.written(Field::VlanTci, 0, u128::MAX),
             Action::PushVlan(_) => self.written(Field::VlanTci, PRESENT, u128::MAX),
             Action::Ct(_) | Action::CtClear => self.untracked(),
+            // What a stack or a length says cannot be wanted.
+            Action::Pop(dst) | Action::CheckPktLarger { dst, .. } => {
+                self.take(dst.field, low_bits(dst.width) << dst.start);
+                Some(())
+            }
             Action::Output(_)
             | Action::OutputField(_)
             | Action::Controller(_)
@@ -104,7 +119,6 @@ impl Wanted {
             | Action::SetQueue(_)
             | Action::PopQueue
             | Action::Push(_)
-            | Action::Pop(_)
             | Action::Clone(_)
             | Action::Exit
             | Action::Group(_)
@@ -113,11 +127,12 @@ impl Wanted {
             | Action::PushMpls(_)
             | Action::PopMpls(_)
             | Action::DecMplsTtl
-            | Action::CheckPktLarger { .. }
             | Action::WriteActions(_)
             | Action::ClearActions
             | Action::OutputTruncated { .. }
             | Action::Enqueue { .. }
+            | Action::Begin(_)
+            | Action::End
             | Action::Opaque(_) => Some(()),
         }
     }

@@ -132,6 +132,8 @@ pub(super) fn changes(flow: &Flow) -> bool {
         | Action::ClearActions
         | Action::OutputTruncated { .. }
         | Action::Enqueue { .. }
+        | Action::Begin(_)
+        | Action::End
         | Action::Opaque(_) => true,
         Action::Output(_)
         | Action::OutputField(_)

@@ -97,7 +97,10 @@ impl<'a> Census<'a> {
             }
         }
         named.extend(flow.actions.iter().filter_map(|action| {
-            if let Action::Output(port) | Action::Resubmit { port: Some(port), .. } = action {
+            if let Action::Output(port)
+            | Action::Enqueue { port, .. }
+            | Action::Resubmit { port: Some(port), .. } = action
+            {
                 Some((Sort::Port, u128::from(*port)))
             } else if let Action::Set { field, value, .. } = action {
                 Some((sort(*field)?, *value))

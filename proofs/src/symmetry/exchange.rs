@@ -100,7 +100,10 @@ impl Exchange {
     /// What an action of orderly tables does after the exchange.
     pub(super) fn action(&self, action: &Action) -> Action {
         let mut action = action.clone();
-        if let Action::Output(port) | Action::Resubmit { port: Some(port), .. } = &mut action {
+        if let Action::Output(port)
+        | Action::Enqueue { port, .. }
+        | Action::Resubmit { port: Some(port), .. } = &mut action
+        {
             *port = self.port(*port);
         } else if let Action::Set { field, value, .. } = &mut action
             && let Some(sort) = sort(*field)
@@ -166,6 +169,9 @@ pub(super) fn is_orderly(action: &Action) -> bool {
             (Some(from), Some(to)) => from == to,
             _ => !touches(src.field) && !touches(dst.field),
         },
+        Action::Push(part) | Action::Pop(part) | Action::CheckPktLarger { dst: part, .. } => {
+            !touches(part.field)
+        }
         Action::OutputField(part) => whole(*part) == Some(Sort::Port),
         Action::Ct(ct) => {
             let zone = !matches!(ct.zone, Zone::Field(part) if touches(part.field));
@@ -185,8 +191,6 @@ pub(super) fn is_orderly(action: &Action) -> bool {
         | Action::Note(_)
         | Action::SetQueue(_)
         | Action::PopQueue
-        | Action::Push(_)
-        | Action::Pop(_)
         | Action::Clone(_)
         | Action::Exit
         | Action::Group(_)
@@ -195,11 +199,12 @@ pub(super) fn is_orderly(action: &Action) -> bool {
         | Action::PushMpls(_)
         | Action::PopMpls(_)
         | Action::DecMplsTtl
-        | Action::CheckPktLarger { .. }
         | Action::WriteActions(_)
         | Action::ClearActions
         | Action::OutputTruncated { .. }
         | Action::Enqueue { .. }
+        | Action::Begin(_)
+        | Action::End
         | Action::Opaque(_) => true,
     }
 }

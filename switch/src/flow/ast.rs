@@ -274,6 +274,11 @@ pub enum Action {
     WriteActions(Vec<Action>),
     /// `clear_actions`: empties the action set.
     ClearActions,
+    /// Where a list begins that works on a copy of the packet, up to its [`Action::End`]: what a flow has no word for, but
+    /// those have who look through flows without their lists inside.
+    Begin(Nest),
+    /// Where such a list ends, and the packet is again what it was.
+    End,
     /// Anything else that ovs-ofctl accepts, as it prints it: `sample(…)`, `encap(…)`, `bundle(…)`.
     Opaque(String),
 }
@@ -338,6 +343,17 @@ pub enum SetForm {
     Tunnel64,
     /// `set_mpls_label(V)`, `set_mpls_tc(V)`, `set_mpls_ttl(V)`
     Mpls,
+}
+
+/// Whose list is between brackets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Nest {
+    /// That of `clone(…)`.
+    Clone,
+    /// Those of all buckets of a group.
+    Group(u32),
+    /// That of one bucket.
+    Bucket,
 }
 
 /// `CONTROLLER:…`, `controller(…)`: a copy to a controller.

@@ -85,6 +85,8 @@ fn reads(action: &Action) -> bool {
         | Action::DecMplsTtl
         | Action::CheckPktLarger { .. }
         | Action::WriteActions(_)
+        | Action::Begin(_)
+        | Action::End
         | Action::ClearActions => false,
     }
 }

@@ -81,6 +81,7 @@ impl Pass<'_, '_> {
     /// `clone(…)`
     pub(super) fn copy(&mut self, flow: FlowId, table: u8, actions: &[Action]) {
         let before = Box::new(self.before());
+        self.note(|| Event::Copied);
         self.begin(flow, table, Some(actions.into()), End::Copied(before));
     }
 
@@ -180,6 +181,7 @@ impl Pass<'_, '_> {
     fn next_bucket(&mut self, flow: FlowId, table: u8, key: Box<FlowKey>, mut rest: Vec<Arc<[Action]>>) {
         if let Some(actions) = rest.pop() {
             self.depth += 1;
+            self.note(|| Event::Copied);
             self.begin(flow, table, Some(actions), End::Bucket { key, rest });
         }
     }
@@ -213,6 +215,7 @@ impl Pass<'_, '_> {
                 self.begin_set(flow, table, End::Forget(before));
             }
             End::Forget(before) => {
+                self.note(|| Event::Uncopied);
                 let done = self.put_back(*before);
                 if !done.is_empty() {
                     self.plan.ops.push(Op::Copy(done));
@@ -220,6 +223,7 @@ impl Pass<'_, '_> {
             }
             End::Bucket { key, rest } => {
                 self.depth -= 1;
+                self.note(|| Event::Uncopied);
                 *self.plan.key = FlowKey::clone(&key);
                 self.exit = false;
                 self.next_bucket(flow, table, key, rest);

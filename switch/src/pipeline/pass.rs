@@ -397,7 +397,11 @@ impl<'a, 'w> Pass<'a, 'w> {
             Action::CheckPktLarger { length, dst } => self.by_length(*length, *dst),
             Action::WriteActions(actions) => self.write_actions(actions),
             Action::ClearActions => self.clear_actions(),
-            Action::PushMpls(_) | Action::PopMpls(_) | Action::DecMplsTtl => {
+            Action::PushMpls(_)
+            | Action::PopMpls(_)
+            | Action::DecMplsTtl
+            | Action::Begin(_)
+            | Action::End => {
                 self.opaque(flow, action.to_string());
             }
             Action::Opaque(text) => self.opaque(flow, text.clone()),

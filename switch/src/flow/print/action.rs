@@ -2,7 +2,7 @@
 
 use super::Dialect;
 use super::value::{Hex, field_value, port_name, put_subfield, subfield_text};
-use crate::flow::ast::SetForm;
+use crate::flow::ast::{Nest, SetForm};
 use crate::flow::names::{self, ipproto};
 use crate::flow::parse::DEFAULT_PRIORITY;
 use crate::flow::{Action, Controller, Ct, Learn, LearnSource, LearnSpec, Match, Subfield, Zone};
@@ -301,6 +301,7 @@ impl Printer {
                 self.inside(actions)
             }
             Action::ClearActions => self.out.write_str("clear_actions"),
+            Action::Begin(_) | Action::End => Ok(()),
             Action::Opaque(text) => self.opaque(text),
         }
     }
@@ -355,7 +356,11 @@ impl Printer {
 
     fn list(&mut self, actions: &[Action]) -> fmt::Result {
         let start = self.out.len();
+        let mut hidden = 0;
         for action in actions {
+            if self.bracket(action, &mut hidden)? {
+                continue;
+            }
             let before = self.out.len();
             self.action(action)?;
             if self.out.len() > before {
@@ -366,6 +371,25 @@ impl Printer {
             self.out.pop();
         }
         Ok(())
+    }
+
+    /// Whether an action is a bracket, or is `hidden` so many brackets deep in a group, whose buckets a flow does not say.
+    fn bracket(&mut self, action: &Action, hidden: &mut u32) -> Result<bool, fmt::Error> {
+        match action {
+            Action::Begin(_) if *hidden > 0 => *hidden += 1,
+            Action::End if *hidden > 0 => *hidden -= 1,
+            Action::Begin(Nest::Group(id)) => {
+                write!(self.out, "group:{id},")?;
+                *hidden = 1;
+            }
+            Action::Begin(_) => self.out.push_str("clone("),
+            Action::End => {
+                let last = self.out.pop();
+                self.out.push_str(if last == Some(',') { ")," } else { "(drop)," });
+            }
+            _ => return Ok(*hidden > 0),
+        }
+        Ok(true)
     }
 }
 
