@@ -52,6 +52,8 @@ pub(super) struct Unlike {
 pub(super) fn unlike(before: &Case, after: &Case) -> Option<Unlike> {
     let question = Question { a: &before.host.tables, b: &after.host.tables, profiles: &Profile::ALL };
     let mut found = find(&question);
+    // The ports of these hosts are virtual machines' and uplinks.
+    found.leave_untracked();
     if !found.differs() {
         let words = "diff cannot say whether they differ".to_owned();
         let unknown = Unlike { profiles: Profile::ALL.to_vec(), words, excuse: None };

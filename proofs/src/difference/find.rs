@@ -11,7 +11,7 @@ use crate::{
     predicate::{Predicate, literals},
     set::PacketSets,
     symbolic::{Emit, legal_answers},
-    symkey::Form,
+    symkey::{Form, tracked_state},
     tables::Tables,
     vars::Var,
 };
@@ -143,6 +143,21 @@ impl Found {
     #[must_use]
     pub fn is_limited(&self) -> bool {
         !self.sets.is_empty(self.unknown)
+    }
+
+    /// Leaves only what packets can show that the host has not tracked before they come in: all of them, where no port is internal.
+    pub fn leave_untracked(&mut self) {
+        let trk =
+            Predicate::Is(Field::CtState, u128::from(tracked_state::TRK), u128::from(tracked_state::TRK));
+        let untracked = trk.negate().to_set(&mut self.sets);
+        for class in &mut self.classes {
+            class.packets = self.sets.and(class.packets, untracked);
+        }
+        let none = self.sets.none();
+        self.classes.retain(|class| class.packets != none);
+        self.rest = self.sets.and(self.rest, untracked);
+        self.unknown = self.sets.and(self.unknown, untracked);
+        self.universe = self.sets.and(self.universe, untracked);
     }
 
     /// Whether nothing was left out.
