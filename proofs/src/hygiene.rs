@@ -429,8 +429,8 @@ fn shadows(sets: &mut Bdds, tables: &Tables, id: FlowId, flow: &Flow) -> Option<
         .filter(|(other, candidate)| {
             candidate.priority > flow.priority || candidate.priority == flow.priority && *other < id
         })
-        // What else it asks for nobody knows.
-        .filter(|(_, candidate)| candidate.opaque_match.is_empty())
+        // What else it asks for nobody knows; and a clause with the same match may hide it.
+        .filter(|(other, candidate)| candidate.opaque_match.is_empty() && !tables.is_hidden(*other))
         .filter(|(_, candidate)| candidate.matching.overlaps(&flow.matching))
         .collect();
     if let Some((whole, _)) = earlier.iter().find(|(_, candidate)| covers(candidate, flow)) {

@@ -232,6 +232,33 @@ fn a_counter_above_zero_contradicts_that_nothing_hits_a_flow() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// What a port hands in beside a frame is not zero for want of better knowledge.
+#[test]
+fn flows_for_what_comes_in_beside_a_frame_are_not_called_unreached() {
+    for name in ["tun-a", "tun-b", "mark-a", "mark-b", "trk-a", "trk-b"] {
+        let (_, found) = lint(&read(&field(&format!("field-a02-same-for-all-packets-false/{name}.txt"))));
+        let text = read(&field(&format!("field-a02-same-for-all-packets-false/{name}.txt")));
+        let asks = |line: u64| {
+            let flow = text.lines().nth(line as usize - 1).unwrap_or_default();
+            let tracked = flow.contains("+trk") && flow.contains("table=0,");
+            flow.contains("tun_id") || flow.contains("pkt_mark") || tracked
+        };
+        let claim = found.iter().find(|(name, line, _)| name == "unreached" && asks(*line));
+        assert_eq!(claim, None, "{name}");
+    }
+    for name in ["a", "b", "m"] {
+        let (_, found) = lint(&read(&field(&format!("field-b05-tunnel-fields/{name}.flows"))));
+        assert_eq!(found.iter().find(|(name, ..)| name == "unreached"), None, "{name}");
+    }
+}
+
+/// A clause with the same match hides the flow that would take all its packets.
+#[test]
+fn a_flow_below_one_that_a_clause_hides_is_not_dead() {
+    let (_, found) = lint(&read(&field("attack-51-lint-dead-but-hit/flows.txt")));
+    assert_eq!(found.iter().find(|(name, line, _)| name == "dead" && *line == 48), None);
+}
+
 /// Eight levels of `ct()` that branch.
 #[test]
 fn answers_come_within_a_bound() {

@@ -68,6 +68,7 @@ fn bars(
         let rank = (other.priority, std::cmp::Reverse(id));
         rank > (of.priority, std::cmp::Reverse(flow))
             && !other.matching.looks_at(Field::ConjId)
+            && !tables.is_hidden(id)
             && !other.actions.iter().any(|action| matches!(action, Action::Conjunction(_)))
     };
     let mut before: Vec<(FlowId, &Flow)> = ways

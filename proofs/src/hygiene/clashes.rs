@@ -98,7 +98,12 @@ fn conjunctions(
     level: &Level,
 ) -> Option<Vec<Entry<Vec<MaskedWord>>>> {
     let mut clauses: BTreeMap<(u32, u8), BTreeMap<u8, Vec<&Match>>> = BTreeMap::new();
+    let mut counts: BTreeMap<u32, u8> = BTreeMap::new();
     for (id, clause) in &level.soft {
+        // Where clauses disagree about their number, which of them are needed depends on who is asked first.
+        if *counts.entry(clause.id).or_insert(clause.clauses) != clause.clauses {
+            return None;
+        }
         let of = clauses.entry((clause.id, clause.clauses)).or_default().entry(clause.clause).or_default();
         of.push(&tables.flow(*id)?.matching);
     }
