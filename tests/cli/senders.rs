@@ -41,6 +41,14 @@ fn every_port_that_tables_can_tell_apart_is_a_sender() {
 }
 
 #[test]
+fn a_port_that_only_a_register_names_is_there() {
+    let case = flows("field-b01-output-by-register-unknown-port");
+    let run = run(&["trace", &case, "--in-port", "1", "--packet", "icmp"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.out.contains("leaves by 73"), "{run:?}");
+}
+
+#[test]
 fn half_a_tag_is_an_ethertype() {
     let case = "proved-14-truncated-tag-section-B-ingress-unknown-unicast";
     let property = "ingress-unknown-unicast";

@@ -266,7 +266,7 @@ impl<'a> Engine<'a> {
             let put_out = |action: &Action| {
                 if let Action::OutputField(part) = action { Some(*part) } else { None }
             };
-            parts.extend(flow.actions.iter().filter_map(put_out));
+            parts.extend(flow.all_actions().filter_map(put_out));
         }
         let mut packets = self.sets.none();
         for part in parts {

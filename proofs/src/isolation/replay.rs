@@ -304,7 +304,7 @@ fn admitted(case: &Case<'_>, play: &Play<'_>) -> bool {
     events.iter().skip(play.prelude.len()).any(|sent| sent.outcome.effects.iter().any(by_number))
 }
 
-/// The tables without actions that put a packet out to everybody; nothing if there are none.
+/// The tables without actions that put a packet out to everybody; nothing if there are none. Within groups and copies they stay.
 fn without_flooding(case: &Case<'_>) -> Option<Tables> {
     let floods = |action: &Action| matches!(action, Action::Output(port::FLOOD | port::ALL));
     let flows = case.scene.host.tables.flows();
