@@ -11,6 +11,8 @@ mod genuine;
 #[cfg(test)]
 mod intent;
 #[cfg(test)]
+mod language;
+#[cfg(test)]
 mod lockstep;
 #[cfg(test)]
 mod mutants;

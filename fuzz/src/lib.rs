@@ -8,6 +8,7 @@ pub mod bare;
 pub mod campaign;
 pub mod choices;
 pub mod coverage;
+pub mod language;
 pub mod oracles;
 pub mod packets;
 pub mod real;

@@ -1,7 +1,32 @@
 //! Flows as a newer Open vSwitch takes them.
 
+use crate::{error::EnvError, guard::program};
 use flowproof_packet::{Field, wire::ethertype};
 use flowproof_switch::flow::{Action, Flow};
+use std::process::Command;
+
+/// The versions of OpenFlow that between them can say everything.
+const VERSIONS: [&str; 3] = ["OpenFlow10", "OpenFlow15", "OpenFlow13"];
+
+/// Why `ovs-ofctl parse-flow` takes a flow for none, whatever the version of OpenFlow; nothing if it takes it.
+///
+/// # Errors
+///
+/// The program is not installed, or does not run.
+pub fn refused_by_the_tool(line: &str) -> Result<Option<String>, EnvError> {
+    let mut why = String::new();
+    for version in VERSIONS {
+        let mut command = Command::new(program("ovs-ofctl")?);
+        command.args(["-O", version, "parse-flow", line]).env("LC_ALL", "C");
+        let output = command.output().map_err(EnvError::io("cannot run `ovs-ofctl`"))?;
+        if output.status.success() && String::from_utf8_lossy(&output.stdout).contains("FLOW_MOD") {
+            return Ok(None);
+        }
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        why = errors.lines().find(|line| line.starts_with("ovs-ofctl")).unwrap_or("refused").to_owned();
+    }
+    Ok(Some(why))
+}
 
 /// Replaces each flow that has `ct()` without matching on the Ethernet type, which Open vSwitch refuses since 2.6,
 /// by one copy for IPv4 and one for IPv6, in its place.

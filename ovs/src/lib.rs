@@ -19,7 +19,7 @@ mod trace;
 mod unixctl;
 
 pub use error::{EnvError, LoadError};
-pub use flows::split_untyped_ct;
+pub use flows::{refused_by_the_tool, split_untyped_ct};
 pub use judge::{Answer, Difference, Event, Framed, Judge, OTHER_DATAPATH, Story};
 pub use switch::{Learned, RealSwitch};
 pub use trace::{DatapathAction, RealPass, RealRule, RealStep, RealTrace, TraceRequest};

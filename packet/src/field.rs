@@ -217,27 +217,27 @@ fields! {
     /// Outer IPv6 destination.
     TunIpv6Dst "tun_ipv6_dst" [] ["NXM_NX_TUN_IPV6_DST"] 2304 + 128 None Bitwise Ipv6 Tunnel true true;
     /// Tunnel flags (oam).
-    TunFlags "tun_flags" [] ["NXM_NX_TUN_FLAGS"] 2432 + 16 None Bitwise TunFlags Tunnel true true;
+    TunFlags "tun_flags" [] ["NXM_NX_TUN_FLAGS"] 2447 + 1 None Bitwise TunFlags Tunnel true true;
     /// Outer TTL.
-    TunTtl "tun_ttl" [] ["NXM_NX_TUN_TTL"] 2448 + 8 None No Decimal Tunnel false true;
+    TunTtl "tun_ttl" [] [] 2448 + 8 None No Decimal Tunnel false true;
     /// Outer TOS.
-    TunTos "tun_tos" [] ["NXM_NX_TUN_TOS"] 2456 + 8 None No Decimal Tunnel false true;
+    TunTos "tun_tos" [] [] 2456 + 8 None No Decimal Tunnel false true;
     /// VXLAN group policy id.
     TunGbpId "tun_gbp_id" [] ["NXM_NX_TUN_GBP_ID"] 2464 + 16 None Bitwise Decimal Tunnel true true;
     /// VXLAN group policy flags.
     TunGbpFlags "tun_gbp_flags" [] ["NXM_NX_TUN_GBP_FLAGS"] 2480 + 8 None Bitwise Hex Tunnel true true;
     /// ERSPAN index.
-    TunErspanIdx "tun_erspan_idx" [] ["NXM_NX_TUN_ERSPAN_IDX"] 2816 + 20 None Bitwise Hex Tunnel true true;
+    TunErspanIdx "tun_erspan_idx" [] ["NXOXM_ET_ERSPAN_IDX"] 2816 + 20 None Bitwise Hex Tunnel true true;
     /// ERSPAN version.
-    TunErspanVer "tun_erspan_ver" [] ["NXM_NX_TUN_ERSPAN_VER"] 2836 + 4 None Bitwise Decimal Tunnel true true;
+    TunErspanVer "tun_erspan_ver" [] ["NXOXM_ET_ERSPAN_VER"] 2836 + 4 None Bitwise Decimal Tunnel true true;
     /// ERSPAN direction.
-    TunErspanDir "tun_erspan_dir" [] ["NXM_NX_TUN_ERSPAN_DIR"] 2840 + 1 None Bitwise Decimal Tunnel true true;
+    TunErspanDir "tun_erspan_dir" [] ["NXOXM_ET_ERSPAN_DIR"] 2840 + 1 None Bitwise Decimal Tunnel true true;
     /// ERSPAN hardware id.
-    TunErspanHwid "tun_erspan_hwid" [] ["NXM_NX_TUN_ERSPAN_HWID"] 2841 + 6 None Bitwise Hex Tunnel true true;
+    TunErspanHwid "tun_erspan_hwid" [] ["NXOXM_ET_ERSPAN_HWID"] 2841 + 6 None Bitwise Hex Tunnel true true;
     /// GTP-U flags.
-    TunGtpuFlags "tun_gtpu_flags" [] ["NXM_NX_TUN_GTPU_FLAGS"] 2848 + 8 None Bitwise Hex Tunnel false true;
+    TunGtpuFlags "tun_gtpu_flags" [] ["NXOXM_ET_GTPU_FLAGS"] 2848 + 8 None Bitwise Hex Tunnel false true;
     /// GTP-U message type.
-    TunGtpuMsgtype "tun_gtpu_msgtype" [] ["NXM_NX_TUN_GTPU_MSGTYPE"] 2856 + 8 None Bitwise Decimal Tunnel false true;
+    TunGtpuMsgtype "tun_gtpu_msgtype" [] ["NXOXM_ET_GTPU_MSGTYPE"] 2856 + 8 None Bitwise Decimal Tunnel false true;
     /// The OpenFlow metadata register.
     Metadata "metadata" [] ["OXM_OF_METADATA"] 1472 + 64 None Bitwise Hex Flows true true;
     /// Ingress port, 16 bits.
@@ -349,7 +349,7 @@ fields! {
     /// Bottom of the MPLS stack.
     MplsBos "mpls_bos" [] ["OXM_OF_MPLS_BOS"] 2583 + 1 Mpls No Decimal Frame false true;
     /// MPLS time to live.
-    MplsTtl "mpls_ttl" [] ["NXM_NX_MPLS_TTL", "OXM_NX_MPLS_TTL"] 2584 + 8 Mpls No Decimal Frame true true;
+    MplsTtl "mpls_ttl" [] ["NXM_NX_MPLS_TTL"] 2584 + 8 Mpls No Decimal Frame true true;
     /// IPv4 source.
     NwSrc "nw_src" ["ip_src"] ["NXM_OF_IP_SRC", "OXM_OF_IPV4_SRC"] 192 + 32 Ipv4 Bitwise Ipv4 Frame true true;
     /// IPv4 destination.

@@ -42,6 +42,11 @@ fn port(ofport: PortNo, network: u16) -> Port {
     }
 }
 
+/// Three ports around tables.
+pub(super) fn host_of(tables: Tables) -> Host {
+    Host { tables, ports: vec![port(1, 5), port(2, 5), port(3, 2)], tags: BTreeMap::new() }
+}
+
 /// A host with random tables.
 pub(super) fn host(choices: &mut Choices<'_>, text: &str) -> Host {
     let ports = vec![port(1, 5), port(2, 5), port(3, 2)];
@@ -99,7 +104,7 @@ fn ask(choices: &mut Choices<'_>, host: &Host, profile: Profile) -> Verdict {
 }
 
 /// Whether one packet and its leaving show that the property does not hold.
-fn of_packets(property: &Property) -> bool {
+pub(super) fn of_packets(property: &Property) -> bool {
     matches!(property.judge, Judge::Implication { .. } | Judge::Prohibition { .. })
 }
 
@@ -163,7 +168,7 @@ pub fn hold(
 }
 
 /// Whether a property says of a port's frame alone that it must not leave.
-fn forbids(property: &Property, sender: &Port, frame: &Frame) -> bool {
+pub(super) fn forbids(property: &Property, sender: &Port, frame: &Frame) -> bool {
     of_packets(property)
         && property.forms.contains(&frame.form)
         && properties::violation(property, sender).holds(&frame.sent)

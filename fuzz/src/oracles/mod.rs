@@ -5,10 +5,12 @@
 
 mod agreement;
 mod brute;
+mod claims;
 mod classifier;
 mod difference;
 mod engines;
 mod frame;
+pub mod language;
 mod real;
 mod symbolic;
 mod text;

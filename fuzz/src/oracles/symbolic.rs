@@ -5,7 +5,11 @@ use super::{Objection, Verdict, object, subject};
 use crate::Choices;
 use crate::packets::{self, Assignment, Frame, Pool};
 use crate::tables::{self, Spice};
-use flowproof_packet::{Field, PortNo, port, wire};
+use flowproof_packet::{
+    Field, PortNo,
+    build::{ComposeOptions, compose},
+    port, wire,
+};
 use flowproof_proofs::{
     bdd::{Bdd, Bdds},
     frames, replay,
@@ -36,8 +40,68 @@ enum Way {
     Opaque(String),
 }
 
-/// One way out: where to, the VLAN bits, the flows that led there. Flows that do the same count as one.
-type Exit = (Way, u128, Vec<FlowId>);
+/// One way out: where to, the headers then, the flows that led there. Flows that do the same count as one.
+type Exit = (Way, Vec<u128>, Vec<FlowId>);
+
+/// Headers that any frame shows as its key has them.
+const OUTER: [Field; 3] = [Field::VlanTci, Field::DlSrc, Field::DlDst];
+
+/// Headers that a sound frame shows as its key has them.
+const INNER: [Field; 26] = [
+    Field::DlType,
+    Field::NwSrc,
+    Field::NwDst,
+    Field::Ipv6Src,
+    Field::Ipv6Dst,
+    Field::Ipv6Label,
+    Field::NwProto,
+    Field::NwTos,
+    Field::NwTtl,
+    Field::ArpSha,
+    Field::ArpTha,
+    Field::TcpSrc,
+    Field::TcpDst,
+    Field::TcpFlags,
+    Field::NdTarget,
+    Field::MplsLabel,
+    Field::MplsTc,
+    Field::MplsBos,
+    Field::MplsTtl,
+    Field::NshFlags,
+    Field::NshTtl,
+    Field::NshSpi,
+    Field::NshSi,
+    Field::NshC1,
+    Field::NshC2,
+    Field::NshNp,
+];
+
+/// What is looked at of a frame whose fields have these values.
+fn seen(value: impl Fn(Field) -> u128, inner: bool) -> Vec<u128> {
+    let inner: &[Field] = if inner { &INNER } else { &[] };
+    OUTER.iter().chain(inner).map(|field| value(*field)).collect()
+}
+
+/// Whether a type is that of a tag, behind which nothing is read.
+const fn is_tag(dl_type: u128) -> bool {
+    matches!(dl_type, 0x8100 | 0x88a8)
+}
+
+/// Whether what an action writes shows in the frame: all of its headers are there, and none is a lie.
+fn is_sound(frame: &Frame) -> bool {
+    let key = &frame.sent;
+    // Ports can be written in a key whose protocol has none.
+    let has_ports = match (key.get(Field::DlType), key.get(Field::NwProto)) {
+        (0x0800, 1 | 6 | 17 | 132) | (0x86dd, 6 | 17 | 58 | 132) => true,
+        (dl_type, _) => !matches!(dl_type, 0x0800 | 0x86dd),
+    };
+    let again = compose(key, &ComposeOptions { min_frame_len: 0, ..ComposeOptions::default() });
+    has_ports
+        && frame.form == Form::Whole
+        && !is_tag(key.get(Field::DlType))
+        && frame.bytes.len() >= again.len()
+        && wire::extract(&again, key.get(Field::InPort) as PortNo) == *key
+}
 
 /// Gives answers in order, the last one for ever; fragments come out whole where the datapath has it so.
 struct Oracle<'a> {
@@ -117,6 +181,7 @@ impl Case<'_> {
             events: trace.steps.iter().peekable(),
             effects: outcome.effects.into(),
             exits: Vec::new(),
+            inner: is_sound(frame),
             by_depth: Vec::new(),
             uniform: true,
             asked: 0,
@@ -130,20 +195,27 @@ impl Case<'_> {
     }
 
     /// The exits that symbolic execution has for a packet; `None` among them where it gives up precision.
-    fn predicted(&self, sets: &Bdds, run: &Yield<Bdd>, packet: &Assignment) -> Vec<Option<Exit>> {
+    fn predicted(
+        &self,
+        (sets, run): (&Bdds, &Yield<Bdd>),
+        packet: &Assignment,
+        inner: bool,
+    ) -> Vec<Option<Exit>> {
         let holds = |event: &&Event<_>| sets.contains(event.packets, |var| packet.bit(var));
-        run.events.iter().filter(holds).flat_map(|event| self.exits(event, packet)).collect()
+        run.events.iter().filter(holds).flat_map(|event| self.exits(event, packet, inner)).collect()
     }
 
-    fn exits(&self, event: &Event<Bdd>, packet: &Assignment) -> Vec<Option<Exit>> {
-        let vlan = Field::VlanTci.spec();
-        let vlan = (vlan.offset..vlan.offset + vlan.width).fold(0u128, |sum, bit| {
-            let on = match event.key.bit(bit) {
-                Bit::Known(on) => on,
-                Bit::Free(var) => packet.bit(var),
-            };
-            sum << 1 | u128::from(on)
-        });
+    fn exits(&self, event: &Event<Bdd>, packet: &Assignment, inner: bool) -> Vec<Option<Exit>> {
+        let on = |bit: Bit| match bit {
+            Bit::Known(on) => on,
+            Bit::Free(var) => packet.bit(var),
+        };
+        let value = |field: Field| {
+            let spec = field.spec();
+            let bits = spec.offset..spec.offset + spec.width;
+            bits.fold(0u128, |sum, bit| sum << 1 | u128::from(on(event.key.bit(bit))))
+        };
+        let headers = seen(value, inner && !on(event.key.second_tag()));
         let flows: Vec<FlowId> =
             symbolic::flows_of(&event.path).into_iter().map(|flow| self.tables.like(flow)).collect();
         let in_port = event.key.constant(Subfield::whole(Field::InPort)).unwrap_or_default() as PortNo;
@@ -156,7 +228,7 @@ impl Case<'_> {
             Emit::Controller => vec![Some(Way::Controller)],
             Emit::UnknownPort | Emit::Opaque(_) | Emit::Limit => vec![None],
         };
-        ways.into_iter().map(|way| way.map(|way| (way, vlan, flows.clone()))).collect()
+        ways.into_iter().map(|way| way.map(|way| (way, headers.clone(), flows.clone()))).collect()
     }
 
     /// Holds one packet to both; how many exits it has.
@@ -167,10 +239,11 @@ impl Case<'_> {
         answers: &[CtInfo],
     ) -> Result<usize, Objection> {
         let mut exits = 0;
+        let inner = is_sound(frame);
         for tie in [TieBreak::First, TieBreak::Last] {
             let took = self.interpret(frame, answers, tie)?;
             for (exit, answers) in &took.exits {
-                let predicted = self.predicted(sets, run, &Assignment::new(frame, answers));
+                let predicted = self.predicted((sets, run), &Assignment::new(frame, answers), inner);
                 if !predicted.iter().any(|known| known.as_ref().is_none_or(|known| known == exit)) {
                     let text =
                         format!("an exit that symbolic execution has not: {exit:?}\nit has {predicted:#?}");
@@ -183,7 +256,7 @@ impl Case<'_> {
             }
             let longest = took.exits.iter().map(|(_, answers)| answers).max_by_key(|answers| answers.len());
             let packet = Assignment::new(frame, longest.map_or(answers, |longest| longest));
-            let predicted = self.predicted(sets, run, &packet);
+            let predicted = self.predicted((sets, run), &packet, inner);
             if predicted.iter().any(Option::is_none) {
                 continue;
             }
@@ -224,6 +297,8 @@ struct Reader<'a> {
     events: Peekable<slice::Iter<'a, trace::Step>>,
     effects: VecDeque<Effect>,
     exits: Vec<(Exit, Vec<CtInfo>)>,
+    /// Whether inner headers are looked at.
+    inner: bool,
     by_depth: Vec<CtInfo>,
     uniform: bool,
     asked: usize,
@@ -262,16 +337,20 @@ impl Reader<'_> {
         for decision in decisions {
             match decision {
                 Decision::Out(way, path) => {
-                    let vlan = match self.effects.pop_front() {
+                    let headers = match self.effects.pop_front() {
                         Some(
                             Effect::Output { frame, .. }
                             | Effect::Normal { frame, .. }
                             | Effect::Controller { frame },
-                        ) => wire::extract(&frame, 0).get(Field::VlanTci),
-                        Some(Effect::Opaque { .. }) => 0,
+                        ) => {
+                            let key = wire::extract(&frame, 0);
+                            let inner = self.inner && !is_tag(key.get(Field::DlType));
+                            seen(|field| key.get(field), inner)
+                        }
+                        Some(Effect::Opaque { .. }) => Vec::new(),
                         None => return object(format!("{way:?} without effect")),
                     };
-                    self.exits.push(((way, vlan, path), answers.clone()));
+                    self.exits.push(((way, headers, path), answers.clone()));
                 }
                 Decision::Track(table, path) => {
                     let Some(trace::Event::Tracked(info)) = self.events.next().map(|step| &step.event) else {
@@ -350,6 +429,51 @@ pub fn compare(
         }
     }
     Ok(Some(exits))
+}
+
+/// Given packets on one table, in the interpreter and among all packets at once.
+pub(super) struct Given<'a> {
+    case: Case<'a>,
+    runs: [Option<Execution>; 3],
+}
+
+/// One symbolic execution, with what could enter.
+struct Execution {
+    sets: Bdds,
+    start: Bdd,
+    run: Yield<Bdd>,
+}
+
+impl<'a> Given<'a> {
+    /// For frames that come in by one port.
+    pub(super) fn new(
+        tables: &'a Tables,
+        profile: Profile,
+        ports: &'a [PortConfig],
+        in_port: PortNo,
+    ) -> Self {
+        Self { case: Case { tables, profile, ports, in_port }, runs: [None, None, None] }
+    }
+
+    /// Holds one packet to both; how many exits it has, nothing where the tables outgrow the memory of a pass.
+    pub(super) fn hold(&mut self, frame: &Frame, answers: &[CtInfo]) -> Result<Option<usize>, Objection> {
+        let Case { tables, profile, in_port, .. } = self.case;
+        let Some(place) = self.runs.get_mut(frame.form as usize) else { return Ok(None) };
+        let Execution { sets, start, run } = place.get_or_insert_with(|| {
+            let mut sets = Bdds::with_limit(NODES);
+            let start = frames::sendable(&mut sets, frame.form);
+            let run = symbolic::execute(&mut sets, tables, profile, frame.form, in_port, start);
+            Execution { sets, start, run }
+        });
+        if !run.complete || sets.overflown() {
+            return Ok(None);
+        }
+        let packet = Assignment::new(frame, &[]);
+        if !sets.contains(*start, |var| packet.bit(var)) {
+            return object("a frame that nobody could send");
+        }
+        self.case.check((sets, run), frame, answers).map(Some)
+    }
 }
 
 /// Flows of random tables; lines that are no flow are left out by who draws them.

@@ -2,7 +2,7 @@
 
 use super::{
     bytes::put,
-    checksum::{SCTP_CHECKSUM, checksum_offset, sctp_checksum, updated},
+    checksum::{SCTP_CHECKSUM, checksum, checksum_offset, sctp_checksum, updated},
     ether::{VlanTag, ether, is_tpid},
     ethertype,
     extract::{ARP_LEN, ARP_PREFIX, VLAN_PRESENT},
@@ -35,6 +35,7 @@ pub fn commit(frame: &[u8], base: &FlowKey, now: &FlowKey) -> Vec<u8> {
         ethertype::IPV4 | ethertype::IPV6 => edit.ip(frame),
         ethertype::ARP => edit.arp(frame),
         ethertype::MPLS | ethertype::MPLS_MULTICAST => edit.mpls(frame),
+        ethertype::NSH => edit.nsh(frame),
         _ => {}
     }
     edit.vlans();
@@ -153,6 +154,7 @@ impl Edit<'_> {
                 self.field::<1>(Field::Icmpv4Code, at + 1, &[sum]);
                 if l3.version == IpVersion::V6 && nd::nd(l3.payload).is_some() {
                     self.nd(at, l3.payload, sum);
+                    self.nd_extension(l3);
                 }
             }
             _ => {}
@@ -183,7 +185,6 @@ impl Edit<'_> {
 
     /// Of the options only the first link-layer address is written, and never one added.
     fn nd(&mut self, at: usize, message: &[u8], sum: Option<Sum>) {
-        self.field::<4>(Field::NdReserved, at + nd::RESERVED, &[sum]);
         if message.len() >= nd::OPTIONS {
             self.field::<16>(Field::NdTarget, at + nd::TARGET, &[sum]);
         }
@@ -195,6 +196,25 @@ impl Edit<'_> {
                 _ => offset += option.len(),
             }
         }
+    }
+
+    /// The reserved word, and with it the type of the first option, whether there is one or not. The switch sums up the
+    /// message anew then, over what the IPv6 header says of length and next header (experiment).
+    fn nd_extension(&mut self, l3: &L3<'_>) {
+        let changed = self.change(Field::NdReserved).or(self.change(Field::NdOptionsType)).is_some();
+        if !changed || l3.payload.len() < nd::OPTIONS {
+            return;
+        }
+        let at = l3.payload_offset();
+        put(&mut self.frame, at + nd::RESERVED, &(self.now.get(Field::NdReserved) as u32).to_be_bytes());
+        put(&mut self.frame, at + nd::OPTIONS, &[self.now.get(Field::NdOptionsType) as u8]);
+        put(&mut self.frame, at + 2, &[0, 0]);
+        let header =
+            |from: usize, to: usize| self.frame.get(l3.offset + from..l3.offset + to).unwrap_or_default();
+        let next = [0, header(6, 7).first().copied().unwrap_or_default()];
+        let message = self.frame.get(at..at + l3.payload.len()).unwrap_or_default();
+        let sum = checksum(&[header(8, 40), &next, header(4, 6), message].concat());
+        put(&mut self.frame, at + 2, &sum.to_be_bytes());
     }
 
     /// Like the switch, leaves RARP alone, and packets whose opcode reads as 0.
@@ -223,6 +243,30 @@ impl Edit<'_> {
         };
         if of(self.base) != of(self.now) {
             self.write(ether.payload_offset, &of(self.now).to_be_bytes(), &[]);
+        }
+    }
+
+    /// Flags and time to live share a word with the length, the path is one; the contexts are those of type 1 (RFC 8300,
+    /// section 2). What does not fit its bits is lost, as in the switch.
+    fn nsh(&mut self, frame: &[u8]) {
+        const LENGTH: u128 = 0xc03f;
+        let Some(ether) = ether(frame).filter(|_| self.base.get(Field::NshMdtype) != 0) else { return };
+        let at = ether.payload_offset;
+        let Some(first) = super::bytes::u16_at(frame, at) else { return };
+        if self.change(Field::NshFlags).or(self.change(Field::NshTtl)).is_some() {
+            let bits = (self.now.get(Field::NshFlags) & 3) << 12 | (self.now.get(Field::NshTtl) & 0x3f) << 6;
+            let word = (u128::from(first) & LENGTH | bits) as u16;
+            self.write(at, &word.to_be_bytes(), &[]);
+        }
+        if self.change(Field::NshSpi).or(self.change(Field::NshSi)).is_some() {
+            let path = (self.now.get(Field::NshSpi) << 8 | self.now.get(Field::NshSi)) as u32;
+            self.write(at + 4, &path.to_be_bytes(), &[]);
+        }
+        if self.base.get(Field::NshMdtype) == 1 {
+            self.field::<4>(Field::NshC1, at + 8, &[]);
+            self.field::<4>(Field::NshC2, at + 12, &[]);
+            self.field::<4>(Field::NshC3, at + 16, &[]);
+            self.field::<4>(Field::NshC4, at + 20, &[]);
         }
     }
 

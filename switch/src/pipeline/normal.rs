@@ -182,10 +182,12 @@ impl Tags {
         self.outer.0 & VID
     }
 
-    /// The key of the packet as it leaves through `port`: a tag with VLAN 0 and priority 0 is not written.
+    /// The key of the packet as it leaves through `port`: a tag with VLAN 0 and priority 0 is not written, and no other is
+    /// behind one that is not (experiment).
     fn leaving(self, key: &FlowKey, port: &PortConfig) -> FlowKey {
         let none = (0, 0);
-        let (outer, inner) = if port.access_vlan.is_some() { (none, none) } else { (self.outer, self.inner) };
+        let bare = port.access_vlan.is_some() || self.outer.0 & (VID | PCP) == 0;
+        let (outer, inner) = if bare { (none, none) } else { (self.outer, self.inner) };
         let mut key = key.clone();
         let slots =
             [(outer, Field::VlanTci, Field::VlanTpid), (inner, Field::InnerVlanTci, Field::InnerVlanTpid)];

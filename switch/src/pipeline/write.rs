@@ -90,8 +90,12 @@ pub(super) fn copy(key: &mut FlowKey, src: Subfield, dst: Subfield) -> bool {
     both
 }
 
-/// The value of a run of bits.
+/// The value of a run of bits. The type of a neighbour discovery option can be matched and written; who reads it gets
+/// zero (experiment).
 pub(super) fn read(key: &FlowKey, part: Subfield) -> u128 {
+    if part.field == Field::NdOptionsType {
+        return 0;
+    }
     key.get(part.field) >> part.start & low_bits(part.width)
 }
 

@@ -108,11 +108,13 @@ fn other_choice(
 ) -> Option<Rival> {
     let actions = |found: &Lookup| found.flow.and_then(|id| tables.flow(id)).map(|flow| &flow.actions);
     let clauses = || level.iter().flat_map(|(_, flow)| conjunctions(flow));
-    let complete = |id| {
-        let mut own = clauses().filter(|conj| conj.id == id).peekable();
-        let start = own.peek().map_or(0, |conj| u64::MAX << (conj.clauses & 63));
-        own.fold(start, |seen, conj| seen | 1 << (conj.clause.wrapping_sub(1) & 63)) == u64::MAX
+    // The clause that is visited first says how many there are; the others only count.
+    let own = |id| clauses().filter(move |conj| conj.id == id && usize::from(conj.clauses) <= level.len());
+    let completes = |id, of: u8| {
+        let start = u64::MAX << (of & 63);
+        own(id).fold(start, |seen, conj| seen | 1 << (conj.clause.wrapping_sub(1) & 63)) == u64::MAX
     };
+    let complete = |id| own(id).any(|conj| completes(id, conj.clauses));
     let mut ids: SmallVec<[u32; 4]> = clauses().map(|conj| conj.id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -124,7 +126,11 @@ fn other_choice(
         Some(other) => found.and_then(actions) != actions(&other),
         None => shared,
     };
-    others.find(differs).map(Rival::Conjunction)
+    let disputed = |id: &u32| !own(*id).all(|conj| completes(*id, conj.clauses));
+    others
+        .find(differs)
+        .or_else(|| found.and_then(|found| found.conj_id).filter(disputed))
+        .map(Rival::Conjunction)
 }
 
 /// Adds a flow's clauses to what was seen; the id that is complete with them. The clauses after the completing one

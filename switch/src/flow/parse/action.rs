@@ -256,6 +256,10 @@ impl Reader<'_, '_> {
         if !spec.writable {
             return fault(name, format!("{name} is read-only"));
         }
+        // No version of OpenFlow has these names: what is sent reads as another field's (experiment: `in_port`).
+        if matches!(name, "dl_vlan" | "dl_vlan_pcp") {
+            return Ok(Action::Opaque(format!("set_field:{}", item.value)));
+        }
         let wanted = field_value(field, text, self.names.ports)?;
         let whole = low_bits(spec.width);
         let (mask, value) = (wanted.mask & whole, wanted.value & wanted.mask);

@@ -134,7 +134,9 @@ fn address<'a>(
         return fault(text, format!("invalid {what} address"));
     };
     let Some(mask) = mask else { return Ok(Masked::exact(value)) };
-    if let Some(mask) = read(mask) {
+    // The tool takes what begins with a digit for a length (experiment).
+    let length = width == 128 && mask.starts_with(|first: char| first.is_ascii_digit());
+    if let Some(mask) = read(mask).filter(|_| !length) {
         let full = low_bits(u16::from(width));
         return Ok(Masked { value, mask: if mask == full { u128::MAX } else { mask } });
     }
