@@ -16,13 +16,16 @@ use std::io::{Write, stderr};
 use std::time::Instant;
 
 fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}: `{text}` is no number")))
+    env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}: `{text}` is no number")))
 }
 
 /// Cases in turn until so many frames were compared; what they came to is printed.
 #[track_caller]
 fn check(judge: &str, usual: u64, mut case: impl FnMut(u64, u64) -> Result<Tally, Objection>) -> Tally {
-    let (seed, wanted) = (number("FLOWPROOF_SEED").unwrap_or(1), number("FLOWPROOF_LANGUAGE").unwrap_or(usual));
+    let (seed, wanted) =
+        (number("FLOWPROOF_SEED").unwrap_or(1), number("FLOWPROOF_LANGUAGE").unwrap_or(usual));
     let (began, mut sum, mut cases) = (Instant::now(), Tally::default(), 0);
     while sum.compared < wanted {
         match case(seed, cases) {
@@ -66,10 +69,14 @@ fn every_cell_that_the_language_has_is_generated() {
         matrix.generated(&drawn.flows);
         taken = (taken.0 + drawn.lines.len(), taken.1 + drawn.refused.len());
     }
-    let empty: Vec<String> =
-        matrix.empty().iter().map(|(field, kind, role)| format!("{} {kind} {role:?}", field.spec().name)).collect();
+    let empty: Vec<String> = matrix
+        .empty()
+        .iter()
+        .map(|(field, kind, role)| format!("{} {kind} {role:?}", field.spec().name))
+        .collect();
     let (filled, _, all) = matrix.counts();
-    let _nobody_listens = writeln!(stderr(), "language: {filled} of {all} cells, flows taken {}, refused {}", taken.0, taken.1);
+    let _nobody_listens =
+        writeln!(stderr(), "language: {filled} of {all} cells, flows taken {}, refused {}", taken.0, taken.1);
     assert!(empty.is_empty(), "{} of {all} cells are empty: {empty:#?}", empty.len());
     assert!(taken.1 * 4 < taken.0, "too many flows are refused");
 }
