@@ -7,7 +7,7 @@ PACKED := $(DIST)/flowproof
 EXAMPLE := examples/mitaka-2016
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test dist clean soak crosscheck fuzz fuzz-selftest fuzz-seeds scoreboard releases kernel-judge neutron-flows neutron-check bench
+.PHONY: help setup build demo test dist clean soak crosscheck language planted fuzz fuzz-selftest fuzz-seeds scoreboard releases kernel-judge neutron-flows neutron-check bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,21 @@ soak: setup ## a night's worth: a real Open vSwitch, random policies, small worl
 	FLOWPROOF_SOAK=1 $(CARGO) test --locked --release --package flowproof --test main -- lockstep::properties lockstep::exhaustive --nocapture
 	$(CARGO) run --locked --release -- explore --layout mitaka --layout neutron --layout strict --datapath all --cases $(POLICIES) --seed $(SEED)
 	CI=true FLOWPROOF_SOAK=1 $(CARGO) test --locked --release --package flowproof --test main -- genuine::everywhere --nocapture
+	$(MAKE) language SEED=$(SEED)
+
+COMPARISONS ?= 10000000
+REAL ?= 1000000
+FIRST ?= 0
+
+language: setup ## the language's own generator: against all packets at once, proofs, diff, lint and a real switch (COMPARISONS=, REAL=, SEED=, FIRST=)
+	@tools/setup-openvswitch.sh
+	$(CARGO) build --locked --release --package flowproof-fuzz --example language
+	@for judge in symbolic proofs diff lint; do $(TARGET)/release/examples/language $$judge $(COMPARISONS) $(SEED) $(FIRST) || exit 1; done
+	@$(TARGET)/release/examples/language real $(REAL) $(SEED) $(FIRST)
+
+planted: setup ## whether that generator finds each mending that is taken out (fuzz/planted.txt), within a minute
+	$(CARGO) build --locked --package flowproof-fuzz --example planted
+	@$(TARGET)/debug/examples/planted
 
 TIME ?= 60
 

@@ -9,6 +9,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod arrival;
+pub mod battery;
 pub mod bdd;
 mod beyond;
 mod by_diagram;

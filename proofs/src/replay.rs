@@ -239,7 +239,8 @@ pub fn escapes(outcome: &Outcome, sender: PortNo) -> bool {
     outcome.deliveries().any(|(port, _)| port != sender)
 }
 
-fn violates(case: &Case<'_>, sent: &[Sent], whole: &[u8], twin: Option<&Sent>) -> bool {
+/// Whether what became of a datagram, or of all its fragments, violates the property.
+pub(crate) fn violates(case: &Case<'_>, sent: &[Sent], whole: &[u8], twin: Option<&Sent>) -> bool {
     let datagram = wire::extract(whole, case.port.ofport);
     if !properties::violation(case.property, case.port).holds(&datagram) {
         return false;

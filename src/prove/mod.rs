@@ -22,6 +22,7 @@ use change::{Change, Subject};
 use clap::{Args, ValueEnum};
 use expect::Mismatch;
 use flowproof_packet::PortNo;
+use flowproof_proofs::battery;
 use flowproof_proofs::check::{Engines, Findings, Judgement, Task};
 use flowproof_proofs::diagram::Host;
 use flowproof_proofs::incremental::Kept;
@@ -92,6 +93,9 @@ pub(crate) struct Options {
     /// Repeat counterexamples in a private real switch (needs Open vSwitch)
     #[arg(long)]
     ovs: bool,
+    /// Frames that are sent through the interpreter behind what is proved of what VMs send, over all ports
+    #[arg(long, value_name = "N", default_value_t = battery::USUAL)]
+    battery: usize,
     /// Write each query to Z3 into this directory, as SMT-LIB 2
     #[arg(long, value_name = "DIR")]
     smt2: Option<PathBuf>,
@@ -228,6 +232,7 @@ fn once(
         _ => subject.check(&task),
     };
     let since = subject.since();
+    battery::hold(&task, &mut found.findings, options.battery);
     let agreement = intent.as_ref().map(|intent| agreement(options, &task, intent, since));
     let Checked { findings: mut agreement, queries } = agreement.unwrap_or_default();
     found.queries.extend(queries);

@@ -95,6 +95,26 @@ fn every_field_and_every_kind_of_action_has_its_place() {
 }
 
 #[test]
+fn all_packets_at_once_go_where_one_packet_goes() {
+    check("symbolic", 6000, |seed, number| Ok(language::against_symbolic(seed, number).map_err(|found| *found)?));
+}
+
+#[test]
+fn no_frame_violates_what_is_proved() {
+    check("proofs", 6000, language::against_proofs);
+}
+
+#[test]
+fn frames_lie_in_the_classes_of_a_difference() {
+    check("diff", 1500, language::against_difference);
+}
+
+#[test]
+fn no_frame_hits_what_no_frame_hits() {
+    check("lint", 4000, language::against_lint);
+}
+
+#[test]
 fn the_real_tool_takes_the_flows_that_we_take() {
     if !is_missing() {
         check("tool", 250, language::against_tool);

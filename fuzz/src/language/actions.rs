@@ -463,14 +463,14 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Output(port::ALL) => "all",
         Action::Output(_) => "output",
         Action::OutputField(_) => "output_field",
-        Action::Controller(text) if text.contains("pause") => "controller_pause",
+        Action::OutputTruncated { .. } => "output_truncated",
+        Action::Enqueue { .. } => "enqueue",
+        Action::Controller(controller) if controller.pause => "controller_pause",
         Action::Controller(_) => "controller",
         Action::Resubmit { ct: true, .. } => "resubmit_ct",
         Action::Resubmit { ct: false, .. } => "resubmit",
         Action::GotoTable(_) => "goto_table",
-        Action::Set { form: SetForm::Load, .. } => "load",
-        Action::Set { form: SetForm::SetField, .. } => "set_field",
-        Action::Set { form: SetForm::Mod, .. } => "mod",
+        Action::Set { form, field, .. } => written_as(*form, *field),
         Action::Move { .. } => "move",
         Action::ModVlanVid(_) => "mod_vlan_vid",
         Action::ModVlanPcp(_) => "mod_vlan_pcp",
@@ -482,17 +482,41 @@ pub fn kind(action: &Action) -> &'static str {
         Action::CtClear => "ct_clear",
         Action::Conjunction(_) => "conjunction",
         Action::Note(_) => "note",
+        Action::Push(_) => "push",
+        Action::Pop(_) => "pop",
+        Action::Clone(_) => "clone",
+        Action::Exit => "exit",
+        Action::SetQueue(_) => "set_queue",
+        Action::PopQueue => "pop_queue",
+        Action::Group(_) => "group",
+        Action::Meter(_) => "meter",
+        Action::Learn(_) => "learn",
+        Action::PushMpls(_) => "push_mpls",
+        Action::PopMpls(_) => "pop_mpls",
+        Action::DecMplsTtl => "dec_mpls_ttl",
+        Action::CheckPktLarger { .. } => "check_pkt_larger",
+        Action::WriteActions(_) => "write_actions",
+        Action::ClearActions => "clear_actions",
         Action::Opaque(text) => named(text),
+    }
+}
+
+/// The row of an action that writes a constant.
+const fn written_as(form: SetForm, field: Field) -> &'static str {
+    match (form, field) {
+        (SetForm::Load, _) => "load",
+        (SetForm::SetField, _) => "set_field",
+        (SetForm::Mod, _) => "mod",
+        (SetForm::Metadata, _) => "write_metadata",
+        (SetForm::Tunnel | SetForm::Tunnel64, _) => "set_tunnel",
+        (SetForm::Mpls, Field::MplsLabel) => "set_mpls_label",
+        (SetForm::Mpls, Field::MplsTc) => "set_mpls_tc",
+        (SetForm::Mpls, _) => "set_mpls_ttl",
     }
 }
 
 /// The row whose name an action's text begins with.
 fn named(text: &str) -> &'static str {
     let word = text.split([':', '(', '-']).next().unwrap_or_default();
-    let word = match word {
-        "output" => "output_truncated",
-        "set_tunnel64" => "set_tunnel",
-        other => other,
-    };
     ACTIONS.iter().find(|row| row.name == word).map_or("other", |row| row.name)
 }

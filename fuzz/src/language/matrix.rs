@@ -40,40 +40,40 @@ pub fn writes(action: &Action) -> Vec<Field> {
         Action::StripVlan | Action::PushVlan(_) => vec![Field::VlanTci],
         Action::DecTtl(_) => vec![Field::NwTtl],
         Action::Ct(ct) => ct.exec.iter().flat_map(writes).collect(),
-        Action::Opaque(text) => named(text),
-        Action::Output(_)
+        Action::Pop(part) | Action::CheckPktLarger { dst: part, .. } => vec![part.field],
+        Action::DecMplsTtl => vec![Field::MplsTtl],
+        Action::Opaque(text) if text == "dec_nsh_ttl" => vec![Field::NshTtl],
+        Action::Opaque(_)
+        | Action::Output(_)
         | Action::OutputField(_)
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
         | Action::Controller(_)
         | Action::Resubmit { .. }
         | Action::GotoTable(_)
         | Action::CtClear
         | Action::Conjunction(_)
-        | Action::Note(_) => Vec::new(),
+        | Action::Note(_)
+        | Action::Push(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::SetQueue(_)
+        | Action::PopQueue
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::WriteActions(_)
+        | Action::ClearActions => Vec::new(),
     }
-}
-
-/// The field that an action which is kept as text writes.
-fn named(text: &str) -> Vec<Field> {
-    let target = match text.split_once(':').map_or((text, ""), |parts| parts) {
-        ("write_metadata", _) => Some(Field::Metadata),
-        ("set_tunnel" | "set_tunnel64", _) => Some(Field::TunId),
-        ("set_mpls_label", _) => Some(Field::MplsLabel),
-        ("set_mpls_tc", _) => Some(Field::MplsTc),
-        ("set_mpls_ttl", _) | ("dec_mpls_ttl", _) => Some(Field::MplsTtl),
-        ("dec_nsh_ttl", _) => Some(Field::NshTtl),
-        ("pop", part) => part.split('[').next().and_then(Field::by_nxm),
-        _ => text.strip_prefix("check_pkt_larger").and_then(|rest| {
-            rest.split_once("->").and_then(|(_, part)| part.split('[').next().and_then(Field::by_nxm))
-        }),
-    };
-    target.into_iter().collect()
 }
 
 /// What an action reads.
 fn reads(action: &Action) -> Option<Field> {
     match action {
         Action::Move { src, .. } => Some(src.field),
-        Action::OutputField(part) => Some(part.field),
+        Action::OutputField(part) | Action::Push(part) => Some(part.field),
         Action::Ct(ct) => match ct.zone {
             Zone::Field(part) => Some(part.field),
             Zone::Const(_) => None,
