@@ -60,7 +60,8 @@ impl<'a> Aims<'a> {
     fn new(host: &'a Host) -> Self {
         let mut of: BTreeMap<PortNo, Vec<&Flow>> = BTreeMap::new();
         for flow in host.tables.flows() {
-            let named = [Field::InPort, Field::Reg5].into_iter().filter_map(|field| flow.matching.exact(field));
+            let named =
+                [Field::InPort, Field::Reg5].into_iter().filter_map(|field| flow.matching.exact(field));
             for port in named.filter_map(|port| PortNo::try_from(port).ok()) {
                 of.entry(port).or_default().push(flow);
             }
@@ -123,7 +124,8 @@ fn frame(numbers: &mut Numbers, aims: &Aims<'_>, port: &Port) -> Vec<u8> {
         }
     }
     if numbers.below(3) == 0 {
-        let fields = [Field::DlSrc, Field::NwSrc, Field::Ipv6Src, Field::ArpSha, Field::NdTarget, Field::NdSll];
+        let fields =
+            [Field::DlSrc, Field::NwSrc, Field::Ipv6Src, Field::ArpSha, Field::NdTarget, Field::NdSll];
         if let Some(field) = numbers.pick(&fields) {
             key.set(*field, key.get(*field) ^ 1 << numbers.below(16));
         }
@@ -156,7 +158,9 @@ fn is_of_frames(property: &Property) -> bool {
 
 /// Makes a contradiction of what is proved and the frame refutes.
 fn refute(case: &Case<'_>, one: &[Sent], finding: &mut Finding) {
-    let Some(sent) = one.first().filter(|_| matches!(finding.judgement, Judgement::Proved(_))) else { return };
+    let Some(sent) = one.first().filter(|_| matches!(finding.judgement, Judgement::Proved(_))) else {
+        return;
+    };
     if violates(case, one, &sent.frame, None) {
         let hex: String = sent.frame.iter().map(|byte| format!("{byte:02x}")).collect();
         let text = format!("proved, and a frame of the battery violates it: hex {} {hex}", sent.in_port);

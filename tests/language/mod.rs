@@ -96,7 +96,9 @@ fn every_field_and_every_kind_of_action_has_its_place() {
 
 #[test]
 fn all_packets_at_once_go_where_one_packet_goes() {
-    check("symbolic", 6000, |seed, number| Ok(language::against_symbolic(seed, number).map_err(|found| *found)?));
+    check("symbolic", 6000, |seed, number| {
+        Ok(language::against_symbolic(seed, number).map_err(|found| *found)?)
+    });
 }
 
 #[test]

@@ -8,7 +8,13 @@ use super::actions::{ACTIONS, Production, Writer};
 use super::fields::{self, GROUNDS, Ground};
 use crate::Choices;
 use flowproof_packet::Field;
-use flowproof_switch::flow::{Flow, ParseOptions, parse_flows};
+use flowproof_switch::flow::{Flow, Groups, ParseOptions, parse_flows};
+use std::collections::BTreeMap;
+
+/// The groups that flows may name: each does the same to every packet, or writes first.
+const GROUPS: &str = "group_id=1,type=all,bucket=actions=output:2,bucket=actions=output:3
+group_id=2,type=indirect,bucket=actions=load:0x5->NXM_NX_REG0[],output:2
+group_id=3,type=all,bucket=actions=mod_dl_src:02:00:00:00:00:02,output:3,bucket=actions=resubmit(,3)";
 
 /// Tables that flows stand in.
 const TABLES: usize = 4;
@@ -287,6 +293,9 @@ pub fn draw(choices: &mut Choices<'_>, wish: Wish) -> Drawn {
         if draft.choices.chance(75) {
             draft.bottom(table);
         }
+    }
+    if let Ok(groups) = Groups::parse(GROUPS, &BTreeMap::new()) {
+        groups.resolve(&mut draft.drawn.flows);
     }
     draft.drawn
 }

@@ -58,7 +58,7 @@ pub(super) fn hold(
             let outcome = switch.receive_traced(sender.ofport, &frame.bytes);
             compared += 1;
             let violated = proved.iter().find(|one| forbids(one, sender, &frame));
-            if let Some(property) = violated.filter(|_| replay::left(&outcome)) {
+            if let Some(property) = violated.filter(|_| replay::escapes(&outcome, sender.ofport)) {
                 let hex: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 let key = wire::extract(&frame.bytes, sender.ofport);
                 return object(format!(
