@@ -497,6 +497,8 @@ pub fn kind(action: &Action) -> &'static str {
         Action::CheckPktLarger { .. } => "check_pkt_larger",
         Action::WriteActions(_) => "write_actions",
         Action::ClearActions => "clear_actions",
+        // No text says these.
+        Action::Begin(_) | Action::End => "nested",
         Action::Opaque(text) => named(text),
     }
 }

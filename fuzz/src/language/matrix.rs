@@ -65,7 +65,9 @@ pub fn writes(action: &Action) -> Vec<Field> {
         | Action::PushMpls(_)
         | Action::PopMpls(_)
         | Action::WriteActions(_)
-        | Action::ClearActions => Vec::new(),
+        | Action::ClearActions
+        | Action::Begin(_)
+        | Action::End => Vec::new(),
     }
 }
 
