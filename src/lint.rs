@@ -212,7 +212,7 @@ fn conflicts<'a>(flows: &'a [Flow], intent: Option<&Intent>) -> Vec<Finding<'a>>
 fn opaque(flows: &[Flow]) -> impl Iterator<Item = Finding<'_>> {
     flows.iter().flat_map(|flow| {
         let action = |action: &Action| match action {
-            Action::Ct(ct) => ct.alg.map(|alg| format!("ct({alg})")),
+            Action::Ct(ct) => proofs::is_unmodelled(ct).then(|| action.to_string()),
             _ => (!proofs::is_modelled(action)).then(|| action.to_string()),
         };
         let texts = flow.actions.iter().filter_map(action).chain(flow.opaque_match.iter().cloned());

@@ -143,8 +143,9 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
     }
 }
 
-/// Whether a `ct()` has arguments that are not modelled.
-pub(crate) const fn is_unmodelled(ct: &Ct) -> bool {
+/// Whether a `ct()` has arguments that both engines do not know.
+#[must_use]
+pub const fn is_unmodelled(ct: &Ct) -> bool {
     ct.nat.is_some() || ct.alg.is_some()
 }
 

@@ -55,7 +55,7 @@ pub mod z3_query;
 mod z3_sets;
 mod z3_term;
 
-pub use effects::is_modelled;
+pub use effects::{is_modelled, is_unmodelled};
 
 /// The version of the Z3 that this program runs with, as `major.minor.build`.
 #[must_use]
