@@ -105,8 +105,9 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
         FlowOptions { flows: path.clone(), lenient, ports, groups }.read(console)
     };
     let (a, b) = (read(&options.a)?, read(&options.b)?);
-    let tables = [&a, &b].map(|flows| Tables::new(flows.file.flows.clone()));
-    let [before, after] = &tables;
+    let [mut before, mut after] = [&a, &b].map(|flows| Tables::new(flows.file.flows.clone()));
+    before.translate_like(&mut after);
+    let [before, after] = [&before, &after];
     let question = Question { a: before, b: after, profiles: &options.datapath.0 };
     let mut found = find(&question);
     let bounds = if console.verbose || options.format == Format::Json { VERBOSE } else { BRIEF };
@@ -143,8 +144,9 @@ pub(crate) fn meaning(before: &[Flow], after: &[Flow], console: &Console) -> Str
     if before.len() + after.len() > MOST_FLOWS {
         return String::new();
     }
-    let tables = [before, after].map(|flows| Tables::new(flows.to_vec()));
-    let [a, b] = &tables;
+    let [mut a, mut b] = [before, after].map(|flows| Tables::new(flows.to_vec()));
+    a.translate_like(&mut b);
+    let [a, b] = [&a, &b];
     let datapath = Datapath(vec![Profile::Kernel]);
     let question = Question { a, b, profiles: &datapath.0 };
     let mut found = find(&question);

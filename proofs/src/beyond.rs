@@ -29,7 +29,7 @@ impl<'t> Beyond<'t> {
         let (mut calls, mut anywhere) = (BTreeMap::<u8, BTreeSet<Calls>>::new(), BTreeSet::new());
         for flow in tables.flows() {
             calls.entry(flow.table).or_default().insert(sent_on(flow, 0));
-            if flow.actions.iter().any(|action| unknown(action) == Some(Extent::Anywhere)) {
+            if flow.actions.iter().any(|action| unknown(action, tables) == Some(Extent::Anywhere)) {
                 anywhere.insert(flow.table);
             }
         }
@@ -37,8 +37,8 @@ impl<'t> Beyond<'t> {
     }
 
     /// Whether a flow has anything that may do more to a packet than is modelled.
-    pub(crate) fn is_cause(flow: &Flow) -> bool {
-        !flow.opaque_match.is_empty() || first_unknown(flow).is_some()
+    pub(crate) fn is_cause(flow: &Flow, tables: &Tables) -> bool {
+        !flow.opaque_match.is_empty() || first_unknown(flow, tables).is_some()
     }
 
     /// The tables in which packets may be looked up behind what is not modelled in these flows.
@@ -53,9 +53,10 @@ impl<'t> Beyond<'t> {
 }
 
 /// The first action of a flow that is not modelled and does more than let copies leave.
-fn first_unknown(flow: &Flow) -> Option<(usize, Extent)> {
+fn first_unknown(flow: &Flow, tables: &Tables) -> Option<(usize, Extent)> {
     let each = flow.actions.iter().enumerate();
-    each.filter_map(|(at, action)| Some((at, unknown(action)?))).find(|(_, extent)| *extent != Extent::Beside)
+    each.filter_map(|(at, action)| Some((at, unknown(action, tables)?)))
+        .find(|(_, extent)| *extent != Extent::Beside)
 }
 
 /// Where the actions of a flow send packets on, from this one on.
@@ -79,10 +80,12 @@ impl Search<'_, '_> {
             // It may match or not: then others of its table do.
             self.reached.insert(flow.table);
             self.returning.insert(flow.table);
-        } else if let Some((at, extent)) = first_unknown(flow) {
+        } else if let Some((at, extent)) = first_unknown(flow, self.of.tables) {
             self.returning.insert(flow.table);
             self.reached.extend(sent_on(flow, at).into_iter().map(|(table, _)| table));
-            let later = flow.actions.iter().skip(at).any(|action| unknown(action) == Some(Extent::Anywhere));
+            let tables = self.of.tables;
+            let later =
+                flow.actions.iter().skip(at).any(|action| unknown(action, tables) == Some(Extent::Anywhere));
             if later || extent == Extent::Anywhere {
                 self.reached.extend(self.of.calls.keys());
             }
@@ -122,7 +125,8 @@ mod tests {
     #[track_caller]
     fn check(flows: &str, behind: &[u8]) {
         let tables = Tables::new(parse_flows(flows, &ParseOptions::default()).unwrap().flows);
-        let causes = (0..).map(FlowId).zip(tables.flows()).filter(|(_, flow)| Beyond::is_cause(flow));
+        let causes =
+            (0..).map(FlowId).zip(tables.flows()).filter(|(_, flow)| Beyond::is_cause(flow, &tables));
         let causes: Vec<FlowId> = causes.map(|(id, _)| id).collect();
         let found: Vec<u8> = Beyond::new(&tables).behind(causes).into_iter().collect();
         assert_eq!(found, behind, "{flows}");

@@ -8,6 +8,7 @@ use crate::{
     set::{Literal, PacketSets},
     symbolic::Emit,
     symkey::{Form, SymKey, tracked_state},
+    tables::Tables,
     vars,
 };
 use flowproof_packet::{Field, PortNo, key::masked_words, port};
@@ -143,10 +144,10 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
     }
 }
 
-/// Whether a `ct()` has arguments that both engines do not know.
+/// Whether a `ct()` has arguments that both engines do not know. A bare `nat` changes nothing where no flow begins a translation.
 #[must_use]
-pub const fn is_unmodelled(ct: &Ct) -> bool {
-    ct.nat.is_some() || ct.alg.is_some()
+pub const fn is_unmodelled(ct: &Ct, tables: &Tables) -> bool {
+    ct.alg.is_some() || ct.nat.is_some() && tables.translates()
 }
 
 /// Whether what becomes of a packet behind this is not known.
@@ -155,11 +156,11 @@ pub(crate) fn is_the_end(emit: &Emit) -> bool {
 }
 
 /// How far an action reaches, if it is not modelled.
-pub(crate) fn unknown(action: &Action) -> Option<Extent> {
+pub(crate) fn unknown(action: &Action, tables: &Tables) -> Option<Extent> {
     static ANY: LazyLock<SymKey> =
         LazyLock::new(|| SymKey::entering_anywhere(Form::Whole, Arrival::Untracked));
     if let Action::Ct(ct) = action {
-        return is_unmodelled(ct).then_some(Extent::Changed);
+        return is_unmodelled(ct, tables).then_some(Extent::Changed);
     }
     match emitted(action, &ANY, CameIn::Anyhow) {
         Some(Emit::Opaque(text)) if !text.starts_with(OURS) => Some(extent(&text)),

@@ -90,7 +90,7 @@ pub fn examine(tables: &Tables) -> Hygiene {
 /// left, a sweep of what leads to those decides. Nothing where that is not enough.
 #[must_use]
 pub fn examine_by_examples(tables: &Tables) -> Option<Hygiene> {
-    if !tables.flows().iter().all(is_modelled) {
+    if !tables.flows().iter().all(|flow| is_modelled(flow, tables)) {
         return None;
     }
     let mut open = clashes::suspects(tables)?;
@@ -157,9 +157,9 @@ pub fn examine_by_sweeps(tables: &Tables) -> Hygiene {
 }
 
 /// Whether all of a flow is known to both the interpreter and symbolic execution, and leaves frames with one tag at most.
-fn is_modelled(flow: &Flow) -> bool {
+fn is_modelled(flow: &Flow, tables: &Tables) -> bool {
     let pushes = |action: &Action| matches!(action, Action::PushVlan(_));
-    !Beyond::is_cause(flow) && !flow.actions.iter().any(pushes)
+    !Beyond::is_cause(flow, tables) && !flow.actions.iter().any(pushes)
 }
 
 /// Whole frames on one datapath, and everything at once: where that finds nothing more, it needs not be told apart. What either

@@ -47,6 +47,7 @@ struct Circumstances {
     tags: BTreeMap<PortNo, Option<u16>>,
     named: Vec<PortNo>,
     vlans: BTreeSet<u16>,
+    translates: bool,
     asked: (Vec<&'static str>, Vec<&'static str>, check::Engines),
 }
 
@@ -60,6 +61,7 @@ impl Circumstances {
             tags: tags.clone(),
             named: tables.named_ports().to_vec(),
             vlans: tables.vlans().clone(),
+            translates: tables.translates(),
             asked: (properties, profiles, task.engines),
         }
     }

@@ -217,7 +217,8 @@ pub fn assumptions_from(source: Source, tags_known: bool) -> Vec<String> {
     all.push(
         "NORMAL may deliver to any port of the frame's VLAN: its learning table is arbitrary".to_owned(),
     );
-    all.push("connection tracking may answer any legal state for a packet; NAT is not modelled".to_owned());
+    all.push("connection tracking may answer any legal state for a packet".to_owned());
+    all.push("in the zones of these flows nothing but them translates addresses".to_owned());
     all.push("a switch reads neighbour-discovery options that occur twice as absent".to_owned());
     all
 }

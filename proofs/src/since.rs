@@ -59,7 +59,8 @@ pub struct Since {
 impl Since {
     /// The change from the tables `before` to `host`.
     #[must_use]
-    pub fn new(mut host: Host, before: Tables, profiles: &[Profile]) -> Self {
+    pub fn new(mut host: Host, mut before: Tables, profiles: &[Profile]) -> Self {
+        before.translate_like(&mut host.tables);
         let both: BTreeSet<PortNo> =
             host.tables.named_ports().iter().chain(before.named_ports()).copied().collect();
         for ofport in both.iter().filter(|ofport| host.ports.iter().all(|port| port.ofport != **ofport)) {

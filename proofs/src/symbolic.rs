@@ -595,7 +595,7 @@ impl<S: PacketSets> Execution<'_, S> {
 
     /// `ct()`: with a table a tracked copy goes on there; either way the rest of the list goes on untracked.
     fn ct(&mut self, ct: &Ct, mut state: State<S::Set>) -> Vec<State<S::Set>> {
-        if is_unmodelled(ct) {
+        if is_unmodelled(ct, self.tables) {
             self.emit(Emit::Opaque("ct() with nat or alg".to_owned()), &state);
             return Vec::new();
         }

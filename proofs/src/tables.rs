@@ -7,7 +7,7 @@ use crate::{flat, index::Index};
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::state,
-    flow::{Action, Conjunction, Flow, Match, in_plain_words, ports},
+    flow::{Action, Conjunction, Flow, Match, Nat, in_plain_words, ports},
     table::{self, FlowId},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -49,6 +49,7 @@ pub struct Tables {
     vlans: BTreeSet<u16>,
     like: Vec<FlowId>,
     hidden: FxHashSet<FlowId>,
+    translates: bool,
 }
 
 impl Tables {
@@ -66,7 +67,9 @@ impl Tables {
         let hidden = hidden(flows);
         let like = like(flows, &hidden);
         let ports = named.into_iter().collect();
-        Self { levels, ports, local, reads_in_port, vlans, like, hidden, flat, switch: Arc::new(switch) }
+        let translates = flows.iter().chain(switch.flows()).any(translates);
+        let switch = Arc::new(switch);
+        Self { levels, ports, local, reads_in_port, vlans, like, hidden, flat, switch, translates }
     }
 
     /// The first flow that is like this one: of its table, with its actions, for the same port register, for untracked packets only
@@ -81,6 +84,18 @@ impl Tables {
     #[must_use]
     pub fn is_hidden(&self, id: FlowId) -> bool {
         self.hidden.contains(&id)
+    }
+
+    /// Whether some connection may be translated: as long as none is, a bare `nat` changes nothing.
+    #[must_use]
+    pub const fn translates(&self) -> bool {
+        self.translates
+    }
+
+    /// Takes connections for translated if either tables may do so, for those who compare both.
+    pub fn translate_like(&mut self, other: &mut Self) {
+        self.translates |= other.translates;
+        other.translates = self.translates;
     }
 
     /// The ports that flows name ([`ports::named`]), ascending; reserved numbers are none.
@@ -130,6 +145,20 @@ impl Tables {
     pub fn levels(&self, table: u8) -> &[Level] {
         self.levels.get(&table).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Whether a flow begins a translation, wherever that stands in its actions; a group that is not known may.
+fn translates(flow: &Flow) -> bool {
+    let nests = |action: &Action| {
+        matches!(action, Action::Clone(_) | Action::Group(_) | Action::WriteActions(_) | Action::Opaque(_))
+    };
+    flow.actions.iter().any(|action| {
+        if let Action::Ct(ct) = action {
+            return matches!(ct.nat, Some(Nat::New(_)));
+        }
+        let text = if nests(action) { format!("{action:?}") } else { String::new() };
+        ["nat: Some(New", "nat(", "group: None"].iter().any(|word| text.contains(word))
+    })
 }
 
 fn levels(switch: &table::Tables, table: u8) -> Vec<Level> {

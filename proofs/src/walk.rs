@@ -195,7 +195,7 @@ impl<'a> Walk<'a> {
         for id in self.matching(&node) {
             let Some(flow) = tables.flow(id) else { continue };
             let known = refined(&node.known, &wanted(flow), self.tells_in_port);
-            for (action, node) in calls(flow, known, &self.numbers) {
+            for (action, node) in calls(flow, known, tables, &self.numbers) {
                 edges.push(Edge { flow: id, action, to: self.place(node) });
             }
         }
@@ -240,10 +240,10 @@ fn refined(known: &Known, wanted: &Known, in_port_too: bool) -> Known {
 }
 
 /// Where the actions of a flow send frames on to, as they then are. What is not modelled may do so to any of the tables.
-fn calls(flow: &Flow, mut known: Known, numbers: &[u8]) -> Vec<(usize, Node)> {
+fn calls(flow: &Flow, mut known: Known, tables: &Tables, numbers: &[u8]) -> Vec<(usize, Node)> {
     let (mut nodes, mut outside) = (Vec::new(), Vec::new());
     for (at, action) in flow.actions.iter().enumerate() {
-        let extent = unknown(action).filter(|extent| *extent != Extent::Beside);
+        let extent = unknown(action, tables).filter(|extent| *extent != Extent::Beside);
         if extent.is_some() {
             known = [None; 4];
         }

@@ -451,7 +451,7 @@ impl<'a> Encoder<'a> {
                 }
                 Action::Ct(ct) => {
                     leads.push(self.ct(ct, &at));
-                    if is_unmodelled(ct) {
+                    if is_unmodelled(ct, self.tables) {
                         return self.sequence(&leads);
                     }
                     at.key.untrack();
@@ -552,7 +552,7 @@ impl<'a> Encoder<'a> {
 
     fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Leads {
         let mut leads = Vec::new();
-        if is_unmodelled(ct) {
+        if is_unmodelled(ct, self.tables) {
             let emit = Emit::Opaque("ct() with nat or alg".to_owned());
             return self.leaves(emit, &at.key, at.recirculations);
         }

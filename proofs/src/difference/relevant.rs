@@ -57,7 +57,7 @@ impl<'f> Changes<'f> {
     pub(super) fn ahead_of(&self, tables: &Tables) -> FxHashSet<FlowId> {
         let beyond = Beyond::new(tables);
         let mut known: FxHashMap<FlowId, bool> = FxHashMap::default();
-        let causes = (0..).map(FlowId).zip(tables.flows()).filter(|(_, flow)| Beyond::is_cause(flow));
+        let causes = (0..).map(FlowId).zip(tables.flows()).filter(|(_, flow)| Beyond::is_cause(flow, tables));
         let leads = |id: &FlowId| {
             let like = tables.like(*id);
             *known.entry(like).or_insert_with(|| !beyond.behind([like]).is_disjoint(&self.tables))

@@ -2,7 +2,7 @@
 
 use crate::ports::{Pair, Port};
 use flowproof_packet::{Field, PortNo, key::low_bits};
-use flowproof_switch::flow::{Action, Flow, Match, Subfield, Zone};
+use flowproof_switch::flow::{Action, Flow, Match, Nat, Subfield, Zone};
 use std::collections::BTreeSet;
 
 /// What a field holds that may be exchanged.
@@ -175,7 +175,9 @@ pub(super) fn is_orderly(action: &Action) -> bool {
         Action::OutputField(part) => whole(*part) == Some(Sort::Port),
         Action::Ct(ct) => {
             let zone = !matches!(ct.zone, Zone::Field(part) if touches(part.field));
-            zone && ct.exec.iter().all(is_orderly)
+            // An address that is given to packets is nobody's to exchange.
+            let gives = matches!(ct.nat, Some(Nat::New(range)) if range.addresses.is_some());
+            zone && !gives && ct.exec.iter().all(is_orderly)
         }
         Action::Output(_)
         | Action::Controller(_)

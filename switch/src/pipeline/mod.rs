@@ -1,7 +1,7 @@
 //! The interpreter: a switch that takes frames and says what becomes of them.
 //!
 //! What it means: [`Switch::receive`] is one packet's whole way, recirculations included. Invariant: time passes
-//! only by [`Switch::advance`]. Deliberately absent: tunnels, NAT, what a meter measures (see [`Meters`]), the timeouts of
+//! only by [`Switch::advance`]. Deliberately absent: tunnels, what a meter measures (see [`Meters`]), the timeouts of
 //! flows that packets add, the MTU of ports, packet-in messages.
 //!
 //! Source: ovs-actions(7), ovs-fields(7), experiments with Open vSwitch 3.1.
