@@ -92,6 +92,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let tables = proofs::tables::Tables::new(flows.file.flows.clone());
     let hygiene = proofs::check::with_deep_stack(|| proofs::hygiene::examine(&tables));
     let mut findings = find(&flows, tables.switch());
+    findings.extend(opaque(&flows.file.flows, &tables));
     findings.extend(hygiene::findings(&tables, &hygiene));
     findings.extend(intent.iter().flat_map(|intent| stale(&flows.file.flows, intent)));
     findings.extend(conflicts(&flows.file.flows, intent.as_ref()));
@@ -153,7 +154,7 @@ fn find<'a>(flows: &'a Flows, tables: &'a Tables) -> Vec<Finding<'a>> {
         line: lint.line,
         flow: by_line.get(&lint.line).copied(),
     });
-    said.chain(duplicates(tables)).chain(opaque(&flows.file.flows)).collect()
+    said.chain(duplicates(tables)).collect()
 }
 
 const fn kind_name(kind: &LintKind) -> &'static str {
@@ -209,10 +210,10 @@ fn conflicts<'a>(flows: &'a [Flow], intent: Option<&Intent>) -> Vec<Finding<'a>>
 }
 
 /// What is accepted but not modelled.
-fn opaque(flows: &[Flow]) -> impl Iterator<Item = Finding<'_>> {
+fn opaque<'f>(flows: &'f [Flow], tables: &proofs::tables::Tables) -> impl Iterator<Item = Finding<'f>> {
     flows.iter().flat_map(|flow| {
         let action = |action: &Action| match action {
-            Action::Ct(ct) => proofs::is_unmodelled(ct).then(|| action.to_string()),
+            Action::Ct(ct) => proofs::is_unmodelled(ct, tables).then(|| action.to_string()),
             _ => (!proofs::is_modelled(action)).then(|| action.to_string()),
         };
         let texts = flow.actions.iter().filter_map(action).chain(flow.opaque_match.iter().cloned());
