@@ -42,7 +42,7 @@ fn what_a_change_lets_out_behind_a_construct_is_refuted() {
 #[test]
 fn a_queue_is_no_way_out() {
     let prove = ["prove", "flows.txt", "--engine", "both", "--property", "spoofed-mac", "--port", "13"];
-    check("attack-40-set_queue", &prove, 0);
+    check("attack-40-refuted-set_queue-nothing-leaves", &prove, 0);
 }
 
 #[test]
@@ -54,9 +54,9 @@ fn two_spellings_of_one_action_do_the_same() {
 
 #[test]
 fn what_metadata_leads_to_is_reached() {
-    let text = check("attack-50-write_metadata", &["lint", "flows.txt"], 1);
+    let text = check("attack-50-lint-unreached-but-hit", &["lint", "flows.txt"], 1);
     assert!(!text.contains("table=130") && !text.contains("opaque"), "{text}");
-    let text = check("field-b10-write_metadata-mask", &["lint", "a.flows"], 0);
+    let text = check("field-b10-lint-unreached-refuted-by-counters", &["lint", "a.flows"], 0);
     assert!(!text.contains("line 2"), "{text}");
 }
 
@@ -65,7 +65,7 @@ fn a_meter_changes_no_verdict() {
     let properties = ["spoofed-mac", "spoofed-ipv4", "vlan-escape", "unknown-ethertype"];
     for file in ["minimal-none.txt", "minimal-meter.txt"] {
         for property in properties {
-            check("field-a03-meter", &["prove", file, "--property", property], 0);
+            check("field-a03-meter-controller-nat-refuted", &["prove", file, "--property", property], 0);
         }
     }
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod full;
 #[cfg(test)]
+mod furnish;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod suite;
