@@ -99,12 +99,10 @@ impl Report<'_> {
 /// Reads, compares, prints.
 pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure> {
     input::only_one_stdin([&options.a, &options.b].into_iter().chain(&options.ports))?;
-    let read = |path: &PathBuf| {
-        let lenient = options.lenient;
-        let (ports, groups) = (options.ports.clone(), options.groups.clone());
-        FlowOptions { flows: path.clone(), lenient, ports, groups }.read(console)
-    };
-    let (a, b) = (read(&options.a)?, read(&options.b)?);
+    let (flows, lenient, ports) = (options.a.clone(), options.lenient, options.ports.clone());
+    let groups = options.groups.clone();
+    let (a, b) = FlowOptions { flows, lenient, ports, groups }.read_beside(Some(&options.b), console)?;
+    let Some(b) = b else { return Err(Failure::input(["there is nothing to compare with".to_owned()])) };
     let [mut before, mut after] = [&a, &b].map(|flows| Tables::new(flows.file.flows.clone()));
     before.translate_like(&mut after);
     let [before, after] = [&before, &after];

@@ -1,10 +1,12 @@
 //! Reading files and standard input, within bounds.
 //!
 //! Invariant: memory stays bounded whatever the input is; every complaint names the file and, where there is one, the
-//! line and the column, and holds no control characters that could disturb a terminal.
+//! line and the column, and holds no control characters that could disturb a terminal. What gzip has packed is read
+//! as what it was; lines are those of what it was, and the hash is that of the file.
 
 use crate::failure::Failure;
-use flowproof_switch::flow::{FlowFile, ParseErrors, ParseOptions, parse_reader};
+use flate2::read::MultiGzDecoder;
+use flowproof_switch::flow::{FlowFile, ParseErrors, ParseOptions, parse_bytes, read_text};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
@@ -47,7 +49,8 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
 /// All bytes of an input.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let read = open(path)?.take(LARGEST_INPUT + 1).read_to_end(&mut bytes);
+    let mut file = open(path)?;
+    let read = unpacked(&mut file).and_then(|plain| plain.take(LARGEST_INPUT + 1).read_to_end(&mut bytes));
     read.map_err(|error| io_failure(path, &error))?;
     if bytes.len() as u64 > LARGEST_INPUT {
         return Err(Failure::input([format!("{}: larger than {} MiB", name(path), LARGEST_INPUT >> 20)]));
@@ -55,12 +58,29 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// What the input holds: its bytes, or what gzip made them of.
+fn unpacked<'r>(input: &'r mut dyn Read) -> io::Result<Box<dyn Read + 'r>> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    let mut begin = Vec::with_capacity(GZIP.len());
+    (&mut *input).take(GZIP.len() as u64).read_to_end(&mut begin)?;
+    let packed = begin == GZIP;
+    let whole = io::Cursor::new(begin).chain(input);
+    Ok(if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) })
+}
+
+/// The text of flows, and the SHA-256 of the file's bytes in hex.
+pub(crate) fn read_flow_text(path: &Path) -> Result<(Vec<u8>, String), Failure> {
+    let mut file = Hashed { inner: open(path)?, hash: Sha256::new() };
+    let text = unpacked(&mut file).and_then(read_text).map_err(|error| io_failure(path, &error))?;
+    let text = text.map_err(|errors| flow_failure(&name(path), &errors))?;
+    Ok((text, file.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
 /// The flows of an input, and the SHA-256 of its bytes in hex.
 pub(crate) fn read_flows(path: &Path, options: &ParseOptions) -> Result<(FlowFile, String), Failure> {
-    let mut reader = Hashed { inner: open(path)?, hash: Sha256::new() };
-    let parsed = parse_reader(&mut reader, options).map_err(|error| io_failure(path, &error))?;
-    let file = parsed.map_err(|errors| flow_failure(&name(path), &errors))?;
-    Ok((file, reader.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    let (text, hash) = read_flow_text(path)?;
+    let file = parse_bytes(&text, options).map_err(|errors| flow_failure(&name(path), &errors))?;
+    Ok((file, hash))
 }
 
 /// Hashes what it reads.

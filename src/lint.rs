@@ -154,7 +154,7 @@ fn find<'a>(flows: &'a Flows, tables: &'a Tables) -> Vec<Finding<'a>> {
         line: lint.line,
         flow: by_line.get(&lint.line).copied(),
     });
-    said.chain(duplicates(tables)).collect()
+    said.chain(duplicates(tables)).chain(unclear(&flows.file.flows)).collect()
 }
 
 const fn kind_name(kind: &LintKind) -> &'static str {
@@ -224,6 +224,21 @@ fn opaque<'f>(flows: &'f [Flow], tables: &proofs::tables::Tables) -> impl Iterat
             line: flow.span.line,
             flow: Some(flow),
         })
+    })
+}
+
+/// What a dump does not tell.
+fn unclear(flows: &[Flow]) -> impl Iterator<Item = Finding<'_>> {
+    let is_unclear =
+        |flow: &&Flow| flow.actions.iter().any(|action| matches!(action, Action::RetagUnclear { .. }));
+    flows.iter().filter(is_unclear).map(|flow| Finding {
+        severity: Severity::Note,
+        name: "unclear-tag",
+        message: "a dump over OpenFlow 1.0 does not say whether `mod_vlan` changes the tag of a frame that has one or \
+                  adds another: what becomes of such frames is unknown (`ovs-ofctl -O OpenFlow13 dump-flows` says it)"
+            .to_owned(),
+        line: flow.span.line,
+        flow: Some(flow),
     })
 }
 

@@ -1,15 +1,27 @@
-//! The ports of a bridge, as ovs-vsctl prints them: what no flow dump contains.
+//! The ports of a bridge: what no flow dump contains.
 //!
-//! The file is what this prints, one JSON document after the other, joined by `name`:
-//! `ovs-vsctl --format=json --columns=name,tag list Port -- --columns=name,ofport list Interface`.
-//! Other columns and other documents' order do not matter. A port without `tag` is a trunk; an interface without an
-//! OpenFlow number, or with -1 (it could not be opened), is left out.
+//! What it means: the file is what these print, one after the other, in any order, joined by the ports' names:
+//! `ovs-vsctl --format=json list Port` and `list Interface` (with any columns), `ovs-vsctl show`,
+//! `ovs-ofctl show BRIDGE`, `ovs-ofctl dump-ports-desc BRIDGE`, `ovs-appctl dpif/show`. A port without `tag` is a
+//! trunk; an interface without an OpenFlow number, or with -1 (it could not be opened), is left out. Where nothing
+//! has a number (`ovs-vsctl show` alone), the flows have to say them.
 //!
-//! Source: ovs-vsctl(8), table formatting options; RFC 7047 section 5.1 (`["set", […]]`).
+//! Invariant: OpenFlow knows names up to 15 bytes; a name that was cut stands for the only port that it may be, and
+//! where there are two of them that is an error that names both. Deliberately absent: bonds (each member is a port
+//! of its own).
+//!
+//! Source: ovs-vsctl(8), ovs-ofctl(8), ovs-appctl(8); what Open vSwitch 3.1 prints.
 
-use serde_json::{Deserializer, Value};
-use std::collections::BTreeMap;
+mod json;
+mod text;
+
+use flowproof_packet::PortNo;
+use flowproof_switch::pipeline::PortKind;
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
+
+/// Bytes of a port's name that OpenFlow has room for.
+const LONGEST_NAME: usize = 15;
 
 /// One port that flows can name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,28 +29,63 @@ pub(crate) struct Port {
     /// Its name.
     pub(crate) name: String,
     /// Its OpenFlow number.
-    pub(crate) ofport: u16,
+    pub(crate) ofport: PortNo,
     /// The VLAN it is an access port of; none for a trunk.
     pub(crate) tag: Option<u16>,
+    /// What sort of port it is, if the file says so: a tunnel, an internal port…
+    pub(crate) kind: Option<PortKind>,
+}
+
+/// A port without an OpenFlow number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unnumbered {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its VLAN, as of a [`Port`].
+    pub(crate) tag: Option<u16>,
+    /// What sort of port it is.
+    pub(crate) kind: Option<PortKind>,
+    /// Its bridge; empty where nothing says it.
+    pub(crate) bridge: String,
+}
+
+/// What a file says of ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PortList {
+    /// Ports with numbers, in their order.
+    Numbered(Vec<Port>),
+    /// Names only.
+    Named(Vec<Unnumbered>),
 }
 
 /// Why the text is no list of ports.
 #[derive(Debug, Error)]
 pub(crate) enum PortsError {
     /// No JSON.
-    #[error("{}:{}: {}", .0.line(), .0.column(), without_position(.0))]
-    Json(#[from] serde_json::Error),
+    #[error("{line}:{column}: {message}")]
+    Json {
+        /// Line of the file, from 1.
+        line: usize,
+        /// Its column, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// JSON, but not the form that ovs-vsctl prints.
-    #[error("1:1: document {document}: no `{missing}`: is this `ovs-vsctl --format=json` output?")]
+    #[error("{line}:1: document {document}: no `{missing}`: is this `ovs-vsctl --format=json` output?")]
     Shape {
+        /// Line where the document begins.
+        line: usize,
         /// Which document, from 1.
         document: usize,
         /// What is missing in it.
         missing: &'static str,
     },
     /// A value that the column cannot have.
-    #[error("1:1: document {document}: port `{name}`: `{column}` is `{value}`")]
+    #[error("{line}:1: document {document}: port `{name}`: `{column}` is `{value}`")]
     Value {
+        /// Line where the document begins.
+        line: usize,
         /// Which document, from 1.
         document: usize,
         /// The port.
@@ -48,119 +95,148 @@ pub(crate) enum PortsError {
         /// What it holds.
         value: String,
     },
-    /// Well-formed, but no port has a number.
-    #[error("1:1: no port has both `name` and `ofport`")]
+    /// A line of text that names a port as no port can be.
+    #[error("{line}:1: {message}: `{text}`")]
+    Text {
+        /// Its line, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+        /// The offending text.
+        text: String,
+    },
+    /// A name that was cut and may be that of either port.
+    #[error("1:1: `{cut}` is cut to 15 characters and may be `{one}` or `{other}`")]
+    Ambiguous {
+        /// The name.
+        cut: String,
+        /// A port that it may be.
+        one: String,
+        /// Another one.
+        other: String,
+    },
+    /// Nothing in it is a port.
+    #[error(
+        "1:1: no port has both `name` and `ofport`; ovs-vsctl --format=json, ovs-vsctl show, ovs-ofctl show and \
+         ovs-ofctl dump-ports-desc print what is wanted"
+    )]
     Empty,
 }
 
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line ").next().unwrap_or(&text).to_owned()
-}
-
 /// What is known of a port from the documents read so far.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Columns {
-    ofport: Option<u16>,
+    ofport: Option<PortNo>,
     tag: Option<u16>,
+    kind: Option<PortKind>,
+    bridge: String,
+    /// Its interface could not be opened.
+    broken: bool,
 }
 
-/// The ports in the output of ovs-vsctl, by number.
-pub(crate) fn parse_ports(text: &str) -> Result<Vec<Port>, PortsError> {
-    let mut rows: BTreeMap<String, Columns> = BTreeMap::new();
-    for (at, document) in Deserializer::from_str(text).into_iter::<Value>().enumerate() {
-        read_document(at + 1, &document?, &mut rows)?;
+/// All that was read, by name.
+#[derive(Debug, Default)]
+struct Rows {
+    named: BTreeMap<String, Columns>,
+}
+
+impl Rows {
+    /// Adds what is new of a port.
+    fn add(&mut self, name: &str, new: Columns) {
+        let known = self.named.entry(name.to_owned()).or_default();
+        known.ofport = new.ofport.or(known.ofport);
+        known.tag = new.tag.or(known.tag);
+        known.kind = new.kind.or(known.kind);
+        known.broken |= new.broken;
+        if !new.bridge.is_empty() {
+            known.bridge = new.bridge;
+        }
     }
-    let port = |(name, columns): (String, Columns)| {
-        columns.ofport.map(|ofport| Port { name, ofport, tag: columns.tag })
+}
+
+/// A name as OpenFlow has it.
+pub(crate) fn cut_name(name: &str) -> &str {
+    let end = (0..=LONGEST_NAME.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    end.and_then(|end| name.get(..end)).unwrap_or(name)
+}
+
+/// The ports in the output of Open vSwitch's tools.
+pub(crate) fn parse_ports(input: &str) -> Result<PortList, PortsError> {
+    let mut rows = Rows::default();
+    let (mut rest, mut line, mut documents) = (input, 1, 0);
+    let mut text = text::Reader::default();
+    while !rest.is_empty() {
+        if rest.trim_start().starts_with(['{', '[']) {
+            let blank = rest.len() - rest.trim_start().len();
+            line += rest.get(..blank).map_or(0, |blank| blank.matches('\n').count());
+            let document = rest.get(blank..).unwrap_or("");
+            documents += 1;
+            let used = json::read(document, line, documents, &mut rows)?;
+            let (done, after) = document.split_at_checked(used).unwrap_or((document, ""));
+            line += done.matches('\n').count();
+            rest = after;
+        } else {
+            let (one, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            text.line(line, one, &mut rows)?;
+            (line, rest) = (line + 1, after);
+        }
+    }
+    text.finish(&mut rows);
+    list(rows)
+}
+
+/// Joins rows that are one port under its whole and its cut name, and sorts what is left.
+fn list(mut rows: Rows) -> Result<PortList, PortsError> {
+    let whole: Vec<String> = rows.named.keys().filter(|name| name.len() > LONGEST_NAME).cloned().collect();
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    for name in whole {
+        let cut = cut_name(&name).to_owned();
+        if rows.named.get(&name).is_none_or(|columns| columns.ofport.is_some())
+            || !rows.named.contains_key(&cut)
+        {
+            continue;
+        }
+        if let Some(one) = owners.insert(cut.clone(), name.clone()) {
+            return Err(PortsError::Ambiguous { cut, one, other: name });
+        }
+    }
+    for (cut, name) in owners {
+        if let (Some(short), Some(long)) = (rows.named.remove(&cut), rows.named.get_mut(&name)) {
+            long.ofport = short.ofport.or(long.ofport);
+            long.tag = long.tag.or(short.tag);
+            long.kind = long.kind.or(short.kind);
+        }
+    }
+    let (mut numbered, mut named) = (Vec::new(), Vec::new());
+    for (name, Columns { ofport, tag, kind, bridge, broken }) in rows.named {
+        match ofport {
+            Some(ofport) => numbered.push(Port { name, ofport, tag, kind }),
+            None if broken => {}
+            None => named.push(Unnumbered { name, tag, kind, bridge }),
+        }
+    }
+    numbered.sort_by_key(|port| port.ofport);
+    match (numbered.is_empty(), named.is_empty()) {
+        (false, _) => Ok(PortList::Numbered(numbered)),
+        (true, false) => Ok(PortList::Named(named)),
+        (true, true) => Err(PortsError::Empty),
+    }
+}
+
+/// Numbers by name, for whole names and for cut ones where no other port may be meant.
+pub(crate) fn numbers(ports: &[Port]) -> BTreeMap<String, PortNo> {
+    let mut cut: BTreeMap<&str, BTreeSet<PortNo>> = BTreeMap::new();
+    for port in ports {
+        cut.entry(cut_name(&port.name)).or_default().insert(port.ofport);
+    }
+    let only = |(name, numbers): (&str, BTreeSet<PortNo>)| {
+        let mut numbers = numbers.into_iter();
+        numbers.next().filter(|_| numbers.next().is_none()).map(|number| (name.to_owned(), number))
     };
-    let mut ports: Vec<_> = rows.into_iter().filter_map(port).collect();
-    ports.sort_by_key(|port| port.ofport);
-    if ports.is_empty() { Err(PortsError::Empty) } else { Ok(ports) }
-}
-
-fn read_document(
-    document: usize,
-    value: &Value,
-    rows: &mut BTreeMap<String, Columns>,
-) -> Result<(), PortsError> {
-    let array = |missing: &'static str| {
-        value.get(missing).and_then(Value::as_array).ok_or(PortsError::Shape { document, missing })
-    };
-    let (headings, data) = (array("headings")?, array("data")?);
-    let column = |name: &str| headings.iter().position(|heading| heading == name);
-    let name_at = column("name").ok_or(PortsError::Shape { document, missing: "name" })?;
-    for row in data {
-        let cell = |at: usize| row.get(at).unwrap_or(&Value::Null);
-        let name = cell(name_at).as_str().unwrap_or_default().to_owned();
-        let number = |name: &str, column: &'static str, at: Option<usize>, most: u16| {
-            let value = at.map(cell);
-            value.map_or(Ok(None), |value| {
-                small_number(value, most).ok_or_else(|| PortsError::Value {
-                    document,
-                    name: name.to_owned(),
-                    column,
-                    value: value.to_string(),
-                })
-            })
-        };
-        let ofport = number(&name, "ofport", column("ofport"), u16::MAX)?;
-        let tag = number(&name, "tag", column("tag"), 4095)?;
-        let known = rows.entry(name).or_default();
-        known.ofport = ofport.or(known.ofport);
-        known.tag = tag.or(known.tag);
-    }
-    Ok(())
-}
-
-/// A number up to `most`; `Some(None)` for the empty set, and for -1.
-fn small_number(value: &Value, most: u16) -> Option<Option<u16>> {
-    let is_empty_set = value.as_array().is_some_and(|set| match set.as_slice() {
-        [kind, Value::Array(members)] => kind == "set" && members.is_empty(),
-        _ => false,
-    });
-    if is_empty_set || value.as_i64() == Some(-1) {
-        return Some(None);
-    }
-    let number = u16::try_from(value.as_u64()?).ok()?;
-    (number <= most).then_some(Some(number))
+    let mut names: BTreeMap<String, PortNo> = cut.into_iter().filter_map(only).collect();
+    names.extend(ports.iter().map(|port| (port.name.clone(), port.ofport)));
+    names
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As a real ovs-vsctl 3.1 printed it, with the numbers that the dummy bridge lacked.
-    const PORTS: &str = r#"{"data":[["int-br-phy",["set",[]]],["tap1",5]],"headings":["name","tag"]}
-{"data":[["tap1",13],["gone",["set",[]]],["broken",-1],["int-br-phy",1]],"headings":["name","ofport"]}"#;
-
-    #[test]
-    fn documents_are_joined_by_name() {
-        let port = |name: &str, ofport, tag| Port { name: name.to_owned(), ofport, tag };
-        assert_eq!(parse_ports(PORTS).unwrap(), [port("int-br-phy", 1, None), port("tap1", 13, Some(5))]);
-    }
-
-    #[track_caller]
-    fn check(text: &str, message: &str) {
-        assert_eq!(parse_ports(text).unwrap_err().to_string(), message);
-    }
-
-    #[test]
-    fn what_ovs_vsctl_does_not_print_is_refused() {
-        check("", "1:1: no port has both `name` and `ofport`");
-        check("{}", "1:1: document 1: no `headings`: is this `ovs-vsctl --format=json` output?");
-        check(
-            r#"{"headings":["name"]}"#,
-            "1:1: document 1: no `data`: is this `ovs-vsctl --format=json` output?",
-        );
-        check(
-            r#"{"headings":["tag"],"data":[]}"#,
-            "1:1: document 1: no `name`: is this `ovs-vsctl --format=json` output?",
-        );
-        check(
-            r#"{"headings":["name","ofport"],"data":[["a",70000]]}"#,
-            "1:1: document 1: port `a`: `ofport` is `70000`",
-        );
-        check("{\n \"data\": x", "2:10: expected value");
-    }
-}
+mod tests;

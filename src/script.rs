@@ -12,6 +12,8 @@ use flowproof_packet::wire::{self, ethertype, proto};
 use flowproof_packet::{Field, FlowKey, PortNo, pcap, port};
 use flowproof_switch::flow::Match;
 use flowproof_switch::flow::text::parse_match_with;
+use flowproof_switch::pipeline::{PortKind, Start, TUNNEL_FIELDS, is_metadata};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +24,7 @@ struct Collected {
     /// Port by which the packets that follow come in: a number, LOCAL, or a name from --ports
     #[arg(long, value_name = "PORT")]
     in_port: Vec<String>,
-    /// A packet in ovs-ofctl's flow syntax
+    /// A packet in flow syntax, with tun_id=, reg5=, ct_state= and the like; or what ofproto/trace prints after `Flow:`
     #[arg(long, value_name = "FLOW")]
     packet: Vec<String>,
     /// A packet as hexadecimal digits of the Ethernet frame
@@ -91,8 +93,36 @@ pub(crate) struct Arrival {
     pub(crate) in_port: PortNo,
     /// What.
     pub(crate) frame: Vec<u8>,
+    /// What it brings with it besides its bytes, and the table it begins in.
+    pub(crate) start: Start,
     /// How long after the packet before it, in milliseconds.
     pub(crate) delay: u64,
+}
+
+/// What packets meet at the door.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door<'p> {
+    /// Numbers of ports by name.
+    pub(crate) numbers: &'p BTreeMap<String, PortNo>,
+    /// The ports that somebody has described.
+    pub(crate) ports: &'p [Port],
+    /// The table that packets begin in.
+    pub(crate) table: u8,
+}
+
+impl Door<'_> {
+    /// How a packet that was given `given` begins. What comes by a tunnel, or by a port that nobody has described, may
+    /// bring tunnel fields with it, and the kernel's mark.
+    fn start(&self, in_port: PortNo, given: Match) -> Start {
+        // A list may be of several bridges, where one number is that of several ports.
+        let mut kinds =
+            self.ports.iter().filter(|port| port.ofport == in_port).map(|port| port.kind).peekable();
+        let undescribed = kinds.peek().is_none() && in_port != port::LOCAL;
+        let tunnel = undescribed || kinds.any(|kind| kind.is_none_or(PortKind::may_bring_tunnel_fields));
+        let open =
+            if tunnel { TUNNEL_FIELDS.into_iter().chain([Field::PktMark]).collect() } else { Vec::new() };
+        Start { table: self.table, given, open }
+    }
 }
 
 impl Script {
@@ -105,34 +135,36 @@ impl Script {
     }
 
     /// The packets, all of them or none.
-    pub(crate) fn arrivals(&self, ports: &[Port]) -> Result<Vec<Arrival>, Failure> {
+    pub(crate) fn arrivals(&self, door: Door<'_>) -> Result<Vec<Arrival>, Failure> {
         let first = self.steps.iter().find_map(|step| match step {
             Step::InPort(name) => Some(name),
             Step::Packet(_) | Step::Hex(_) | Step::Pcap(_) | Step::Advance(_) => None,
         });
-        let mut in_port = first.map(|name| port_number(name, ports)).transpose()?;
+        let mut in_port = first.map(|name| port_number(name, door)).transpose()?;
         let mut delay = 0;
         let mut arrivals = Vec::new();
         for step in &self.steps {
             let new = match step {
                 Step::InPort(name) => {
-                    in_port = Some(port_number(name, ports)?);
+                    in_port = Some(port_number(name, door)?);
                     continue;
                 }
                 Step::Advance(ms) => {
                     delay = u64::saturating_add(delay, *ms);
                     continue;
                 }
-                Step::Packet(flow) => vec![described(flow, in_port, ports)?],
-                Step::Hex(hex) => vec![(in_port, bytes_of(hex)?, 0)],
+                Step::Packet(flow) => vec![described(flow, in_port, door)?],
+                Step::Hex(hex) => vec![(in_port, bytes_of(hex)?, Match::default(), 0)],
                 Step::Pcap(path) => {
-                    captured(path)?.into_iter().map(|(frame, wait)| (in_port, frame, wait)).collect()
+                    let frames = captured(path)?.into_iter();
+                    frames.map(|(frame, wait)| (in_port, frame, Match::default(), wait)).collect()
                 }
             };
-            for (in_port, frame, wait) in new {
+            for (in_port, frame, given, wait) in new {
                 let in_port =
                     in_port.ok_or_else(|| Failure::input(["which port? give --in-port".to_owned()]))?;
-                arrivals.push(Arrival { in_port, frame, delay: u64::saturating_add(delay, wait) });
+                let start = door.start(in_port, given);
+                arrivals.push(Arrival { in_port, frame, start, delay: u64::saturating_add(delay, wait) });
                 delay = 0;
             }
         }
@@ -143,11 +175,11 @@ impl Script {
     }
 }
 
-/// A packet, its port if it says so, and how long after the one before it.
-type Described = (Option<PortNo>, Vec<u8>, u64);
+/// A packet: its port if it says so, its bytes, what else was said of it, and how long after the one before it.
+type Described = (Option<PortNo>, Vec<u8>, Match, u64);
 
-fn port_number(text: &str, ports: &[Port]) -> Result<PortNo, Failure> {
-    let named = ports.iter().find(|port| port.name == text).map(|port| port.ofport);
+fn port_number(text: &str, door: Door<'_>) -> Result<PortNo, Failure> {
+    let named = door.numbers.get(text).copied();
     let reserved = || text.eq_ignore_ascii_case("LOCAL").then_some(port::LOCAL);
     let number = || text.parse().ok().filter(|number| *number > 0 && *number < port::IN_PORT);
     named.or_else(reserved).or_else(number).ok_or_else(|| {
@@ -193,25 +225,51 @@ fn completed(matching: &Match) -> FlowKey {
     key
 }
 
-/// A packet in flow syntax: the match of a flow.
-fn described(text: &str, in_port: Option<PortNo>, ports: &[Port]) -> Result<Described, Failure> {
+/// Items that `ofproto/trace` prints under other names than it takes, or that have no other value in a frame.
+const PRINTED: &[(&str, &str)] =
+    &[("gtpu_flags=", "tun_gtpu_flags="), ("gtpu_msgtype=", "tun_gtpu_msgtype="), ("eth,", "")];
+
+/// Fields whose zero differs from what a packet has by default.
+const ZERO_COUNTS: &[&str] =
+    &["nw_ttl", "tcp_flags", "icmp_type", "icmp_code", "icmpv6_type", "arp_op", "arp_sha", "in_port"];
+
+/// What `ofproto/trace` prints behind `Flow:`, as a packet: it names every field, also those that the packet does not
+/// have, and they are zero.
+fn printed_flow(text: &str) -> Option<String> {
+    let line = text.trim().strip_prefix("Flow:")?.trim();
+    let line = PRINTED.iter().fold(line.to_owned(), |line, (printed, taken)| line.replace(printed, taken));
+    let nsh = line.contains("nsh_");
+    let is_zero = |value: &str| {
+        let digits = value.strip_prefix("0x").unwrap_or(value);
+        value == "no" || !digits.is_empty() && digits.chars().all(|c| matches!(c, '0' | ':' | '.'))
+    };
+    let counts = |item: &&str| match item.split_once('=') {
+        Some((name, value)) if is_zero(value) => ZERO_COUNTS.contains(&name) && !(nsh && name == "nw_ttl"),
+        _ => true,
+    };
+    Some(line.split(',').filter(counts).collect::<Vec<_>>().join(","))
+}
+
+/// A packet in flow syntax: the match of a flow, or what `ofproto/trace` prints.
+fn described(text: &str, in_port: Option<PortNo>, door: Door<'_>) -> Result<Described, Failure> {
+    let printed = printed_flow(text);
+    let text = printed.as_deref().unwrap_or(text);
     let complaint = |column: u32, message: &str, text: &str| {
         Failure::input([format!("--packet:1:{column}: {message}: `{}`", input::printable(text))])
     };
-    let names = ports.iter().map(|port| (port.name.clone(), port.ofport)).collect();
-    let matching = parse_match_with(text, &names)
+    let matching = parse_match_with(text, door.numbers)
         .map_err(|error| complaint(error.column, &error.message, &error.text))?;
     let key = completed(&matching);
     let own = PortNo::try_from(key.get(Field::InPort)).ok().filter(|port| *port != 0);
     let in_port = own.or(in_port);
     let frame = compose(&key, &ComposeOptions::default());
     let real = wire::extract(&frame, in_port.unwrap_or_default());
-    let missing = Field::all().find(|field| {
+    let missing = Field::all().filter(|field| !is_metadata(*field)).find(|field| {
         let (value, mask) = matching.get(*field);
         real.get(*field) & mask != value
     });
     match missing {
-        None => Ok((in_port, frame, 0)),
+        None => Ok((in_port, frame, matching, 0)),
         Some(field) => {
             let message = format!("no such frame can come in, because of {}", field.spec().name);
             Err(complaint(1, &message, text))

@@ -5,14 +5,16 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flows::{FlowOptions, Flows, PORTS_HELP, tool};
 use crate::input;
-use crate::script::{Arrival, Script};
+use crate::script::{Arrival, Door, Script};
 use crate::text::{hanging, list};
 use clap::{Args, ValueEnum};
 use flowproof_packet::summary::summary;
 use flowproof_packet::{MacAddr, PortNo, pcap, port, wire};
 use flowproof_switch::conntrack::{Entry, Profile};
 use flowproof_switch::flow::{key_to_text, ports};
-use flowproof_switch::pipeline::{DropReason, Effect, Outcome, PortConfig, Switch, SwitchConfig};
+use flowproof_switch::pipeline::{
+    DropReason, Effect, NOT_GIVEN, Outcome, PortConfig, Switch, SwitchConfig, Unlisted,
+};
 use flowproof_switch::table::{FlowId, Tables};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -34,7 +36,9 @@ Packets go in as they stand on the command line. With -v each comes with all its
 fields, and after it stands what the switch remembers: tracked connections and
 how long they last, learned addresses. A packet in flow syntax has
 TTL 64, SYN, echo request, ARP request and arp_sha=dl_src where it does not say
-otherwise, and zeroes elsewhere.
+otherwise, and zeroes elsewhere. Tunnel fields and pkt_mark that it was not
+given are zero; where a flow asks for them and the port may be a tunnel's, the
+answer is unknown.
 
 Exit codes: 0 all packets traced, 2 wrong usage or input, 3 something that is
 not modelled had a part in it.
@@ -46,6 +50,9 @@ pub(crate) struct Options {
     flows: FlowOptions,
     #[command(flatten)]
     script: Script,
+    /// Table in which packets begin
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=254))]
+    table: u8,
     /// Whose connection tracking
     #[arg(long, value_name = "PROFILE", default_value = Profile::Userspace31.name(), value_parser = profile)]
     datapath: Profile,
@@ -124,14 +131,17 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
     let inputs = [&options.flows.flows].into_iter().chain(&options.flows.ports).chain(options.script.files());
     input::only_one_stdin(inputs)?;
     let flows = options.flows.read(console)?;
-    let arrivals = options.script.arrivals(flows.ports.as_deref().unwrap_or_default())?;
+    let known = flows.ports.as_deref().unwrap_or_default();
+    let door = Door { numbers: &flows.numbers, ports: known, table: options.table };
+    let arrivals = options.script.arrivals(door)?;
     let ports = port_configs(&flows, &arrivals);
     let assumptions = assumptions(options, &flows, &ports);
     let tables = Arc::new(Tables::new(flows.file.flows.clone()));
     let mut switch = Switch::new(
         Arc::clone(&tables),
         SwitchConfig { profile: options.datapath, ..SwitchConfig::new(ports) },
-    );
+    )
+    .with_unlisted(if flows.ports.is_none() { Unlisted::There } else { Unlisted::Absent });
     let traced: Vec<_> =
         arrivals.into_iter().map(|arrival| trace(&mut switch, arrival, console.verbose)).collect();
     if let Some(path) = &options.pcap_out {
@@ -151,7 +161,7 @@ pub(crate) fn run(options: &Options, console: &Console) -> Result<Exit, Failure>
 
 fn trace(switch: &mut Switch, arrival: Arrival, verbose: bool) -> Traced {
     switch.advance(arrival.delay);
-    let outcome = switch.receive_traced(arrival.in_port, &arrival.frame);
+    let outcome = switch.receive_from(arrival.in_port, &arrival.frame, &arrival.start);
     Traced { arrival, outcome, memory: verbose.then(|| Memory::of(switch)) }
 }
 
@@ -164,7 +174,8 @@ fn port_configs(flows: &Flows, arrivals: &[Arrival]) -> Vec<PortConfig> {
     if flows.ports.is_none() {
         mentioned.extend(ports::named(&flows.file.flows).into_iter().filter(|number| *number != port::LOCAL));
     }
-    mentioned.retain(|number| configs.iter().all(|config| config.ofport != *number));
+    mentioned
+        .retain(|number| *number != port::LOCAL && configs.iter().all(|config| config.ofport != *number));
     configs.extend(mentioned.into_iter().map(PortConfig::trunk));
     configs
 }
@@ -222,7 +233,9 @@ fn text(tables: &Tables, traced: &[Traced], console: &Console) -> String {
 
 /// Everything that flows can match on of a packet as it comes in.
 fn fields(arrival: &Arrival) -> String {
-    key_to_text(&wire::extract(&arrival.frame, arrival.in_port))
+    let mut key = wire::extract(&arrival.frame, arrival.in_port);
+    arrival.start.put(&mut key);
+    key_to_text(&key)
 }
 
 /// What became of the packet, in a few lines.
@@ -238,9 +251,7 @@ fn ending(tables: &Tables, arrival: &Arrival, outcome: &Outcome, style: Style) -
     for effect in &outcome.effects {
         let line = match effect {
             Effect::Controller { .. } => "= a copy goes to the controller".to_owned(),
-            Effect::Opaque { flow, text } => {
-                hanging("= ", &format!("unknown: `{text}` of {} is not modelled", place(tables, *flow)))
-            }
+            Effect::Opaque { flow, text } => hanging("= ", &unknown(tables, *flow, text)),
             Effect::Output { .. } | Effect::Normal { .. } => continue,
         };
         let _infallible = writeln!(out, "{}", style.bad(line.trim_end()));
@@ -250,6 +261,15 @@ fn ending(tables: &Tables, arrival: &Arrival, outcome: &Outcome, style: Style) -
         let _infallible = writeln!(out, "{}", style.bad(line.trim_end()));
     }
     out
+}
+
+/// Why it is unknown what becomes of a packet.
+fn unknown(tables: &Tables, flow: FlowId, text: &str) -> String {
+    let place = place(tables, flow);
+    match text.strip_prefix(NOT_GIVEN) {
+        Some(fields) => format!("unknown: {place} asks for {fields}, which the packet was not given"),
+        None => format!("unknown: `{text}` of {place} is not modelled"),
+    }
 }
 
 /// Deliveries of the same frame together, in the order of the first.

@@ -35,6 +35,7 @@ pub fn is_modelled(action: &Action) -> bool {
         | Action::WriteActions(_)
         | Action::ClearActions
         | Action::OutputTruncated { .. }
+        | Action::RetagUnclear { .. }
         | Action::Opaque(_) => false,
         Action::Output(_)
         | Action::OutputField(_)
@@ -66,6 +67,8 @@ pub fn is_modelled(action: &Action) -> bool {
 
 /// What is not modelled of frames with two tags.
 pub(crate) const SECOND_TAG: &str = "ct() of a frame with two tags";
+/// What is unknown of a frame with a tag that meets [`Action::RetagUnclear`].
+pub(crate) const UNCLEAR_TAG: &str = "mod_vlan of a dump, which may change the tag or add one";
 
 /// Where packets came in, as far as it matters where they leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,7 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
         | Action::Set { .. }
         | Action::Move { .. }
         | Action::ModVlanVid(_)
+        | Action::RetagUnclear { .. }
         | Action::ModVlanPcp(_)
         | Action::StripVlan
         | Action::PushVlan(_)
@@ -159,6 +163,9 @@ pub(crate) fn is_the_end(emit: &Emit) -> bool {
 pub(crate) fn unknown(action: &Action, tables: &Tables) -> Option<Extent> {
     static ANY: LazyLock<SymKey> =
         LazyLock::new(|| SymKey::entering_anywhere(Form::Whole, Arrival::Untracked));
+    if let Action::RetagUnclear { .. } = action {
+        return Some(Extent::Changed);
+    }
     if let Action::Ct(ct) = action {
         return is_unmodelled(ct, tables).then_some(Extent::Changed);
     }

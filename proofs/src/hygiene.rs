@@ -158,7 +158,7 @@ pub fn examine_by_sweeps(tables: &Tables) -> Hygiene {
 
 /// Whether all of a flow is known to both the interpreter and symbolic execution, and leaves frames with one tag at most.
 fn is_modelled(flow: &Flow, tables: &Tables) -> bool {
-    let pushes = |action: &Action| matches!(action, Action::PushVlan(_));
+    let pushes = |action: &Action| matches!(action, Action::PushVlan(_) | Action::RetagUnclear { .. });
     !Beyond::is_cause(flow, tables) && !flow.actions.iter().any(pushes)
 }
 

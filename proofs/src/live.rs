@@ -123,6 +123,7 @@ fn before(action: &Action, mut after: Bits, table: u8, whole: &BTreeMap<u8, Bits
         | Action::Controller(_)
         | Action::DecTtl(_)
         | Action::ModVlanVid(_)
+        | Action::RetagUnclear { .. }
         | Action::ModVlanPcp(_)
         | Action::StripVlan
         | Action::PushVlan(_)

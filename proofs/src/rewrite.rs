@@ -78,6 +78,8 @@ pub(crate) fn rewrite(action: &Action, key: &SymKey) -> Option<Rewrite> {
             where_possible(key, then, &needs, dst.field)
         }
         Action::ModVlanVid(vid) => modified(key, u128::from(*vid), 0x0fff),
+        // Of frames without a tag: what becomes of others is unknown.
+        Action::RetagUnclear { bits, mask } => modified(key, u128::from(*bits), u128::from(*mask)),
         Action::ModVlanPcp(pcp) => modified(key, u128::from(*pcp) << 13, 0xe000),
         Action::StripVlan => if_tagged(key, popped(key), key.clone()),
         Action::PushVlan(tpid) => if_tagged(key, pushed(key, *tpid, true), pushed(key, *tpid, false)),

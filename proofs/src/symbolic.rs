@@ -25,7 +25,7 @@ mod sweeping;
 
 pub use crate::effects::legal_answers;
 pub(crate) use crate::effects::{
-    CameIn, SECOND_TAG, emitted, icmpv6, is_the_end, is_unmodelled, may_be_overdue, own,
+    CameIn, SECOND_TAG, UNCLEAR_TAG, emitted, icmpv6, is_the_end, is_unmodelled, may_be_overdue, own,
 };
 use crate::{
     arrival::Arrival,
@@ -67,6 +67,7 @@ fn touched(action: &Action) -> [Option<Field>; 2] {
         | Action::Resubmit { .. }
         | Action::GotoTable(_)
         | Action::ModVlanVid(_)
+        | Action::RetagUnclear { .. }
         | Action::ModVlanPcp(_)
         | Action::StripVlan
         | Action::PushVlan(_)
@@ -544,6 +545,10 @@ impl<S: PacketSets> Execution<'_, S> {
             | Action::PushVlan(_) => {
                 return rewrite(action, &state.key).map_or_else(Vec::new, |to| self.rewritten(to, state));
             }
+            Action::RetagUnclear { .. } => {
+                let state = self.without_tag(state);
+                return rewrite(action, &state.key).map_or_else(Vec::new, |to| self.rewritten(to, state));
+            }
             Action::Ct(ct) => return self.ct(ct, state),
             Action::CtClear => state.key.untrack(),
             Action::Conjunction(_) | Action::Note(_) => {}
@@ -679,16 +684,29 @@ impl<S: PacketSets> Execution<'_, S> {
         legal
     }
 
+    /// Whether a tag is changed or another one comes around it a dump does not tell: of frames that have one nothing is known
+    /// from there on.
+    fn without_tag(&mut self, state: State<S::Set>) -> State<S::Set> {
+        let tag = state.key.tag();
+        self.without(tag, UNCLEAR_TAG, state)
+    }
+
     /// A recirculated frame is read again, and behind a second tag nothing is seen; that is not modelled.
-    fn without_second_tag(&mut self, mut state: State<S::Set>) -> State<S::Set> {
-        let double = match state.key.second_tag() {
+    fn without_second_tag(&mut self, state: State<S::Set>) -> State<S::Set> {
+        let tag = state.key.second_tag();
+        self.without(tag, SECOND_TAG, state)
+    }
+
+    /// What is left of packets where nothing is known of those that have a bit set.
+    fn without(&mut self, bit: Bit, what: &str, mut state: State<S::Set>) -> State<S::Set> {
+        let having = match bit {
             Bit::Known(false) => return state,
             Bit::Known(true) => self.sets.all(),
             Bit::Free(var) => self.sets.cube(&[(var, true)]),
         };
-        let doubly_tagged = State { packets: self.sets.and(state.packets, double), ..state.clone() };
-        self.emit(Emit::Opaque(SECOND_TAG.to_owned()), &doubly_tagged);
-        state.packets = self.sets.minus(state.packets, double);
+        let lost = State { packets: self.sets.and(state.packets, having), ..state.clone() };
+        self.emit(Emit::Opaque(what.to_owned()), &lost);
+        state.packets = self.sets.minus(state.packets, having);
         state
     }
 }

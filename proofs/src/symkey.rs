@@ -296,8 +296,18 @@ impl SymKey {
     /// Whether there is a second tag, which only `push_vlan` shows.
     #[must_use]
     pub fn second_tag(&self) -> Bit {
+        self.presence(Field::InnerVlanTci)
+    }
+
+    /// Whether there is a tag.
+    #[must_use]
+    pub fn tag(&self) -> Bit {
+        self.presence(Field::VlanTci)
+    }
+
+    fn presence(&self, tci: Field) -> Bit {
         const PRESENT: u16 = 12;
-        let spec = Field::InnerVlanTci.spec();
+        let spec = tci.spec();
         self.bit(spec.offset + spec.width - 1 - PRESENT)
     }
 

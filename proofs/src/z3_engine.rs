@@ -18,8 +18,8 @@ use crate::{
     rewrite::{Rewrite, reread, rewrite},
     set::Literal,
     symbolic::{
-        CameIn, Emit, SECOND_TAG, emitted, icmpv6, is_the_end, is_unmodelled, may_be_overdue, nested::ends,
-        own,
+        CameIn, Emit, SECOND_TAG, UNCLEAR_TAG, emitted, icmpv6, is_the_end, is_unmodelled, may_be_overdue,
+        nested::ends, own,
     },
     symkey::{Bit, Form, SymKey},
     tables::Tables,
@@ -447,6 +447,17 @@ impl<'a> Encoder<'a> {
                         continue;
                     }
                     leads.push(self.rewritten(to, rest, at));
+                    return self.sequence(&leads);
+                }
+                Action::RetagUnclear { .. } => {
+                    let tagged = match at.key.tag() {
+                        Bit::Known(on) => Bool::from_bool(on),
+                        Bit::Free(var) => self.literals(&[(var, true)]),
+                    };
+                    let emit = Emit::Opaque(UNCLEAR_TAG.to_owned());
+                    leads.push(self.leaves(emit, &at.key, at.recirculations).when(&tagged));
+                    let Some(to) = rewrite(action, &at.key) else { continue };
+                    leads.push(self.rewritten(to, rest, at).when(&tagged.not()));
                     return self.sequence(&leads);
                 }
                 Action::Ct(ct) => {

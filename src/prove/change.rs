@@ -2,8 +2,7 @@
 
 use super::Options;
 use crate::console::Console;
-use crate::failure::Failure;
-use crate::flows::{FlowOptions, Flows};
+use crate::flows::Flows;
 use crate::text::{count, list};
 use flowproof_packet::PortNo;
 use flowproof_proofs::check::{self, Findings, Task};
@@ -28,16 +27,15 @@ pub(super) struct Change {
 
 impl Subject {
     /// The host; with `--since` also the tables of before.
-    pub(super) fn read(options: &Options, host: Host, console: &Console) -> Result<Self, Failure> {
-        let Some(path) = options.since.clone() else { return Ok(Self::AsItIs(host)) };
-        let flows = FlowOptions { flows: path, ..options.flows.clone() }.read(console)?;
+    pub(super) fn read(options: &Options, host: Host, before: Option<Flows>, console: &Console) -> Self {
+        let Some(flows) = before else { return Self::AsItIs(host) };
         let before = Tables::new(flows.file.flows.clone());
         let since = Since::new(host, before, &options.datapath.0);
         let change = Change { flows, since };
         if let Some(lost) = change.lost() {
             console.remark(&lost);
         }
-        Ok(Self::Changed(Box::new(change)))
+        Self::Changed(Box::new(change))
     }
 
     pub(super) const fn host(&self) -> &Host {

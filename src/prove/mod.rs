@@ -208,9 +208,9 @@ fn once(
     let expected = options.expect.as_deref().map(expect::read).transpose()?;
     let properties = properties(&options.property)?;
     crate::input::only_one_stdin(options.intent.iter().chain([&options.flows.flows]).chain(&options.since))?;
-    let flows = options.flows.read(console)?;
+    let (flows, before_flows) = options.flows.read_beside(options.since.as_deref(), console)?;
     let intent = Intent::read(&options.intent, &flows.file.flows, console)?;
-    let subject = Subject::read(options, host(&flows, intent.as_ref()), console)?;
+    let subject = Subject::read(options, host(&flows, intent.as_ref()), before_flows, console);
     let host = subject.host();
     let ports = senders(host, &options.port)?;
     let mut real = options.ovs.then(Real::summon).transpose()?;

@@ -8,7 +8,7 @@
 use crate::{
     conntrack::{CtInfo, CtRequest, state},
     flow::{Flow, Subfield, print::Dialect},
-    pipeline::{Decision, DropReason},
+    pipeline::{Decision, DropReason, NOT_GIVEN},
     table::{FlowId, Lookup, Rival, Tables},
 };
 use flowproof_packet::{Field, MacAddr, PortNo, port};
@@ -242,6 +242,10 @@ fn describe(event: &Event, tables: &Tables) -> String {
         Event::Longer { than, longer: false } => format!("> of packets not longer than {than} bytes"),
         Event::Learn { flow, room: true } => format!("> learns {flow}"),
         Event::Learn { flow, room: false } => format!("> does not learn {flow}: the limit is reached"),
+        Event::Opaque { flow, text } if text.starts_with(NOT_GIVEN) => {
+            let names = text.strip_prefix(NOT_GIVEN).unwrap_or(text);
+            format!("> NOT GIVEN: {names}, which {} asks for; taken for zero", place(*flow, tables))
+        }
         Event::Opaque { flow, text } => format!("> NOT MODELLED: {text} ({})", place(*flow, tables)),
         Event::Dropped(reason) => format!("> dropped: {reason}"),
     }

@@ -1,8 +1,10 @@
 //! The command line as scripts see it: exit codes, streams, messages. Every check runs the real binary.
 
 mod apply;
+mod brought;
 mod compile;
 mod diff;
+mod formats;
 mod general;
 mod hostile;
 mod inputs;

@@ -212,7 +212,9 @@ impl Reader<'_> {
         let flow = event.path.as_ref().map(|step| step.flow);
         let of = flow.and_then(|id| self.flows.get(id.0 as usize));
         self.deeds.unmodelled.insert((of.map_or(0, |flow| flow.span.line), text.to_owned()));
-        if text == symbolic::SECOND_TAG || flow.is_some_and(|id| self.ahead.contains(&id)) {
+        if [symbolic::SECOND_TAG, symbolic::UNCLEAR_TAG].contains(&text)
+            || flow.is_some_and(|id| self.ahead.contains(&id))
+        {
             return None;
         }
         // A flow that may match or not is followed by all that it does, and by others.

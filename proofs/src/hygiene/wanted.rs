@@ -96,6 +96,9 @@ impl Wanted {
             Action::ModVlanVid(vid) => {
                 self.written(Field::VlanTci, PRESENT | u128::from(*vid), PRESENT | 0xfff)
             }
+            Action::RetagUnclear { bits, mask } => {
+                self.written(Field::VlanTci, PRESENT | u128::from(*bits), PRESENT | u128::from(*mask))
+            }
             Action::ModVlanPcp(pcp) => {
                 self.written(Field::VlanTci, PRESENT | u128::from(*pcp) << 13, PRESENT | 0xe000)
             }

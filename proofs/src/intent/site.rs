@@ -267,6 +267,7 @@ fn translated(flow: &Flow, uplink: PortNo, vlan: u16) -> Option<u16> {
         let set = matches!(action, Action::Set { field, value, .. }
             if tags.contains(field) && value & 0x0fff == u128::from(vlan));
         set || *action == Action::ModVlanVid(vlan)
+            || *action == Action::RetagUnclear { bits: vlan, mask: 0x0fff }
     });
     provider_vlan(flow).filter(|_| local)
 }

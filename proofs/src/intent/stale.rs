@@ -218,7 +218,7 @@ fn mentions(flow: &Flow) -> Vec<Stale> {
 fn named(action: &Action) -> Option<Stale> {
     if let Action::Output(port) = action {
         number(u128::from(*port))
-    } else if let Action::ModVlanVid(vid) = action {
+    } else if let Action::ModVlanVid(vid) | Action::RetagUnclear { bits: vid, mask: 0x0fff } = action {
         zone(u128::from(*vid))
     } else if let Action::Ct(ct) = action {
         let Zone::Const(id) = ct.zone else { return None };

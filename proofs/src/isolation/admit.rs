@@ -112,6 +112,7 @@ pub(super) fn changes(flow: &Flow) -> bool {
         Action::Set { .. }
         | Action::Move { .. }
         | Action::ModVlanVid(_)
+        | Action::RetagUnclear { .. }
         | Action::ModVlanPcp(_)
         | Action::StripVlan
         | Action::PushVlan(_)

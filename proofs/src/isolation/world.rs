@@ -232,7 +232,7 @@ fn tag(flow: &Flow) -> Option<Option<u16>> {
 /// The VLAN that a flow puts frames into.
 fn retagged(flow: &Flow) -> Option<u16> {
     let vid = flow.actions.iter().rev().find_map(|action| {
-        if let Action::ModVlanVid(vid) = action {
+        if let Action::ModVlanVid(vid) | Action::RetagUnclear { bits: vid, mask: 0x0fff } = action {
             return Some(u128::from(*vid));
         }
         let Action::Set { field: Field::VlanVid | Field::VlanVidOxm | Field::VlanTci, value, .. } = action

@@ -184,6 +184,7 @@ pub(super) fn is_orderly(action: &Action) -> bool {
         | Action::Resubmit { .. }
         | Action::GotoTable(_)
         | Action::ModVlanVid(_)
+        | Action::RetagUnclear { .. }
         | Action::ModVlanPcp(_)
         | Action::StripVlan
         | Action::PushVlan(_)

@@ -123,10 +123,12 @@ pub struct Subfield {
 }
 
 impl Subfield {
-    /// All of `field`.
+    /// All of `field`, as `field[]` says it: of `vlan_vid` that is the VLAN without the bit above it, which says that
+    /// there is a tag and which only `set_field` and matches may name.
     #[must_use]
     pub const fn whole(field: Field) -> Self {
-        Self { field, start: 0, width: field.spec().width }
+        let width = if matches!(field, Field::VlanVidOxm) { 12 } else { field.spec().width };
+        Self { field, start: 0, width }
     }
 }
 
@@ -225,6 +227,15 @@ pub enum Action {
     ModVlanVid(u16),
     /// `mod_vlan_pcp:P`: pushes a tag if there is none.
     ModVlanPcp(u8),
+    /// `mod_vlan_vid:V` and `mod_vlan_pcp:P` in a dump over OpenFlow 1.0, where a frame may have a tag: the same text
+    /// stands for a change of that tag and for another one around it (`push_vlan`, `set_field`). Which it is for a frame
+    /// with a tag is unknown; one without gets a tag.
+    RetagUnclear {
+        /// The bits of the TCI that are written.
+        bits: u16,
+        /// Which bits these are.
+        mask: u16,
+    },
     /// `strip_vlan` and `pop_vlan`.
     StripVlan,
     /// `push_vlan:TPID`

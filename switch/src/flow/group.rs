@@ -134,7 +134,7 @@ impl Groups {
                 continue;
             }
             let refused = |(message, at): (String, String)| GroupError { line, message, text: at };
-            let (id, group) = group(text, PortNames { known: ports }).map_err(refused)?;
+            let (id, group) = group(text, PortNames { known: ports, unknown: None }).map_err(refused)?;
             groups.insert(id, group);
         }
         Ok(Self(groups))

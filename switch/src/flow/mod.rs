@@ -22,7 +22,8 @@ pub use lint::{Lint, LintKind};
 pub use matching::Match;
 pub use nat::{Helper, Nat, NatEnd, NatRange};
 pub use parse::{
-    Era, FlowFile, ParseError, ParseErrors, ParseOptions, parse_bytes, parse_flows, parse_reader,
+    Era, FlowFile, Numbering, ParseError, ParseErrors, ParseOptions, number_names, parse_bytes, parse_flows,
+    parse_reader, read_text,
 };
 pub use print::{Dialect, Style};
 pub use text::{key_to_text, parse_match};

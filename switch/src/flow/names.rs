@@ -127,6 +127,8 @@ pub(crate) enum Meta {
 
 const METAS: &[(&str, Meta)] = &[
     ("table", Meta::Table),
+    // As `ovs-appctl bridge/dump-flows` calls it.
+    ("table_id", Meta::Table),
     ("priority", Meta::Priority),
     ("cookie", Meta::Cookie),
     ("idle_timeout", Meta::IdleTimeout),

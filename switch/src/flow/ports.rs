@@ -64,6 +64,7 @@ fn reads(action: &Action) -> bool {
         | Action::GotoTable(_)
         | Action::Set { .. }
         | Action::ModVlanVid(_)
+        | Action::RetagUnclear { .. }
         | Action::ModVlanPcp(_)
         | Action::StripVlan
         | Action::PushVlan(_)

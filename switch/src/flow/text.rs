@@ -35,7 +35,7 @@ pub fn parse_match_with(text: &str, ports: &BTreeMap<String, PortNo>) -> Result<
             message,
         }
     };
-    let mut matching = match_only(text, PortNames { known: ports })
+    let mut matching = match_only(text, PortNames { known: ports, unknown: None })
         .map_err(|fault| error(fault.at, fault.message.into_owned()))?;
     match normalise(&mut matching).first() {
         None => Ok(matching),

@@ -41,6 +41,7 @@ const EXTENTS: &[(&str, Extent)] = &[
     ("encap", Extent::Changed),
     ("load", Extent::Changed),
     ("meter", Extent::Changed),
+    ("mod_vlan", Extent::Changed),
     ("move", Extent::Changed),
     ("multipath", Extent::Changed),
     ("pop", Extent::Changed),

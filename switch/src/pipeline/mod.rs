@@ -7,17 +7,21 @@
 //! Source: ovs-actions(7), ovs-fields(7), experiments with Open vSwitch 3.1.
 
 mod fields;
+mod kind;
 mod learn;
 mod nest;
 mod normal;
 mod pass;
 mod run;
 pub mod sets;
+mod start;
 mod stateless;
 mod tracker;
 mod write;
 
+pub use kind::PortKind;
 pub use normal::{Decision, Fdb, MAC_AGE_MS, NormalDrop, RESERVED};
+pub use start::{NOT_GIVEN, Start, TUNNEL_FIELDS, Unlisted, is_metadata};
 pub use stateless::{Stateless, trace_stateless};
 pub use tracker::{Scripted, Tracker, Visit};
 
@@ -29,6 +33,7 @@ use crate::{
 use flowproof_packet::{Field, FlowKey, Origin, PortNo, port, wire};
 use pass::{Kept, Plan};
 use run::{Flying, Run};
+use start::Open;
 use std::{borrow::Cow, fmt, sync::Arc};
 
 /// One port of the switch.
@@ -112,11 +117,12 @@ pub(crate) struct Setup {
     choices: Choices,
     /// All ports in ascending order, `LOCAL` included.
     ports: Vec<PortConfig>,
+    unlisted: Unlisted,
 }
 
 impl Setup {
     fn new(config: SwitchConfig) -> Self {
-        Self { ports: config.all_ports(), config, choices: Choices::default() }
+        Self { ports: config.all_ports(), config, choices: Choices::default(), unlisted: Unlisted::Absent }
     }
 }
 
@@ -168,6 +174,11 @@ impl World<'_> {
 
     fn port(&self, ofport: PortNo) -> Option<&PortConfig> {
         find(&self.setup.ports, ofport)
+    }
+
+    /// Whether packets may leave by a port of this number.
+    fn has_port(&self, ofport: PortNo) -> bool {
+        find(&self.setup.ports, ofport).is_some() || self.setup.unlisted.has(ofport)
     }
 
     const fn limits(&self) -> Limits {
@@ -375,6 +386,13 @@ impl<T: Tracker> Switch<T> {
         self
     }
 
+    /// The same switch; whether it has ports that its configuration does not list. Nothing floods to them.
+    #[must_use]
+    pub fn with_unlisted(mut self, unlisted: Unlisted) -> Self {
+        Arc::make_mut(&mut self.setup).unlisted = unlisted;
+        self
+    }
+
     /// What becomes of a frame that comes in by `in_port`.
     pub fn receive(&mut self, in_port: PortNo, frame: &[u8]) -> Outcome {
         self.take(in_port, frame, Recorder::default())
@@ -383,6 +401,13 @@ impl<T: Tracker> Switch<T> {
     /// The same, with a trace.
     pub fn receive_traced(&mut self, in_port: PortNo, frame: &[u8]) -> Outcome {
         self.take(in_port, frame, Recorder::on())
+    }
+
+    /// The same, with what the packet brings with it besides its bytes, beginning in any table.
+    pub fn receive_from(&mut self, in_port: PortNo, frame: &[u8], start: &Start) -> Outcome {
+        let mut key = wire::extract(frame, in_port);
+        start.put(&mut key);
+        self.begin(&key, frame, (start.table, start.open()), Recorder::on())
     }
 
     /// What becomes of a frame with which more comes in than its bytes: what a tunnel, the host's network stack or the
@@ -401,6 +426,10 @@ impl<T: Tracker> Switch<T> {
     }
 
     fn enter(&mut self, key: &FlowKey, frame: &[u8], recorder: Recorder) -> Outcome {
+        self.begin(key, frame, (0, Open::default()), recorder)
+    }
+
+    fn begin(&mut self, key: &FlowKey, frame: &[u8], from: (u8, Open), recorder: Recorder) -> Outcome {
         let world = World {
             given: &self.tables,
             learned: None,
@@ -411,7 +440,7 @@ impl<T: Tracker> Switch<T> {
             now: self.now,
             learn: true,
         };
-        let (outcome, learned) = start(world, &mut self.tracker, recorder, key, frame);
+        let (outcome, learned) = start(world, &mut self.tracker, recorder, (key, frame), from);
         if let Some(tables) = learned {
             self.tables = tables;
         }
@@ -480,11 +509,12 @@ fn start<T: Tracker>(
     world: World<'_>,
     tracker: &mut T,
     recorder: Recorder,
-    key: &FlowKey,
-    frame: &[u8],
+    (key, frame): (&FlowKey, &[u8]),
+    (table, open): (u8, Open),
 ) -> (Outcome, Option<Arc<Tables>>) {
     let mut run = Run { world, tracker, recorder, effects: Vec::new(), reason: None, passes: 0 };
-    run.pass(0, 0, key, &Flying { frame: Cow::Borrowed(frame), tracked: None }, &Kept::default());
+    let kept = Kept { open, ..Kept::default() };
+    run.pass(0, table, key, &Flying { frame: Cow::Borrowed(frame), tracked: None }, &kept);
     let learned = run.world.learned.take();
     (Outcome::new(run), learned)
 }

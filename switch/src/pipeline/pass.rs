@@ -7,7 +7,14 @@
 //!
 //! Source: ovs-actions(7); limits and corners by experiment with Open vSwitch 3.1.
 
-use super::{DropReason, Limits, Meters, World, fields::clear_tracked, nest::End, normal, sets, write};
+use super::{
+    DropReason, Limits, Meters, World,
+    fields::clear_tracked,
+    nest::End,
+    normal, sets,
+    start::{NOT_GIVEN, Open},
+    write,
+};
 use crate::{
     conntrack::CtRequest,
     flow::{Action, Ct, Extent, Subfield, Zone, extent},
@@ -25,7 +32,11 @@ pub(super) const UNSET: u128 = 0xfff7;
 pub(super) struct Kept {
     pub(super) stack: Vec<u128>,
     pub(super) set: Vec<Action>,
+    pub(super) open: Open,
 }
+
+/// What is unknown of a frame with a tag that meets [`Action::RetagUnclear`].
+const UNCLEAR: &str = "mod_vlan of a dump: whether it changes the tag or adds one";
 
 /// Something to do with the packet, in order. `at` is the index of the packet's key at that moment.
 #[derive(Debug)]
@@ -151,6 +162,8 @@ pub(super) struct Pass<'a, 'w> {
     pub(super) exit: bool,
     /// Whether a group is in the action set.
     pub(super) set_has_group: bool,
+    /// What nobody has said of the packet.
+    open: Open,
 }
 
 impl<'a, 'w> Pass<'a, 'w> {
@@ -176,6 +189,7 @@ impl<'a, 'w> Pass<'a, 'w> {
             error: None,
             exit: false,
             set_has_group: false,
+            open: start.open.clone(),
         };
         for action in start.set.iter() {
             pass.write_actions(std::slice::from_ref(action));
@@ -290,6 +304,9 @@ impl<'a, 'w> Pass<'a, 'w> {
             return self.note(|| Event::Skipped("the packet has no original tuple"));
         };
         self.note(|| Event::Lookup { table, found });
+        if let Some(flow) = self.open.rival(self.world.tables(), table, &self.plan.key, &found) {
+            return self.undecided(flow);
+        }
         if let Some(flow) = found.opaque {
             let items = self.world.tables().flow(flow).map(|flow| flow.opaque_match.join(","));
             return self.opaque(flow, items.unwrap_or_default());
@@ -319,6 +336,12 @@ impl<'a, 'w> Pass<'a, 'w> {
             self.begin(flow, table, Some(actions), end);
         }
         some
+    }
+
+    /// A flow asks for what the packet was not given.
+    fn undecided(&mut self, id: FlowId) {
+        let asked = self.world.tables().flow(id).map(|flow| self.open.asked_by(&flow.matching));
+        self.opaque(id, format!("{NOT_GIVEN}{}", asked.unwrap_or_default().join(", ")));
     }
 
     /// What a lookup finds, as if the packet had come in by `port`; nothing where an original tuple is missing.
@@ -367,15 +390,23 @@ impl<'a, 'w> Pass<'a, 'w> {
             Action::GotoTable(to) => self.resubmit(table, *to, None, false),
             Action::Set { field, value, mask, form } => {
                 let done = write::set(&mut self.plan.key, *field, *value, *mask, *form);
+                self.open.written(*field, *mask);
                 self.written(done, *field, *mask);
             }
             Action::Move { src, dst } => {
                 let done = write::copy(&mut self.plan.key, *src, *dst);
+                self.open.copied(*src, *dst);
                 self.written(done, dst.field, flowproof_packet::key::low_bits(dst.width) << dst.start);
             }
             Action::ModVlanVid(vid) => self.vlan(|key| write::modify_vlan(key, *vid, 0x0fff), "mod_vlan_vid"),
             Action::ModVlanPcp(pcp) => {
                 self.vlan(|key| write::modify_vlan(key, u16::from(*pcp) << 13, 0xe000), "mod_vlan_pcp");
+            }
+            Action::RetagUnclear { bits, mask } => {
+                if write::is_tagged(&self.plan.key) {
+                    self.opaque(flow, UNCLEAR.to_owned());
+                }
+                self.vlan(|key| write::modify_vlan(key, *bits, *mask), "mod_vlan");
             }
             Action::StripVlan => self.vlan(write::pop_vlan, "strip_vlan"),
             Action::PushVlan(tpid) => self.vlan(|key| write::push_vlan(key, *tpid), "push_vlan"),
@@ -462,7 +493,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn emit(&mut self, port: PortNo) {
-        if self.world.port(port).is_none() {
+        if !self.world.has_port(port) {
             self.plan.reason = DropReason::UnknownPort(port);
             return self.note(|| Event::Dropped(DropReason::UnknownPort(port)));
         }
@@ -519,7 +550,9 @@ impl<'a, 'w> Pass<'a, 'w> {
         let at = self.commit();
         self.note(|| Event::Track { request, table: ct.table });
         let kept = match ct.table {
-            Some(_) => Kept { stack: self.plan.stack.clone(), set: self.plan.set.clone() },
+            Some(_) => {
+                Kept { stack: self.plan.stack.clone(), set: self.plan.set.clone(), open: self.open.clone() }
+            }
             None => Kept::default(),
         };
         self.plan.ops.push(Op::Track { request, table: ct.table, at, kept, flow });

@@ -4,7 +4,7 @@
 //!
 //! Source: ovs-vswitchd(8), `ofproto/trace`.
 
-use super::{Fdb, Outcome, Scripted, Setup, SwitchConfig, World, pass::Plan, start};
+use super::{Fdb, Outcome, Scripted, Setup, SwitchConfig, World, pass::Plan, start, start::Open};
 use crate::{
     conntrack::CtInfo,
     table::Tables,
@@ -43,7 +43,7 @@ impl Stateless {
         let (fdb, spare) = (&mut Fdb::default(), &mut self.spare);
         let (given, learned, next) = (&*self.tables, None, None);
         let world = World { given, learned, next, setup: &self.setup, fdb, spare, now: 0, learn: false };
-        start(world, &mut Scripted::new(ct_next), recorder, key, frame).0
+        start(world, &mut Scripted::new(ct_next), recorder, (key, frame), (0, Open::default())).0
     }
 }
 
@@ -64,5 +64,5 @@ pub fn trace_stateless(
     let setup = &Setup::new(config.clone());
     let (learned, next) = (None, None);
     let world = World { given: tables, learned, next, setup, fdb, spare, now: 0, learn: false };
-    start(world, &mut Scripted::new(ct_next), Recorder::on(), key, frame).0
+    start(world, &mut Scripted::new(ct_next), Recorder::on(), (key, frame), (0, Open::default())).0
 }

@@ -121,6 +121,11 @@ fn set_vlan(key: &mut FlowKey, tci: u16) {
     key.set(Field::VlanTpid, u128::from(tpid));
 }
 
+/// Whether the packet has a tag.
+pub(super) fn is_tagged(key: &FlowKey) -> bool {
+    has(key, Prerequisite::Vlan)
+}
+
 /// `mod_vlan_vid` and `mod_vlan_pcp`: replaces the bits of `mask`, adding a tag where there is none.
 pub(super) fn modify_vlan(key: &mut FlowKey, bits: u16, mask: u16) {
     let old = if has(key, Prerequisite::Vlan) { small(key, Field::VlanTci) } else { 0 };

@@ -9,8 +9,9 @@ use super::fault::{Parsed, fault};
 use super::items::{Item, Items};
 use super::protocols::Protocols;
 use super::subfield::{subfield, subfield_prefix};
+use super::unknown::{Unknown, unquoted};
 use super::value::{PortNames, field_value, fitting, number, number_prefix, port_number};
-use super::{construct, ct, instructions, opaque};
+use super::{Era, ParseOptions, construct, ct, instructions, opaque};
 use crate::flow::ast::{Controller, SetForm};
 use crate::flow::{Action, Conjunction, Subfield, names};
 use flowproof_packet::{Field, Maskable, PortNo, key::low_bits, port};
@@ -23,7 +24,29 @@ pub(crate) struct Names<'a> {
     /// Names of ports.
     pub(crate) ports: PortNames<'a>,
     /// Names of tables.
-    pub(crate) tables: &'a BTreeMap<String, u8>,
+    pub(crate) tables: TableNames<'a>,
+    /// Which Open vSwitch the text is for.
+    pub(crate) era: Era,
+}
+
+impl<'a> Names<'a> {
+    /// The names that `options` give, and where to keep the others.
+    pub(crate) const fn of(options: &'a ParseOptions, unknown: Option<&'a Unknown>) -> Self {
+        Self {
+            ports: PortNames { known: &options.ports, unknown },
+            tables: TableNames { known: &options.tables, unknown },
+            era: options.era,
+        }
+    }
+}
+
+/// Where table names come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableNames<'a> {
+    /// Names the caller knows.
+    pub(crate) known: &'a BTreeMap<String, u8>,
+    /// Where names are kept that nobody knows.
+    pub(crate) unknown: Option<&'a Unknown>,
 }
 
 /// Inside which action a list stands.
@@ -40,6 +63,11 @@ pub(crate) enum Outer {
     /// In a bucket of a group.
     Bucket,
 }
+
+/// The bits of a VLAN TCI that hold the VLAN.
+const VID_BITS: u16 = 0x0fff;
+/// The bits of a VLAN TCI that hold the priority.
+const PCP_BITS: u16 = 0xe000;
 
 /// How deep actions may nest; Open vSwitch's own limit.
 const MAX_DEPTH: u8 = 100;
@@ -76,9 +104,10 @@ pub(crate) fn actions<'a>(
 }
 
 /// A table's number or name; 255 means none.
-pub(crate) fn table_number(text: &str, tables: &BTreeMap<String, u8>) -> Option<u8> {
-    let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-    text.parse().ok().or_else(|| tables.get(bare).copied())
+pub(crate) fn table_number(text: &str, tables: TableNames<'_>) -> Option<u8> {
+    let bare = unquoted(text);
+    let known = text.parse().ok().or_else(|| tables.known.get(bare).copied());
+    known.or_else(|| tables.unknown.and_then(|unknown| unknown.target_table(text)))
 }
 
 /// `value->field`, at the first arrow.
@@ -122,7 +151,7 @@ impl Reader<'_, '_> {
             "push_vlan" => self.push_vlan(item),
             "dec_ttl" => self.dec_ttl(item),
             "note" => note(item),
-            "controller" => construct::controller(item),
+            "controller" => construct::controller(item, self.names.era),
             "mod_dl_src" => self.modify(item, Field::DlSrc),
             "mod_dl_dst" => self.modify(item, Field::DlDst),
             "mod_nw_src" => self.modify(item, Field::NwSrc),
@@ -144,7 +173,13 @@ impl Reader<'_, '_> {
     }
 
     fn bare_port<'a>(&self, item: Item<'a>) -> Parsed<'a, Action> {
-        match port_number(item.key, self.names.ports) {
+        // A word alone is an action, not a name that nobody knows: switches print `output:NAME`.
+        let known = PortNames { unknown: None, ..self.names.ports };
+        let number = port_number(item.key, known);
+        if let (Some(unknown), Some(number)) = (self.names.ports.unknown, number) {
+            unknown.literal(number);
+        }
+        match number {
             // Unlike `output:65533` and `controller`, a bare number asks for no bytes of the packet.
             Some(port::CONTROLLER) => Ok(Action::Controller(Box::new(Controller::plain(0)))),
             Some(number) => output_port(number, item),
@@ -169,7 +204,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn resubmit<'a>(&self, item: Item<'a>) -> Parsed<'a, Action> {
+    fn resubmit<'a>(&mut self, item: Item<'a>) -> Parsed<'a, Action> {
         let mut parts = item.value.splitn(3, ',');
         let (port_text, table_text) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
         let port = match port_text {
@@ -197,6 +232,8 @@ impl Reader<'_, '_> {
         if port.is_none() && table.is_none() {
             return fault(item.whole, "at least one `in_port` or `table` must be specified on resubmit");
         }
+        // Whoever is called may leave another tag.
+        self.context.headers.untagged = false;
         Ok(Action::Resubmit { port, table, ct })
     }
 
@@ -227,6 +264,12 @@ impl Reader<'_, '_> {
         self.needs(part.field, item)
     }
 
+    /// Refuses to set `vlan_vid` where there may be no tag; `move` may do so.
+    fn needs_tag<'a>(&self, field: Field, item: Item<'a>) -> Parsed<'a, ()> {
+        let untagged = field == Field::VlanVidOxm && self.context.headers.tags == 0;
+        if untagged { fault(item.whole, "the match lacks the prerequisites of vlan_vid") } else { Ok(()) }
+    }
+
     fn load<'a>(&self, item: Item<'a>) -> Parsed<'a, Action> {
         let (text, target) = split_arrow(item.value)?;
         if names::is_tun_metadata(target.split('[').next().unwrap_or("")) {
@@ -239,6 +282,7 @@ impl Reader<'_, '_> {
         if bits > low_bits(part.width) {
             return fault(item.whole, format!("value does not fit into {} bits", part.width));
         }
+        self.needs_tag(part.field, item)?;
         self.needs_writable(part, item)?;
         let (value, mask) = (bits << part.start, low_bits(part.width) << part.start);
         Ok(Action::Set { field: part.field, value, mask, form: SetForm::Load })
@@ -272,11 +316,7 @@ impl Reader<'_, '_> {
             return fault(text, format!("not a valid value for field {name}"));
         }
         self.context.protocols = self.context.protocols.and(Protocols::of_field(field));
-        let untagged =
-            field == Field::VlanVidOxm && self.context.headers.tags == 0 && self.outer != Outer::Bucket;
-        if untagged {
-            return fault(item.whole, "the match lacks the prerequisites of vlan_vid");
-        }
+        self.needs_tag(field, item)?;
         self.needs(field, item)?;
         if field == Field::VlanTci {
             self.context.headers.tags = u8::from(value & 0x1000 != 0);
@@ -331,8 +371,11 @@ impl Reader<'_, '_> {
         if vid > 0xfff {
             return fault(item.whole, "not a valid VLAN VID");
         }
+        let unclear = pushes && self.is_unclear();
         let there = self.tagged(pushes, "set_vlan_vid");
-        Ok(if pushes || there {
+        Ok(if unclear {
+            Action::RetagUnclear { bits: vid, mask: VID_BITS }
+        } else if pushes || there {
             Action::ModVlanVid(vid)
         } else {
             Action::Opaque(format!("set_vlan_vid:{vid}"))
@@ -344,12 +387,21 @@ impl Reader<'_, '_> {
         if pcp > 7 {
             return fault(item.whole, "not a valid VLAN PCP");
         }
+        let unclear = pushes && self.is_unclear();
         let there = self.tagged(pushes, "set_vlan_pcp");
-        Ok(if pushes || there {
+        Ok(if unclear {
+            Action::RetagUnclear { bits: u16::from(pcp) << 13, mask: PCP_BITS }
+        } else if pushes || there {
             Action::ModVlanPcp(pcp)
         } else {
             Action::Opaque(format!("set_vlan_pcp:{pcp}"))
         })
+    }
+
+    /// Whether a dump does not tell a change of a tag from another tag around it.
+    fn is_unclear(&self) -> bool {
+        let headers = &self.context.headers;
+        self.context.dumped && self.outer == Outer::Flow && headers.tags == 0 && !headers.untagged
     }
 
     /// Notes that the packet has a tag from here on; returns whether it was known to have one before.
@@ -367,6 +419,7 @@ impl Reader<'_, '_> {
             self.context.inconsistent("strip_vlan");
         }
         self.context.headers.tags = self.context.headers.tags.saturating_sub(1);
+        self.context.headers.untagged = self.context.headers.tags == 0;
         Action::StripVlan
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Headers {
     pub(crate) nw_proto: u8,
     /// VLAN tags that are known to be there.
     pub(crate) tags: u8,
+    /// Whether there is known to be none.
+    pub(crate) untagged: bool,
     /// Namespace and type of the outermost header; 0 is Ethernet.
     pub(crate) packet_type: u32,
     later_fragment: bool,
@@ -54,6 +56,7 @@ impl Headers {
             dl_type,
             nw_proto: (value(Field::NwProto) & 0xff) as u8,
             tags: u8::from(value(Field::VlanTci) & 0x1000 != 0),
+            untagged: is_untagged(matching),
             packet_type,
             later_fragment: value(Field::NwFrag) & 2 != 0,
             tp_src: value(Field::TcpSrc),
@@ -142,6 +145,12 @@ impl Headers {
     }
 }
 
+/// Whether a match takes frames without a tag only.
+fn is_untagged(matching: &Match) -> bool {
+    let (value, mask) = matching.get(Field::VlanTci);
+    mask & 0x1000 != 0 && value & 0x1000 == 0
+}
+
 /// Remarks that actions give rise to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remarks {
@@ -162,6 +171,8 @@ pub(crate) struct Context {
     pub(crate) table: Option<u8>,
     /// Remarks so far.
     pub(crate) remarks: Remarks,
+    /// Whether the flow is as a switch prints it over OpenFlow.
+    pub(crate) dumped: bool,
 }
 
 impl Context {

@@ -5,11 +5,11 @@
 use super::action::{Outer, Reader, actions, split_arrow};
 use super::fault::{Parsed, fault};
 use super::items::{Item, Items};
-use super::learn;
 use super::opaque::hex_bytes;
 use super::protocols::Protocols;
 use super::subfield::subfield;
 use super::value::{PortNames, fitting, port_number};
+use super::{Era, learn};
 use crate::flow::ast::{Controller, SetForm};
 use crate::flow::group::GroupRef;
 use crate::flow::names::ethertype;
@@ -20,7 +20,7 @@ use flowproof_packet::{Field, key::low_bits, port};
 const REASONS: &[&str] = &["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out"];
 
 /// `controller`, with what follows the name.
-pub(crate) fn controller(item: Item<'_>) -> Parsed<'_, Action> {
+pub(crate) fn controller(item: Item<'_>, era: Era) -> Parsed<'_, Action> {
     let mut found = Controller::plain(Controller::WHOLE_PACKET);
     if !item.value.is_empty() && item.value.bytes().all(|b| b.is_ascii_digit()) {
         found.max_len = fitting(item.value, "max_len")?;
@@ -32,6 +32,8 @@ pub(crate) fn controller(item: Item<'_>) -> Parsed<'_, Action> {
             "id" => found.id = fitting(argument.value, "id")?,
             "pause" => found.pause = true,
             "meter_id" => found.meter = Some(fitting::<u32>(argument.value, "meter_id")?),
+            // The switch's own flows, as `bridge/dump-flows` prints them.
+            "reason" if argument.value.is_empty() && era == Era::Any => found.reason = Some(""),
             "reason" => match REASONS.iter().find(|known| **known == argument.value) {
                 Some(reason) => found.reason = Some(*reason).filter(|reason| *reason != "action"),
                 None => return fault(argument.whole, "unknown reason"),

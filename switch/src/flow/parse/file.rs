@@ -1,12 +1,13 @@
 //! A whole file: lines, their places, what is joined and what is passed over.
 
 use super::action::Names;
-use super::fault::Fault;
-use super::line::{NO_ACTIONS, flow, split_actions};
-use super::{ParseOptions, PortNames, parallel};
+use super::commands::{self, Command, command};
+use super::fault::{Fault, Parsed};
+use super::line::{Change, Criteria, NO_ACTIONS, change, criteria};
+use super::unknown::Unknown;
+use super::{Era, ParseOptions, lenient, parallel};
 use crate::flow::lint::Lint;
-use crate::flow::names::word;
-use crate::flow::{Flow, Span};
+use crate::flow::{Flow, Match, Span};
 use memchr::{memchr, memchr_iter};
 use std::fmt;
 use std::io::{self, Read};
@@ -73,31 +74,60 @@ impl fmt::Display for ParseErrors {
 
 /// A line of the input, without its end.
 #[derive(Clone, Copy, Debug)]
-struct Line<'a> {
-    number: u32,
-    start: usize,
+pub(super) struct Line<'a> {
+    pub(super) number: u32,
+    pub(super) start: usize,
     /// Characters before `text` on the same line.
-    indent: usize,
-    text: &'a str,
+    pub(super) indent: usize,
+    pub(super) text: &'a str,
 }
 
-/// A flow that is wrapped over several lines.
-struct Wrapped<'a> {
-    text: String,
-    /// Where in `text` each line begins.
-    pieces: Vec<(usize, Line<'a>)>,
-}
-
-struct Reader<'o, 'a> {
-    options: &'o ParseOptions,
+pub(super) struct Reader<'o> {
+    pub(super) options: &'o ParseOptions,
+    unknown: Option<&'o Unknown>,
     file: FlowFile,
     errors: ParseErrors,
-    wrapped: Option<Wrapped<'a>>,
+    /// Flows that commands were held against.
+    work: usize,
 }
 
 fn quote(text: &str) -> String {
     let short: String = text.chars().take(MAX_QUOTE).collect();
     if short.len() < text.len() { format!("{short}…") } else { short }
+}
+
+/// What one line says.
+pub(super) enum Said {
+    /// There is this flow.
+    Add(Change),
+    /// Flows that are there get other actions.
+    Modify {
+        /// Which, and what they do then.
+        change: Change,
+        /// Only the flow with this match and priority.
+        strict: bool,
+    },
+    /// Flows go.
+    Delete {
+        /// Which.
+        criteria: Criteria,
+        /// Only the flow with this match and priority.
+        strict: bool,
+    },
+}
+
+/// Reads a line that is a flow, with or without a command before it.
+pub(super) fn said<'a>(text: &'a str, names: Names<'_>) -> Parsed<'a, Said> {
+    match command(text) {
+        None => change(text, names, false).map(Said::Add),
+        Some((Command::Add, rest)) => change(rest, names, false).map(Said::Add),
+        Some((Command::Modify { strict }, rest)) => {
+            Ok(Said::Modify { change: change(rest, names, true)?, strict })
+        }
+        Some((Command::Delete { strict }, rest)) => {
+            Ok(Said::Delete { criteria: criteria(rest, names, strict)?, strict })
+        }
+    }
 }
 
 /// The part of a line before a comment.
@@ -116,53 +146,30 @@ pub(super) const fn span(line: u32, start: usize, text: &str) -> Span {
     Span { line, start, end: start + text.len() }
 }
 
-/// Whether the line begins as a flow does: a keyword with a value.
-fn begins_flow(text: &str) -> bool {
-    let first = text.split([',', ' ', '\t']).next().unwrap_or("");
-    let name = first.split(['=', '[']).next().unwrap_or("");
-    first.contains('=') && word(name).is_some()
-        || text.starts_with("actions=")
-        || split_actions(text).is_some()
+/// Bytes of the mark with which some editors begin a file.
+pub(super) fn mark_len(bytes: &[u8], options: &ParseOptions) -> usize {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if options.era == Era::Any && bytes.starts_with(MARK) { MARK.len() } else { 0 }
 }
 
-/// Whether the actions go on in the next line.
-fn goes_on(text: &str) -> bool {
-    let open = text.bytes().filter(|b| *b == b'(').count();
-    let closed = text.bytes().filter(|b| *b == b')').count();
-    text.ends_with([',', '(', '>', '=']) || open > closed
+/// Whether the flow is one of the switch's own, which `bridge/dump-flows` prints and `dump-flows` does not.
+pub(super) fn is_hidden(flow: &Flow, text: &str) -> bool {
+    const INTERNAL: u8 = 254;
+    flow.table == INTERNAL && text.contains("table_id=")
 }
 
-impl<'a> Wrapped<'a> {
-    fn start(line: Line<'a>) -> Self {
-        Self { text: line.text.to_owned(), pieces: vec![(0, line)] }
+impl<'o> Reader<'o> {
+    pub(super) const fn new(options: &'o ParseOptions, unknown: Option<&'o Unknown>) -> Self {
+        let errors = ParseErrors { errors: Vec::new(), truncated: false, try_lenient: false };
+        let file = FlowFile { flows: Vec::new(), lints: Vec::new(), skipped: Vec::new() };
+        Self { options, unknown, file, errors, work: 0 }
     }
 
-    fn push(&mut self, line: Line<'a>) {
-        self.text.push(' ');
-        self.pieces.push((self.text.len(), line));
-        self.text.push_str(line.text);
+    pub(super) const fn names(&self) -> Names<'o> {
+        Names::of(self.options, self.unknown)
     }
 
-    /// The line and the offset in it of an offset in the joined text.
-    fn place(&self, offset: usize) -> Option<(Line<'a>, usize)> {
-        let (start, line) = self.pieces.iter().rev().find(|(start, _)| *start <= offset)?;
-        Some((*line, offset - start))
-    }
-
-    fn span(&self) -> Span {
-        let first = self.pieces.first().map(|(_, line)| *line);
-        let last = self.pieces.last().map(|(_, line)| *line);
-        let end = last.map_or(0, |line| line.start + line.text.len());
-        first.map_or_else(Span::default, |line| Span { line: line.number, start: line.start, end })
-    }
-}
-
-impl<'a> Reader<'_, 'a> {
-    fn names(&self) -> Names<'_> {
-        Names { ports: PortNames { known: &self.options.ports }, tables: &self.options.tables }
-    }
-
-    fn complain(&mut self, line: Line<'_>, offset: usize, text: &str, message: String) {
+    pub(super) fn complain(&mut self, line: Line<'_>, offset: usize, text: &str, message: String) {
         if self.errors.errors.len() >= MAX_ERRORS {
             self.errors.truncated = true;
             return;
@@ -173,48 +180,62 @@ impl<'a> Reader<'_, 'a> {
         self.errors.errors.push(ParseError { line: line.number, column, text: quote(text), message });
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) const fn is_full(&self) -> bool {
         self.errors.truncated
     }
 
-    fn add(&mut self, mut flow: Flow, kinds: super::line::Kinds, span: Span) {
+    /// Keeps what a line says.
+    pub(super) fn take(&mut self, said: Said, span: Span, text: &str) -> Result<(), String> {
+        match said {
+            Said::Add(change) => self.add(change, span, text),
+            Said::Modify { change, strict } => {
+                self.work(&change.flow.matching)?;
+                let changed = commands::modify(&mut self.file.flows, change, strict);
+                match changed.map_err(|table| format!("goto_table must go to a table above {table}"))? {
+                    Some(change) => self.add(change, span, text),
+                    None => {}
+                }
+            }
+            Said::Delete { criteria, strict } => {
+                self.work(&criteria.matching)?;
+                let gone = commands::delete(&mut self.file.flows, &criteria, strict);
+                self.file.lints.retain(|lint| !gone.contains(&lint.line));
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, Change { mut flow, kinds, .. }: Change, span: Span, text: &str) {
+        if is_hidden(&flow, text) {
+            return self.skip(span.line, text);
+        }
         flow.span = span;
         self.file.flows.push(flow);
         self.file.lints.extend(kinds.into_iter().map(|kind| Lint { line: span.line, kind }));
     }
 
-    fn fail(&mut self, line: Line<'_>, base: &str, fault: &Fault<'_>) {
-        let offset = (fault.at.as_ptr() as usize).saturating_sub(base.as_ptr() as usize);
+    /// Each command looks at all flows so far: a bound on that.
+    fn work(&mut self, wanted: &Match) -> Result<(), String> {
+        const MOST: usize = 1 << 31;
+        let parts = wanted.words().len() + 1;
+        self.work = self.work.saturating_add(self.file.flows.len().saturating_mul(parts));
+        if self.work > MOST { Err("too many commands for so many flows".to_owned()) } else { Ok(()) }
+    }
+
+    /// Lists a line that was passed over.
+    pub(super) fn skip(&mut self, line: u32, text: &str) {
+        self.file.skipped.push((line, text.to_owned()));
+    }
+
+    fn fail(&mut self, line: Line<'_>, fault: &Fault<'_>) {
+        let offset = (fault.at.as_ptr() as usize).saturating_sub(line.text.as_ptr() as usize);
         if fault.message == NO_ACTIONS {
             self.errors.try_lenient = !self.options.lenient;
         }
         self.complain(line, offset, fault.at, fault.message.clone().into_owned());
     }
 
-    fn flow_line(&mut self, line: Line<'_>) {
-        let era = self.options.era;
-        match flow(line.text, self.names(), era) {
-            Ok((flow, kinds)) => {
-                self.add(flow, kinds, span(line.number, line.start, line.text));
-            }
-            Err(fault) => self.fail(line, line.text, &fault),
-        }
-    }
-
-    fn close_wrapped(&mut self) {
-        let Some(wrapped) = self.wrapped.take() else { return };
-        match flow(&wrapped.text, self.names(), self.options.era) {
-            Ok((flow, kinds)) => self.add(flow, kinds, wrapped.span()),
-            Err(fault) => {
-                let offset = (fault.at.as_ptr() as usize).saturating_sub(wrapped.text.as_ptr() as usize);
-                if let Some((line, offset)) = wrapped.place(offset) {
-                    self.complain(line, offset, fault.at, fault.message.into_owned());
-                }
-            }
-        }
-    }
-
-    fn line(&mut self, number: u32, start: usize, raw: &'a str) {
+    fn line(&mut self, number: u32, start: usize, raw: &str) {
         let text = without_comment(raw);
         let blank = text.len() - text.trim_start().len();
         let indent = text.get(..blank).map_or(0, |blank| blank.chars().count());
@@ -222,37 +243,17 @@ impl<'a> Reader<'_, 'a> {
         if line.text.is_empty() || is_header(line.text) {
             return;
         }
-        if self.options.lenient {
-            self.lenient_line(line);
-        } else {
-            self.flow_line(line);
-        }
-    }
-
-    /// A wrapped flow begins with a keyword and lacks actions; it goes on in the next line that is not blank, not a
-    /// comment, and not the beginning of a flow with a cookie of its own.
-    fn lenient_line(&mut self, line: Line<'a>) {
-        if let Some(wrapped) = &mut self.wrapped {
-            let fits = wrapped.text.len() + line.text.len() < MAX_LINE;
-            if fits && !line.text.starts_with("cookie=") {
-                wrapped.push(line);
-                if split_actions(&wrapped.text).is_some() && !goes_on(&wrapped.text) {
-                    self.close_wrapped();
+        match said(line.text, self.names()) {
+            Ok(said) => {
+                if let Err(message) = self.take(said, span(number, line.start, line.text), line.text) {
+                    self.complain(line, 0, line.text, message);
                 }
-                return;
             }
-            self.close_wrapped();
-        }
-        if !begins_flow(line.text) {
-            self.file.skipped.push((line.number, line.text.to_owned()));
-        } else if split_actions(line.text).is_none() || goes_on(line.text) {
-            self.wrapped = Some(Wrapped::start(line));
-        } else {
-            self.flow_line(line);
+            Err(fault) => self.fail(line, &fault),
         }
     }
 
-    fn refuse_line(&mut self, number: u32, bytes: &[u8]) {
+    pub(super) fn refuse_line(&mut self, number: u32, bytes: &[u8]) {
         let (offset, message) = match bytes.iter().position(|b| *b == 0) {
             _ if bytes.len() > MAX_LINE => (MAX_LINE, format!("line longer than {MAX_LINE} bytes")),
             Some(at) => (at, "NUL byte: this is not flow text".to_owned()),
@@ -268,8 +269,7 @@ impl<'a> Reader<'_, 'a> {
         self.complain(line, before.len(), rest.trim_end_matches('\0'), message);
     }
 
-    fn finish(mut self) -> Result<FlowFile, ParseErrors> {
-        self.close_wrapped();
+    pub(super) fn finish(mut self) -> Result<FlowFile, ParseErrors> {
         if self.errors.errors.is_empty() && self.file.flows.is_empty() {
             let line = Line { number: 1, start: 0, indent: 0, text: "" };
             self.complain(line, 0, "", "no flow in the input".to_owned());
@@ -291,41 +291,77 @@ pub fn parse_flows(text: &str, options: &ParseOptions) -> Result<FlowFile, Parse
 /// # Errors
 /// Everything that is wrong with them, up to a limit.
 pub fn parse_bytes(bytes: &[u8], options: &ParseOptions) -> Result<FlowFile, ParseErrors> {
-    parallel::read(bytes, options).map_or_else(|| line_by_line(bytes, options), Ok)
+    parallel::read(bytes, options).map_or_else(|| line_by_line(bytes, options, None), Ok)
 }
 
-/// [`parse_bytes`] for any input: one line after the other.
-pub(super) fn line_by_line(bytes: &[u8], options: &ParseOptions) -> Result<FlowFile, ParseErrors> {
-    let errors = ParseErrors { errors: Vec::new(), truncated: false, try_lenient: false };
-    let mut reader = Reader { options, file: FlowFile::default(), errors, wrapped: None };
-    let (mut start, mut number) = (0, 0_u32);
-    let ends = memchr_iter(b'\n', bytes).map(|at| at + 1);
-    for end in ends.chain([bytes.len()]) {
-        let Some(line) = bytes.get(start..end).filter(|line| !line.is_empty()) else { continue };
-        number = number.saturating_add(1);
-        let text = line.strip_suffix(b"\n").unwrap_or(line);
-        match std::str::from_utf8(text) {
-            Ok(text) if text.len() <= MAX_LINE && memchr(0, text.as_bytes()).is_none() => {
-                reader.line(number, start, text)
-            }
-            _ => reader.refuse_line(number, text),
+/// [`parse_bytes`] for any input: one line after the other; names that nobody knows are kept in `unknown`.
+pub(super) fn line_by_line(
+    bytes: &[u8],
+    options: &ParseOptions,
+    unknown: Option<&Unknown>,
+) -> Result<FlowFile, ParseErrors> {
+    let mut reader = Reader::new(options, unknown);
+    if options.lenient {
+        lenient::read(&mut reader, bytes);
+        return reader.finish();
+    }
+    for raw in raw_lines(bytes, mark_len(bytes, options)) {
+        match raw.text() {
+            Some(text) => reader.line(raw.number, raw.start, text),
+            None => reader.refuse_line(raw.number, raw.bytes),
         }
         if reader.is_full() {
             break;
         }
-        start += line.len();
     }
     reader.finish()
+}
+
+/// A line as it stands in the input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Raw<'a> {
+    /// Its number, from 1.
+    pub(super) number: u32,
+    /// Its offset.
+    pub(super) start: usize,
+    /// The line, without its end.
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    /// The line as text; nothing where it cannot be.
+    pub(super) fn text(self) -> Option<&'a str> {
+        let text = std::str::from_utf8(self.bytes).ok()?;
+        (text.len() <= MAX_LINE && memchr(0, text.as_bytes()).is_none()).then_some(text)
+    }
+}
+
+/// The lines of an input from `start` on.
+pub(super) fn raw_lines(bytes: &[u8], mut start: usize) -> impl Iterator<Item = Raw<'_>> {
+    let (mark, mut number) = (start, 0_u32);
+    let ends = memchr_iter(b'\n', bytes.get(start..).unwrap_or_default()).map(move |at| mark + at + 1);
+    ends.chain([bytes.len()]).filter_map(move |end| {
+        let line = bytes.get(start..end).filter(|line| !line.is_empty())?;
+        number = number.saturating_add(1);
+        let raw = Raw { number, start, bytes: line.strip_suffix(b"\n").unwrap_or(line) };
+        start = end;
+        Some(raw)
+    })
 }
 
 /// Reads flows from a stream, and stops early where it is too large to be flow text.
 ///
 /// # Errors
 /// What the stream says, or everything that is wrong with the text.
-pub fn parse_reader(
-    mut input: impl Read,
-    options: &ParseOptions,
-) -> io::Result<Result<FlowFile, ParseErrors>> {
+pub fn parse_reader(input: impl Read, options: &ParseOptions) -> io::Result<Result<FlowFile, ParseErrors>> {
+    Ok(read_text(input)?.and_then(|bytes| parse_bytes(&bytes, options)))
+}
+
+/// The bytes of a stream, for [`parse_bytes`]: no more of them than show that it is too large to be flow text.
+///
+/// # Errors
+/// What the stream says, or that it is too large.
+pub fn read_text(mut input: impl Read) -> io::Result<Result<Vec<u8>, ParseErrors>> {
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 1 << 16];
     let mut line_start = 0;
@@ -347,5 +383,5 @@ pub fn parse_reader(
             return Ok(Err(ParseErrors { errors: vec![error], truncated: true, try_lenient: false }));
         }
     }
-    Ok(parse_bytes(&bytes, options))
+    Ok(Ok(bytes))
 }

@@ -7,25 +7,31 @@
 
 mod action;
 mod check;
+mod commands;
 mod construct;
 mod ct;
 mod fault;
 mod file;
+mod furniture;
 mod instructions;
 mod items;
 mod learn;
+mod lenient;
 mod line;
 mod matches;
 mod nat;
+mod numbering;
 mod opaque;
 mod parallel;
 mod protocols;
 mod select;
 mod subfield;
+mod unknown;
 mod value;
 
-pub use file::{FlowFile, ParseError, ParseErrors, parse_bytes, parse_flows, parse_reader};
+pub use file::{FlowFile, ParseError, ParseErrors, parse_bytes, parse_flows, parse_reader, read_text};
 pub(crate) use line::{DEFAULT_PRIORITY, bucket_actions, match_only};
+pub use numbering::{Numbering, number_names};
 pub(crate) use value::{PortNames, UNSET_PORT, number, port_number};
 
 use flowproof_packet::PortNo;

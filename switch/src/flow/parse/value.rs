@@ -5,6 +5,7 @@
 //! Source: ovs-fields(7); experiments with `ovs-ofctl parse-flows` 3.1 (octal, negative numbers, `0x` with blanks).
 
 use super::fault::{Parsed, fault};
+use super::unknown::{Unknown, unquoted};
 use crate::flow::names;
 use flowproof_packet::{Field, Format, MacAddr, Maskable, PortNo, key::low_bits, port};
 use std::{collections::BTreeMap, net::Ipv6Addr};
@@ -14,6 +15,8 @@ use std::{collections::BTreeMap, net::Ipv6Addr};
 pub(crate) struct PortNames<'a> {
     /// Names the caller knows.
     pub(crate) known: &'a BTreeMap<String, PortNo>,
+    /// Where names are kept that nobody knows.
+    pub(crate) unknown: Option<&'a Unknown>,
 }
 
 /// The number at the start of `text` and what follows it: hexadecimal with `0x`, octal with `0`, or decimal.
@@ -222,14 +225,18 @@ pub(crate) fn port_number(text: &str, names: PortNames<'_>) -> Option<PortNo> {
     if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
         let wide = text.parse::<u32>().ok()?;
         let narrow = if RESERVED_32.contains(&wide) { wide & 0xffff } else { wide };
-        return PortNo::try_from(narrow).ok();
+        let number = PortNo::try_from(narrow).ok();
+        if let (Some(unknown), Some(number)) = (names.unknown, number) {
+            unknown.literal(number);
+        }
+        return number;
     }
     let reserved = port::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     if let Some((_, number)) = reserved {
         return Some(*number);
     }
-    let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-    names.known.get(bare).copied()
+    let known = names.known.get(unquoted(text)).copied();
+    known.or_else(|| names.unknown.and_then(|unknown| unknown.port(text)))
 }
 
 fn fragment(text: &str) -> Parsed<'_, Masked> {

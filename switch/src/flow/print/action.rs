@@ -256,6 +256,10 @@ impl Printer {
                 put_subfield(&mut self.out, *dst)
             }
             Action::ModVlanVid(vid) => self.vlan("mod_vlan_vid", *vid, Field::VlanVidOxm),
+            Action::RetagUnclear { bits, mask: 0x0fff } => {
+                self.vlan("mod_vlan_vid", *bits, Field::VlanVidOxm)
+            }
+            Action::RetagUnclear { bits, .. } => self.vlan("mod_vlan_pcp", *bits >> 13, Field::VlanPcp),
             Action::ModVlanPcp(pcp) => self.vlan("mod_vlan_pcp", u16::from(*pcp), Field::VlanPcp),
             Action::StripVlan => {
                 self.tagged = false;

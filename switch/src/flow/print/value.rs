@@ -134,7 +134,7 @@ pub(crate) fn field_value(field: Field, value: u128, mask: u128) -> String {
 pub(crate) fn put_subfield(out: &mut impl Write, part: Subfield) -> fmt::Result {
     out.write_str(names::nxm_name(part.field))?;
     match part.width {
-        width if width == part.field.spec().width => out.write_str("[]"),
+        _ if part == Subfield::whole(part.field) => out.write_str("[]"),
         1 => write!(out, "[{}]", part.start),
         width => write!(out, "[{}..{}]", part.start, part.start + width - 1),
     }
