@@ -472,7 +472,8 @@ pub fn kind(action: &Action) -> &'static str {
         Action::GotoTable(_) => "goto_table",
         Action::Set { form, field, .. } => written_as(*form, *field),
         Action::Move { .. } => "move",
-        Action::ModVlanVid(_) => "mod_vlan_vid",
+        // Only a dump has the second, and what is generated is none.
+        Action::ModVlanVid(_) | Action::RetagUnclear { .. } => "mod_vlan_vid",
         Action::ModVlanPcp(_) => "mod_vlan_pcp",
         Action::StripVlan => "strip_vlan",
         Action::PushVlan(_) => "push_vlan",

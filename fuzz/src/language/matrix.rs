@@ -35,7 +35,7 @@ pub fn writes(action: &Action) -> Vec<Field> {
     match action {
         Action::Set { field, .. } => vec![*field],
         Action::Move { dst, .. } => vec![dst.field],
-        Action::ModVlanVid(_) => vec![Field::VlanVid, Field::VlanTci],
+        Action::ModVlanVid(_) | Action::RetagUnclear { .. } => vec![Field::VlanVid, Field::VlanTci],
         Action::ModVlanPcp(_) => vec![Field::VlanPcp, Field::VlanTci],
         Action::StripVlan | Action::PushVlan(_) => vec![Field::VlanTci],
         Action::DecTtl(_) => vec![Field::NwTtl],
