@@ -8,6 +8,7 @@
 //! Deliberately absent: the limit on the number of calls (formulas have no history); depth is bounded.
 
 mod conjunction;
+mod tracking;
 
 use crate::{
     arrival::Arrival,
@@ -15,21 +16,18 @@ use crate::{
     flat::bracket,
     frames::{self, EXTENSION_HEADERS, Inside},
     predicate::Predicate,
-    rewrite::{Rewrite, reread, rewrite},
+    rewrite::{Rewrite, rewrite},
     set::Literal,
-    symbolic::{
-        CameIn, Emit, SECOND_TAG, UNCLEAR_TAG, emitted, icmpv6, is_the_end, is_unmodelled, may_be_overdue,
-        nested::ends, own,
-    },
+    symbolic::{CameIn, Emit, UNCLEAR_TAG, emitted, is_the_end, is_unmodelled, nested::ends, own},
     symkey::{Bit, Form, SymKey},
     tables::Tables,
-    z3_leads::{Leads, all, any, exactly_one},
+    z3_leads::{Leads, all, any},
     z3_term::Term,
 };
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
-    conntrack::{Profile, state},
-    flow::{Action, Ct, Match, Subfield, Zone, ast::Nest},
+    conntrack::Profile,
+    flow::{Action, Match, Subfield, ast::Nest},
     table::FlowId,
 };
 use rustc_hash::FxHashMap;
@@ -294,42 +292,6 @@ impl<'a> Encoder<'a> {
         all(&[well_formed, any(&[all(&[ipv4, same]), all(&[ipv6, shows])])])
     }
 
-    /// What connection tracking may answer to frames of `form` at a nesting depth.
-    pub(crate) fn legal(&mut self, form: Form, depth: u16) -> Bool {
-        let answer = self.term(Term::Tracked(depth, Field::CtState));
-        let has = |flag: u32| {
-            let bit = flag.trailing_zeros();
-            answer.extract(bit, bit).eq(BV::from_u64(1, 1))
-        };
-        let [new, est, rel, inv, rpl, trk] =
-            [state::NEW, state::EST, state::REL, state::INV, state::RPL, state::TRK].map(has);
-        let one_kind = exactly_one(&[&new, &est, &rel, &inv]);
-        let reply = rpl.implies(any(&[est, rel]));
-        let zero = |bits: BV| bits.eq(BV::from_u64(0, bits.get_size()));
-        let unmarked = all(&[
-            zero(self.term(Term::Tracked(depth, Field::CtMark))),
-            zero(self.term(Term::Tracked(depth, Field::CtLabel))),
-        ]);
-        let discovery = self.predicate(&icmpv6(&frames::DISCOVERY));
-        let redirect = self.predicate(&icmpv6(&[frames::REDIRECT]));
-        let untrackable = if self.profile.nd_is_new() { new } else { inv.clone() };
-        let mut rules = vec![
-            trk.clone(),
-            one_kind.clone(),
-            reply.clone(),
-            discovery.implies(all(&[untrackable, unmarked.clone()])),
-            redirect.implies(all(&[inv.clone(), unmarked.clone()])),
-        ];
-        if self.profile.reassembles() {
-            rules.push(inv.implies(&unmarked));
-        }
-        let legal = all(&rules);
-        if !may_be_overdue(self.profile, form) {
-            return legal;
-        }
-        any(&[legal, all(&[trk.not(), inv, one_kind, reply])])
-    }
-
     fn reach(&mut self, in_port: Option<PortNo>, at: &At<'a>) -> Leads {
         let memo = (at.then.is_none() && in_port.is_none())
             .then(|| (at.table, at.key.clone(), at.recirculations, at.depth));
@@ -559,52 +521,6 @@ impl<'a> Encoder<'a> {
             Some(Rc::new(Rest { actions: rest, table: at.table, depth: at.depth, then: at.then, again }))
         };
         self.reach(port, &At { table, depth, then, ..at })
-    }
-
-    fn ct(&mut self, ct: &Ct, at: &At<'a>) -> Leads {
-        let mut leads = Vec::new();
-        if is_unmodelled(ct, self.tables) {
-            let emit = Emit::Opaque("ct() with nat or alg".to_owned());
-            return self.leaves(emit, &at.key, at.recirculations);
-        }
-        if let Some(table) = ct.table.filter(|_| at.recirculations < u16::from(self.profile.recirculations()))
-        {
-            let zone = match ct.zone {
-                Zone::Const(zone) => Some(u128::from(zone)),
-                Zone::Field(part) => at.key.constant(part),
-            };
-            let mut key = at.key.clone();
-            key.track(at.recirculations, may_be_overdue(self.profile, self.form));
-            match zone {
-                Some(zone) => key.set(Field::CtZone, zone, u128::MAX),
-                None => {
-                    let emit = Emit::Opaque("ct() in a zone taken from the packet".to_owned());
-                    leads.push(self.leaves(emit, &key, at.recirculations));
-                }
-            }
-            if self.form != Form::Whole && self.profile.reassembles() {
-                key.reassemble();
-            }
-            let legal = self.legal(self.form, at.recirculations);
-            let double = match key.second_tag() {
-                Bit::Known(on) => Bool::from_bool(on),
-                Bit::Free(var) => self.literals(&[(var, true)]),
-            };
-            let unread = self.leaves(Emit::Opaque(SECOND_TAG.to_owned()), &key, at.recirculations + 1);
-            let recirculations = at.recirculations + 1;
-            self.deepest = self.deepest.max(recirculations);
-            let to = reread(&key);
-            let written = self.requirement(&to);
-            let mut goes_on = |key| {
-                let at = At { table, key, recirculations, depth: 0, then: None };
-                self.reach(None, &at)
-            };
-            let (then, otherwise) = (goes_on(to.then), goes_on(to.otherwise));
-            let goes_on = self.either(&[then.when(&written), otherwise.when(&written.not())]);
-            let copy = self.either(&[unread.when(&double), goes_on.when(&double.not())]);
-            leads.push(copy.when(&legal));
-        }
-        self.sequence(&leads)
     }
 
     pub(crate) fn matches(&mut self, key: &SymKey, matching: &Match) -> Bool {
