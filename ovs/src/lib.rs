@@ -14,6 +14,7 @@ mod furnish;
 mod guard;
 mod judge;
 mod pcap;
+mod said;
 mod switch;
 mod trace;
 mod unixctl;

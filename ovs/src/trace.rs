@@ -2,7 +2,7 @@
 //!
 //! Source: ovs-vswitchd(8), "OFPROTO COMMANDS"; the output of Open vSwitch 3.1.
 
-use crate::{error::EnvError, switch::hex};
+use crate::{error::EnvError, said::hex};
 use flowproof_packet::PortNo;
 use flowproof_switch::conntrack::state;
 use std::collections::BTreeMap;

@@ -26,8 +26,7 @@ use crate::{
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Flow, Subfield},
-    table::FlowId,
+    flow::{Flow, Subfield},
 };
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -487,29 +486,6 @@ impl<'a> Diagram<'a> {
             let depends = self.depends(profile, found);
             accept(self.example(found)?, depends)
         })
-    }
-
-    /// What else must be so for the packets to leave like this.
-    fn depends(&self, profile: Profile, found: &Found) -> Depends {
-        let event = &found.event;
-        let own = event.key.constant(Subfield::whole(Field::InPort)) == Some(self.port.ofport.into());
-        let trunk = event.emit == Emit::Normal && !(own && self.host.is_access(self.port.ofport));
-        if !event.emit.is_modelled() || trunk || self.limited.contains(&profile) {
-            Depends::Precision
-        } else if event.recirculations > 0 || self.may_be_held(found) {
-            Depends::State
-        } else {
-            Depends::Nothing
-        }
-    }
-
-    /// Whether connection tracking may keep a fragment until its datagram is complete.
-    fn may_be_held(&self, found: &Found) -> bool {
-        let tracks = |id: &FlowId| {
-            let actions = self.host.tables.flow(*id).map(|flow| flow.actions.as_slice());
-            actions.unwrap_or_default().iter().any(|action| matches!(action, Action::Ct(_)))
-        };
-        found.form != Form::Whole && symbolic::flows_of(&found.event.path).iter().any(tracks)
     }
 
     fn choose(&mut self, packets: Bdd, form: Form, recirculations: u16) -> Option<Choice> {

@@ -14,7 +14,7 @@ use crate::{
 use flowproof_packet::{Field, PortNo, key::masked_words, port};
 use flowproof_switch::{
     conntrack::{Profile, state},
-    flow::{Action, Ct, Extent, Match, Subfield, extent},
+    flow::{Action, Ct, Extent, Match, Subfield, Zone, extent},
 };
 use std::sync::LazyLock;
 
@@ -145,6 +145,48 @@ pub(crate) fn emitted(action: &Action, key: &SymKey, came_in: CameIn) -> Option<
         Some(port::TABLE) => Some(Emit::Opaque("TABLE".to_owned())),
         Some(port) => Some(Emit::Port(port)),
         None => Some(Emit::UnknownPort),
+    }
+}
+
+/// The fields that an action reads or writes as values.
+pub(crate) fn touched(action: &Action) -> [Option<Field>; 2] {
+    match action {
+        Action::Set { field, .. } => [Some(*field), None],
+        Action::Move { src, dst } => [Some(src.field), Some(dst.field)],
+        Action::OutputField(part) => [Some(part.field), None],
+        Action::Ct(ct) => [if let Zone::Field(part) = ct.zone { Some(part.field) } else { None }, None],
+        Action::Output(_)
+        | Action::Controller(_)
+        | Action::Resubmit { .. }
+        | Action::GotoTable(_)
+        | Action::ModVlanVid(_)
+        | Action::RetagUnclear { .. }
+        | Action::ModVlanPcp(_)
+        | Action::StripVlan
+        | Action::PushVlan(_)
+        | Action::DecTtl(_)
+        | Action::CtClear
+        | Action::Conjunction(_)
+        | Action::Note(_)
+        | Action::Clone(_)
+        | Action::Exit
+        | Action::SetQueue(_)
+        | Action::PopQueue
+        | Action::Group(_)
+        | Action::Meter(_)
+        | Action::Learn(_)
+        | Action::PushMpls(_)
+        | Action::PopMpls(_)
+        | Action::DecMplsTtl
+        | Action::WriteActions(_)
+        | Action::ClearActions
+        | Action::OutputTruncated { .. }
+        | Action::Enqueue { .. }
+        | Action::Opaque(_) => [None, None],
+        Action::Begin(_) | Action::End => [None, None],
+        Action::Push(part) | Action::Pop(part) | Action::CheckPktLarger { dst: part, .. } => {
+            [Some(part.field), None]
+        }
     }
 }
 

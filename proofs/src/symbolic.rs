@@ -40,7 +40,7 @@ use crate::{
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::Profile,
-    flow::{Action, Subfield, Zone},
+    flow::{Action, Subfield},
     table::FlowId,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -55,48 +55,6 @@ pub(crate) const MAX_CALLS: u32 = 4096;
 const MAX_LOOKUPS: usize = 200_000;
 const FEW_LOOKUPS: usize = 20_000;
 const LOOKUPS_A_FLOW: usize = 20;
-
-/// The fields that an action reads or writes as values.
-fn touched(action: &Action) -> [Option<Field>; 2] {
-    match action {
-        Action::Set { field, .. } => [Some(*field), None],
-        Action::Move { src, dst } => [Some(src.field), Some(dst.field)],
-        Action::OutputField(part) => [Some(part.field), None],
-        Action::Ct(ct) => [if let Zone::Field(part) = ct.zone { Some(part.field) } else { None }, None],
-        Action::Output(_)
-        | Action::Controller(_)
-        | Action::Resubmit { .. }
-        | Action::GotoTable(_)
-        | Action::ModVlanVid(_)
-        | Action::RetagUnclear { .. }
-        | Action::ModVlanPcp(_)
-        | Action::StripVlan
-        | Action::PushVlan(_)
-        | Action::DecTtl(_)
-        | Action::CtClear
-        | Action::Conjunction(_)
-        | Action::Note(_)
-        | Action::Clone(_)
-        | Action::Exit
-        | Action::SetQueue(_)
-        | Action::PopQueue
-        | Action::Group(_)
-        | Action::Meter(_)
-        | Action::Learn(_)
-        | Action::PushMpls(_)
-        | Action::PopMpls(_)
-        | Action::DecMplsTtl
-        | Action::WriteActions(_)
-        | Action::ClearActions
-        | Action::OutputTruncated { .. }
-        | Action::Enqueue { .. }
-        | Action::Opaque(_) => [None, None],
-        Action::Begin(_) | Action::End => [None, None],
-        Action::Push(part) | Action::Pop(part) | Action::CheckPktLarger { dst: part, .. } => {
-            [Some(part.field), None]
-        }
-    }
-}
 
 /// How a packet leaves the tables.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

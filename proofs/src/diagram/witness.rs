@@ -1,17 +1,22 @@
-//! Packets that show why a property that holds is not vacuous.
+//! Packets that show why a property that holds is not vacuous, and what showing a packet depends on.
 
-use super::{Diagram, Exhausted, Found, rank};
+use super::{Depends, Diagram, Exhausted, Found, rank};
 use crate::{
     bdd::Bdd,
     familiar::{self, Choice},
     predicate::{self, Predicate},
     properties::{self, Property},
     set::{Literal, PacketSets},
+    symbolic::{self, Emit},
     symkey::Form,
     vars,
 };
 use flowproof_packet::Field;
-use flowproof_switch::conntrack::Profile;
+use flowproof_switch::{
+    conntrack::Profile,
+    flow::{Action, Subfield},
+    table::FlowId,
+};
 
 /// Ways out of the tables among which a witness is looked for, where familiar destinations offer none.
 const ENOUGH: usize = 256;
@@ -125,6 +130,29 @@ impl Diagram<'_> {
             }
         }
         self.sound().map(|()| None)
+    }
+
+    /// What else must be so for the packets to leave like this.
+    pub(super) fn depends(&self, profile: Profile, found: &Found) -> Depends {
+        let event = &found.event;
+        let own = event.key.constant(Subfield::whole(Field::InPort)) == Some(self.port.ofport.into());
+        let trunk = event.emit == Emit::Normal && !(own && self.host.is_access(self.port.ofport));
+        if !event.emit.is_modelled() || trunk || self.limited.contains(&profile) {
+            Depends::Precision
+        } else if event.recirculations > 0 || self.may_be_held(found) {
+            Depends::State
+        } else {
+            Depends::Nothing
+        }
+    }
+
+    /// Whether connection tracking may keep a fragment until its datagram is complete.
+    fn may_be_held(&self, found: &Found) -> bool {
+        let tracks = |id: &FlowId| {
+            let actions = self.host.tables.flow(*id).map(|flow| flow.actions.as_slice());
+            actions.unwrap_or_default().iter().any(|action| matches!(action, Action::Ct(_)))
+        };
+        found.form != Form::Whole && symbolic::flows_of(&found.event.path).iter().any(tracks)
     }
 }
 

@@ -4,6 +4,8 @@
 //! say whether a frame may pass, and there is no intent, a frame is held against its *twin*: the same packet in the
 //! same state from the same sender, addressed to the receiver alone and put out to it by number.
 
+mod arrives;
+
 use super::{
     Question, admit,
     scene::{Ingress, Scene, registers},
@@ -202,83 +204,6 @@ impl<'a> Engine<'a> {
             arranged.events.push(Event { packets, ..event });
         }
         arranged
-    }
-
-    /// Those of an event's packets that really leave. `NORMAL` looks at the input port as it is then.
-    fn leaving(&mut self, event: &Event<Bdd>) -> Bdd {
-        let ingress = self.scene.ingress(self.sender, &event.key);
-        match (&event.emit, ingress) {
-            (Emit::Normal, Ingress::Nowhere) => self.sets.none(),
-            _ => frames::escaping(&mut self.sets, event, matches!(ingress, Ingress::Access(_))),
-        }
-    }
-
-    /// The packets of an event that reach a filtered port. What is not modelled may go anywhere.
-    fn arrives(&mut self, event: &Event<Bdd>, receiver: &Port) -> Bdd {
-        match &event.emit {
-            Emit::Port(port) if *port == receiver.ofport => event.packets,
-            Emit::InPort => self.showing(event, Field::InPort, receiver.ofport),
-            Emit::UnknownPort => self.put_out(event, receiver.ofport),
-            Emit::Opaque(_) => event.packets,
-            Emit::Flood => self.elsewhere(event, event.packets, receiver.ofport),
-            Emit::Normal => {
-                let packets = self.switched(event, receiver);
-                self.elsewhere(event, packets, receiver.ofport)
-            }
-            Emit::Port(_) | Emit::Controller | Emit::Limit => self.sets.none(),
-        }
-    }
-
-    /// What `NORMAL` may bring to a port, its own frames too.
-    fn switched(&mut self, event: &Event<Bdd>, receiver: &Port) -> Bdd {
-        let known = self.scene.host.tags.get(&receiver.ofport);
-        let vlan = known.map_or(receiver.network, |tag| *tag);
-        match (vlan, self.scene.ingress(self.sender, &event.key)) {
-            (_, Ingress::Nowhere) => self.sets.none(),
-            (None, _) | (_, Ingress::Open) => event.packets,
-            (Some(vlan), Ingress::Access(access)) if vlan == access => event.packets,
-            (Some(_), Ingress::Access(_)) => self.sets.none(),
-            (Some(vlan), Ingress::Trunk) => {
-                let mut tagged = Match::default();
-                tagged.set(Field::VlanTci, 0x1000 | u128::from(vlan), 0x1fff);
-                frames::select(&mut self.sets, event, &tagged)
-            }
-        }
-    }
-
-    /// Those of an event's packets whose key shows this number.
-    fn showing(&mut self, event: &Event<Bdd>, field: Field, number: PortNo) -> Bdd {
-        let mut wanted = Match::default();
-        wanted.set(field, number.into(), u128::MAX);
-        frames::select(&mut self.sets, event, &wanted)
-    }
-
-    /// Those of `packets` whose input port is not this one.
-    fn elsewhere(&mut self, event: &Event<Bdd>, packets: Bdd, ofport: PortNo) -> Bdd {
-        let own = self.showing(event, Field::InPort, ofport);
-        self.sets.minus(packets, own)
-    }
-
-    /// What an output whose port is not a constant may bring to a port: any such output on the way may have been it.
-    fn put_out(&mut self, event: &Event<Bdd>, ofport: PortNo) -> Bdd {
-        let mut parts: Vec<Subfield> = Vec::new();
-        for flow in flows_of(&event.path).into_iter().filter_map(|id| self.scene.host.tables.flow(id)) {
-            let put_out = |action: &Action| {
-                if let Action::OutputField(part) = action { Some(*part) } else { None }
-            };
-            parts.extend(flow.all_actions().filter_map(put_out));
-        }
-        let mut packets = self.sets.none();
-        for part in parts {
-            let mut wanted = Match::default();
-            let fits = u128::from(ofport) & !low_bits(part.width) == 0;
-            wanted.set(part.field, u128::from(ofport) << part.start, low_bits(part.width) << part.start);
-            if fits {
-                let some = frames::select(&mut self.sets, event, &wanted);
-                packets = self.sets.or(packets, some);
-            }
-        }
-        packets
     }
 
     /// What reaches a filtered port in one run, by the way it leaves the tables.

@@ -7,9 +7,10 @@
 //! Invariant: what any form of frame does on any datapath is among what the sweep finds, in tables whose actions neither read
 //! nor write what a fragment hides ([`is_plain`]).
 
-use super::{Execution, legal_answers, touched};
+use super::{Execution, legal_answers};
 use crate::{
     arrival::Arrival,
+    effects::touched,
     frames,
     predicate::Predicate,
     set::PacketSets,

@@ -5,8 +5,9 @@
 //!
 //! Invariant: what an execution yields has them back: packets for that destination, a key in which it is as it was sent.
 
-use super::{Execution, State, touched};
+use super::{Execution, State};
 use crate::{
+    effects::touched,
     index::{self, Group},
     set::PacketSets,
     symkey::SymKey,

@@ -12,6 +12,7 @@ mod learn;
 mod nest;
 mod normal;
 mod pass;
+mod request;
 mod run;
 pub mod sets;
 mod start;

@@ -11,13 +11,13 @@ use super::{
     DropReason, Limits, Meters, World,
     fields::clear_tracked,
     nest::End,
-    normal, sets,
+    normal, request, sets,
     start::{NOT_GIVEN, Open},
     write,
 };
 use crate::{
     conntrack::CtRequest,
-    flow::{Action, Ct, Extent, Subfield, Zone, extent},
+    flow::{Action, Ct, Extent, Subfield, extent},
     table::{FlowId, Lookup},
     trace::{Event, Recorder},
 };
@@ -546,7 +546,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     fn track(&mut self, flow: FlowId, ct: &Ct) {
-        let request = self.request(ct);
+        let request = request::of(ct, &self.plan.key);
         let at = self.commit();
         self.note(|| Event::Track { request, table: ct.table });
         let kept = match ct.table {
@@ -557,41 +557,6 @@ impl<'a, 'w> Pass<'a, 'w> {
         };
         self.plan.ops.push(Op::Track { request, table: ct.table, at, kept, flow });
         self.untrack();
-    }
-
-    fn request(&self, ct: &Ct) -> CtRequest {
-        let mut key = FlowKey::clone(&self.plan.key);
-        let (mut mark, mut label) = (0, 0);
-        for action in &ct.exec {
-            let (field, mask) = match action {
-                Action::Set { field, value, mask, form } => {
-                    write::set(&mut key, *field, *value, *mask, *form);
-                    (*field, *mask)
-                }
-                Action::Move { src, dst } if write::copy(&mut key, *src, *dst) => {
-                    (dst.field, flowproof_packet::key::low_bits(dst.width) << dst.start)
-                }
-                _ => continue,
-            };
-            match field {
-                Field::CtMark => mark |= mask as u32,
-                Field::CtLabel => label |= mask,
-                _ => {}
-            }
-        }
-        let zone = match ct.zone {
-            Zone::Const(zone) => zone,
-            Zone::Field(part) => (write::read(&key, part) & 0xffff) as u16,
-        };
-        CtRequest {
-            zone,
-            commit: ct.commit,
-            force: ct.force,
-            mark: (key.get(Field::CtMark) as u32 & mark, mark),
-            label: (key.get(Field::CtLabel) & label, label),
-            nat: ct.nat,
-            alg: ct.alg,
-        }
     }
 
     /// The rest of the pass sees an untracked packet.
