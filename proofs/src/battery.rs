@@ -196,7 +196,7 @@ pub fn hold(task: &Task<'_>, findings: &mut [Finding], frames: usize) -> usize {
             if outcome.is_opaque() || wire::extract(&frame, 0).get(Field::NwFrag) != 0 {
                 continue;
             }
-            let one = [Sent { in_port: sender.ofport, frame, outcome }];
+            let one = [Sent { in_port: sender.ofport, frame, beside: None, outcome }];
             for at in &claims {
                 let Some(finding) = findings.get_mut(*at) else { continue };
                 let (host, property) = (task.host, finding.property);

@@ -44,6 +44,8 @@ pub struct Sent {
     pub in_port: PortNo,
     /// The frame.
     pub frame: Vec<u8>,
+    /// What came in with it, if that was anything.
+    pub beside: Option<Box<FlowKey>>,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -178,7 +180,7 @@ fn attempt(
     let mut events = Vec::new();
     for (in_port, frame) in prelude {
         let outcome = switch.receive_traced(*in_port, frame);
-        events.push(Sent { in_port: *in_port, frame: frame.clone(), outcome });
+        events.push(Sent { in_port: *in_port, frame: frame.clone(), beside: None, outcome });
     }
     // What is not modelled may have opened or closed connections.
     if events.iter().any(|sent| sent.outcome.is_opaque()) {
@@ -186,7 +188,8 @@ fn attempt(
     }
     for frame in frames {
         let outcome = switch.receive_with_traced(&arriving, frame);
-        events.push(Sent { in_port: case.port.ofport, frame: frame.clone(), outcome });
+        let beside = beside(&arriving);
+        events.push(Sent { in_port: case.port.ofport, frame: frame.clone(), beside, outcome });
     }
     let sent = events.get(prelude.len()..)?;
     let twin = matches!(case.property.judge, Judge::FragmentsLikeWholes)
@@ -220,7 +223,7 @@ fn unfragmented(case: &Case<'_>, tie: TieBreak, prelude: &[(PortNo, Vec<u8>)], w
         switch.receive(*in_port, frame);
     }
     let outcome = switch.receive_traced(case.port.ofport, whole);
-    Sent { in_port: case.port.ofport, frame: whole.to_vec(), outcome }
+    Sent { in_port: case.port.ofport, frame: whole.to_vec(), beside: None, outcome }
 }
 
 /// Whether anything but a drop surely happened to the packet. What is not modelled may be a drop, too.
@@ -367,6 +370,13 @@ pub fn arriving(choice: &Choice, in_port: PortNo) -> FlowKey {
         arriving.set(field, choice.sent.get(field));
     }
     arriving
+}
+
+/// The same, if it is anything.
+#[must_use]
+pub fn beside(arriving: &FlowKey) -> Option<Box<FlowKey>> {
+    let any = Field::all().any(|field| comes_beside(field) && arriving.get(field) != 0);
+    any.then(|| Box::new(arriving.clone()))
 }
 
 /// The datagram of a choice, whole.

@@ -7,11 +7,11 @@ use crate::{
     diagram::Host,
     ports::Port,
     properties::Property,
-    replay::{Replay, Sent},
+    replay::{self, Replay, Sent},
 };
-use flowproof_packet::{Field, Format, MacAddr, PortNo, port, summary::summary, wire};
+use flowproof_packet::{Field, FlowKey, Format, MacAddr, PortNo, port, summary::summary, wire};
 use flowproof_switch::{
-    flow::{Flow, key_to_text},
+    flow::{Flow, Match, key_to_text},
     pipeline::Effect,
     table::{FlowId, TieBreak},
 };
@@ -473,9 +473,29 @@ fn event_row(sent: &Sent) -> EventRow {
         let _infallible = write!(hex, "{byte:02x}");
         hex
     });
-    let flow = key_to_text(&wire::extract(&sent.frame, sent.in_port));
-    let packet = PacketRow { in_port: sent.in_port, hex, flow, summary: summary(&sent.frame) };
+    let mut key = wire::extract(&sent.frame, sent.in_port);
+    let brought = sent.beside.as_deref().map(|beside| {
+        for field in Field::all().filter(|field| replay::comes_beside(*field)) {
+            key.set(field, beside.get(field));
+        }
+        brought(beside)
+    });
+    let summary = match brought {
+        Some(brought) => format!("{}, which comes in with {brought}", summary(&sent.frame)),
+        None => summary(&sent.frame),
+    };
+    let packet = PacketRow { in_port: sent.in_port, hex, flow: key_to_text(&key), summary };
     EventRow { packet, outputs: outputs(&sent.outcome.effects) }
+}
+
+/// What comes in with a frame, in the words of a match.
+fn brought(beside: &FlowKey) -> String {
+    let mut matching = Match::default();
+    for field in Field::all().filter(|field| replay::comes_beside(*field) && beside.get(*field) != 0) {
+        let mask = if field == Field::CtState { 0xff } else { u128::MAX };
+        matching.set(field, beside.get(field), mask);
+    }
+    matching.to_string()
 }
 
 fn hop(host: &Host, table: u8, id: FlowId) -> Option<Hop> {

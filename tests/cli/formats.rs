@@ -57,7 +57,7 @@ fn names_without_numbers_get_those_that_the_flows_say_and_others_free_ones() {
     // The numbers are those of trace too.
     let traced =
         super::run(&["trace", &field("port-names/flows.txt"), "--in-port", "int-br-ex", "--packet", "arp"]);
-    assert!(run.code == Some(0) && run.out.contains("port 6"), "{run:?}");
+    assert!(traced.code == Some(0) && traced.out.contains("port 6"), "{traced:?}");
 }
 
 #[test]

@@ -206,7 +206,6 @@ fn wrong_packets_are_refused_with_their_place() {
     check_wrong(&["--in-port", "70000", "--packet", "ip"], &["--in-port: `70000`"]);
     check_wrong(&["--in-port", "1", "--packet", "ip,nw_scr=1.2.3.4"], &["--packet:1:4", "nw_scr"]);
     check_wrong(&["--in-port", "1", "--packet", "tp_dst=80"], &["--packet:1:", "prerequisites"]);
-    check_wrong(&["--in-port", "1", "--packet", "ip,ct_state=+est"], &["--packet:1:", "ct_state"]);
     check_wrong(&["--in-port", "1", "--hex", "00112"], &["--hex:1:5", "odd"]);
     check_wrong(&["--in-port", "1", "--hex", "0x0g"], &["--hex:1:4", "`g`"]);
     check_wrong(&["--in-port", "1", "--hex", "0011"], &["2 bytes are no Ethernet frame"]);

@@ -61,6 +61,10 @@ fn objection(judge: &mut Judge, host: &Host, sender: usize, replay: &Replay) -> 
             ports.push(PortConfig::trunk(sent.in_port));
         }
     }
+    // A dummy port cannot hand in more than bytes.
+    if replay.events.iter().any(|sent| sent.beside.is_some()) {
+        return None;
+    }
     replay.stories().into_iter().find_map(|story| {
         let events = story.into_iter().enumerate().flat_map(|(at, sent)| {
             let exchanged = replay.is_exchanged_before(at).then(|| Event::Flows(host.tables.flows()));

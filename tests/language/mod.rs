@@ -63,7 +63,7 @@ fn is_missing() -> bool {
 fn every_cell_that_the_language_has_is_generated() {
     let mut matrix = Matrix::default();
     let mut taken = (0, 0);
-    for number in 0..3 * tables::goals() {
+    for number in 0..9 * tables::goals() {
         let mut choices = language::choices(1, number as u64);
         let drawn = tables::draw(&mut choices, Wish { goal: Some(number), ..Wish::default() });
         matrix.generated(&drawn.flows);

@@ -104,7 +104,8 @@ fn the_controller_is_no_network_to_escape_into() {
 #[test]
 fn what_is_only_bounded_is_unknown() {
     let why = "not modelled exactly";
-    check("table=71,priority=200,in_port=5,udp actions=dec_ttl", "dhcp-server", "unknown", why);
+    let unmodelled = "which is not modelled";
+    check("table=71,priority=200,in_port=5,udp actions=dec_ttl", "dhcp-server", "unknown", unmodelled);
     // The switch drops it: too many calls. The outputs before stand in the engines.
     check("table=71,priority=200,in_port=5 actions=output:1,resubmit(,71)", "spoofed-mac", "unknown", why);
 }

@@ -208,7 +208,9 @@ impl Stage {
             true => self.switch.receive_with_traced(&self.arriving, frame),
             false => self.switch.receive_traced(in_port, frame),
         };
-        self.events.push(Sent { in_port, frame: frame.to_vec(), outcome });
+        let own = self.arriving.get(Field::InPort) == u128::from(in_port);
+        let beside = crate::replay::beside(&self.arriving).filter(|_| own);
+        self.events.push(Sent { in_port, frame: frame.to_vec(), beside, outcome });
     }
 
     fn entries(&self) -> Vec<Entry> {

@@ -12,7 +12,7 @@ use crate::{
     symkey::Form,
 };
 use flowproof_packet::Field;
-use flowproof_switch::{flow::Action, table::FlowId};
+use flowproof_switch::{conntrack::state, flow::Action, table::FlowId};
 
 /// Ways out of the tables to try before a refutation counts as not shown reachable.
 const ATTEMPTS: usize = 24;
@@ -21,21 +21,28 @@ const BROADCAST: u64 = 0xffff_ffff_ffff;
 impl Engine<'_> {
     /// What was found, the most telling first: all of a rank together, then each for itself. With it comes what a replay
     /// depends on.
-    pub fn candidates(&mut self, mut found: Vec<Found>) -> Vec<(Found, Depends)> {
-        let booked = |found: &Found| found.event.emit == Emit::Controller;
-        let rank = |found: &Found| (booked(found), found.form, found.event.recirculations);
-        found.sort_by_key(rank);
-        found.truncate(ATTEMPTS);
+    pub fn candidates(&mut self, found: Vec<Found>) -> Vec<(Found, Depends)> {
+        // What the host has tracked before it comes in no other switch can be shown.
+        let untracked = Predicate::Is(Field::CtState, 0, u128::from(state::TRK)).to_set(&mut self.sets);
+        let ranked = found.into_iter().map(|found| {
+            let tracked = !self.sets.meet(found.event.packets, untracked);
+            let booked = found.event.emit == Emit::Controller;
+            ((tracked, booked, found.form, found.event.recirculations), found)
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.truncate(ATTEMPTS);
         let mut candidates = Vec::new();
-        for group in found.chunk_by(|a, b| rank(a) == rank(b)) {
-            let Some(first) = group.first() else { continue };
-            let packets =
-                group.iter().fold(self.sets.none(), |sum, found| self.sets.or(sum, found.event.packets));
-            let depends = group.iter().map(|found| self.depends(found)).max().unwrap_or_default();
+        for group in ranked.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((_, first)) = group.first() else { continue };
+            let none = self.sets.none();
+            let packets = group.iter().fold(none, |sum, (_, found)| self.sets.or(sum, found.event.packets));
+            let depends = group.iter().map(|(_, found)| self.depends(found)).max().unwrap_or_default();
             let event = Event { packets, ..first.event.clone() };
             candidates.push((Found { form: first.form, event }, depends));
         }
-        candidates.extend(found.into_iter().map(|found| {
+        let found = ranked.into_iter().map(|(_, found)| found);
+        candidates.extend(found.map(|found| {
             let depends = self.depends(&found);
             (found, depends)
         }));

@@ -179,7 +179,8 @@ fn run(case: &Case<'_>, other: Option<&Tables>, play: &Play<'_>) -> Vec<Sent> {
             true => switch.receive_with_traced(&arriving, frame),
             false => switch.receive_traced(in_port, frame),
         };
-        Sent { in_port, frame: frame.clone(), outcome }
+        let beside = replay::beside(&arriving).filter(|_| in_port == sender);
+        Sent { in_port, frame: frame.clone(), beside, outcome }
     })
     .collect()
 }

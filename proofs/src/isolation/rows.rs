@@ -92,8 +92,8 @@ pub fn assumptions(host: &Host, site: Option<&Site>) -> Vec<String> {
             "section B asks about senders of these kinds: filtered ports, {others}, and any port that is not \
              named; a frame on a trunk is of the network that its VLAN stands for, or of none"
         ),
-        "filtered ports hand in frames and nothing else (no mark, no tunnel, not tracked by the host); ports that lead to \
-         other hosts also marks and what tunnels tell (tun_*); any other port may also hand in what the host has tracked"
+        "filtered ports hand in frames and nothing else (no mark, no tunnel, not tracked by the host); other ports also \
+         marks and what tunnels tell (tun_*), and those that neither tags nor an intent tell of what the host has tracked"
             .to_owned(),
     ]
 }

@@ -50,8 +50,9 @@ pub struct Sender {
     pub kind: Kind,
     /// Whether `NORMAL` knows it as an access port, and of which VLAN.
     pub access: Option<u16>,
-    /// Whether flows or an intent say that it leads to other hosts: a network card, a tunnel, another bridge.
-    uplink: bool,
+    /// Whether it is known for a port by which the host hands over nothing of its own: flows tell what comes in there by its tag,
+    /// or an intent binds it or calls it an uplink.
+    described: bool,
     /// All its frames are of this network, if it has one.
     one: Option<Option<u16>>,
     tags: Tags,
@@ -90,13 +91,13 @@ impl Sender {
         Predicate::Any(frames.collect())
     }
 
-    /// What may come in with its frames. The host's network stack hands nothing over by a port that leads to other hosts.
+    /// What may come in with its frames.
     #[must_use]
     pub fn arrivals(&self, flows: &[Flow]) -> Vec<Arrival> {
         let told_apart = || Arrival::told_apart(flows).into_iter();
         match self.kind {
             Kind::Filtered(_) => vec![Arrival::Ordinary],
-            Kind::Other if self.uplink => told_apart().filter(|one| *one != Arrival::Tracked).collect(),
+            Kind::Other if self.described => told_apart().filter(|one| *one != Arrival::Tracked).collect(),
             Kind::Other | Kind::Unknown => told_apart().collect(),
         }
     }
@@ -137,6 +138,7 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
         .chain(host.tags.values().copied().flatten())
         .collect();
     let translated = translations(flows);
+    let by_tag = by_tag(flows);
     let everywhere = everywhere(&networks, &translated, site);
     let named = host.tables.named_ports().iter().chain(host.tags.keys()).copied();
     let known: BTreeSet<PortNo> =
@@ -148,10 +150,11 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
         let access = host.tags.get(&ofport).copied().flatten();
         let carried = site.and_then(|site| carried(site, ofport, flows));
         let tags = carried.or_else(|| translated.get(&ofport).cloned());
-        let uplink = tags.is_some();
+        let bound = site.is_some_and(|site| site.local().iter().any(|(_, at)| at.ofport == ofport));
+        let described = tags.is_some() || bound || by_tag.contains(&ofport);
         let tags = tags.unwrap_or_else(|| everywhere.clone());
         let (kind, numbers, one) = (Kind::Other, None, here.or(access).map(Some));
-        senders.push(Sender { ofport, numbers, kind, access, uplink, one, tags });
+        senders.push(Sender { ofport, numbers, kind, access, described, one, tags });
     }
     let free = |ofport: &PortNo| !known.contains(ofport) && !filtered(ofport);
     if let Some(ofport) = (1..crate::intent::site::UPLINK).rev().find(free) {
@@ -161,7 +164,7 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
             numbers,
             kind: Kind::Unknown,
             access: None,
-            uplink: false,
+            described: false,
             one: None,
             tags: everywhere,
         });
@@ -170,7 +173,7 @@ pub(super) fn senders(host: &Host, site: Option<&Site>) -> Vec<Sender> {
         let (ofport, kind) = (port.ofport, Kind::Filtered(place));
         let access = host.tags.get(&ofport).map_or(port.network, |tag| *tag);
         let (numbers, one) = (None, Some(port.network));
-        senders.push(Sender { ofport, numbers, kind, access, uplink: false, one, tags: Tags::new() });
+        senders.push(Sender { ofport, numbers, kind, access, described: false, one, tags: Tags::new() });
     }
     senders
 }
@@ -203,6 +206,13 @@ pub(crate) fn unfiltered(host: &Host, site: Option<&Site>) -> BTreeMap<PortNo, u
     }
     all.retain(|ofport, _| host.ports.iter().all(|port| port.ofport != *ofport));
     all
+}
+
+/// The ports of which classification tells by the tag what comes in.
+fn by_tag(flows: &[Flow]) -> BTreeSet<PortNo> {
+    let tagged =
+        flows.iter().filter(|flow| CLASSIFY.contains(&flow.table) && matches!(tag(flow), Some(Some(_))));
+    tagged.filter_map(in_port).collect()
 }
 
 /// What table 0 makes of the tags on each port that it translates for.

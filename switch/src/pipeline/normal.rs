@@ -165,11 +165,15 @@ struct Tags {
 impl Tags {
     /// The tags a packet enters with through this port.
     fn entering(key: &FlowKey, port: &PortConfig) -> Result<Self, NormalDrop> {
-        let outer = (small(key, Field::VlanTci), small(key, Field::VlanTpid));
+        // Without its presence bit a tag is none, whatever else stands there.
+        let tag = |tci, tpid| match small(key, tci) {
+            tci if tci & VLAN_PRESENT != 0 => (tci, small(key, tpid)),
+            _ => (0, 0),
+        };
+        let outer = tag(Field::VlanTci, Field::VlanTpid);
+        let inner = if outer == (0, 0) { outer } else { tag(Field::InnerVlanTci, Field::InnerVlanTpid) };
         match port.access_vlan {
-            None => {
-                Ok(Self { outer, inner: (small(key, Field::InnerVlanTci), small(key, Field::InnerVlanTpid)) })
-            }
+            None => Ok(Self { outer, inner }),
             Some(_) if outer.0 & VID != 0 => Err(NormalDrop::TaggedOnAccessPort),
             Some(vlan) => {
                 let tpid = if outer.1 == 0 { ethertype::VLAN } else { outer.1 };
