@@ -213,7 +213,7 @@ fn wrong_packets_are_refused_with_their_place() {
     check_wrong(&["--in-port", "1", "--pcap", &example("flows.txt")], &["flows.txt: not a pcap"]);
     check_wrong(
         &["--in-port", "1", "--packet", "ip", "--ports", &example("flows.txt")],
-        &["flows.txt:1:", "expected"],
+        &["flows.txt:1:", "no port has both"],
     );
     check_wrong(
         &["--in-port", "1", "--packet", "ip", "--pcap-out", "no/such/dir"],

@@ -63,7 +63,10 @@ fn is_missing() -> bool {
 fn every_cell_that_the_language_has_is_generated() {
     let mut matrix = Matrix::default();
     let mut taken = (0, 0);
-    for number in 0..9 * tables::goals() {
+    for number in 0..40 * tables::goals() {
+        if number > tables::goals() && number % 1000 == 0 && matrix.empty().is_empty() {
+            break;
+        }
         let mut choices = language::choices(1, number as u64);
         let drawn = tables::draw(&mut choices, Wish { goal: Some(number), ..Wish::default() });
         matrix.generated(&drawn.flows);

@@ -29,7 +29,7 @@ fn datagram(src: u128, dst: u128, ports: (u128, u128)) -> Vec<u8> {
 
 #[track_caller]
 fn check(flows: &str, frames: &[(u16, Vec<u8>)]) {
-    let world = world::given(flows);
+    let world = world::named(flows);
     let Some(real) = super::start(&world) else { return };
     let mut pair = Pair::new(&world, real);
     for (at, (port, frame)) in frames.iter().enumerate() {
@@ -56,7 +56,7 @@ fn the_rest_of_a_list_goes_on_with_the_translated_packet_and_the_old_key() {
         "ct(commit,nat(src=10.0.0.9),table=9),output:2",
     ] {
         let flows = format!(
-            "udp actions={list}\ntable=9,ip,nw_src=10.0.0.9 actions=output:3\ntable=9,ip actions=output:1"
+            "udp actions={list}\ntable=9,ip,nw_src=10.0.0.9 actions=output:3\ntable=9,priority=1,ip actions=output:1"
         );
         check(&flows, &[there.clone(), there.clone()]);
     }
@@ -67,9 +67,9 @@ fn a_translated_copy_is_looked_up_as_it_is_and_answers_come_back() {
     let flows = "in_port=1,ip actions=ct(commit,zone=1,nat(dst=10.0.0.9:80),table=1)\n\
                  in_port=2,ip actions=ct(zone=1,nat,table=2)\n\
                  table=1,ip,ct_state=+dnat-snat,nw_dst=10.0.0.9 actions=output:2\n\
-                 table=1,ip actions=output:3\n\
+                 table=1,priority=1,ip actions=output:3\n\
                  table=2,ip,ct_state=+snat+rpl,nw_src=10.0.0.2 actions=output:1\n\
-                 table=2,ip actions=output:3";
+                 table=2,priority=1,ip actions=output:3";
     let (there, back) = (datagram(1, 2, (1000, 53)), datagram(9, 1, (80, 1000)));
     check(flows, &[(1, there.clone()), (2, back.clone()), (1, there), (2, back)]);
 }

@@ -202,6 +202,11 @@ pub(super) fn given(flows: &str) -> World {
     small(World::new(format!("given tables:\n{flows}"), &parse(flows), &mut Rng::new(1)))
 }
 
+/// Tables that are given, on the ports that they name.
+pub(super) fn named(flows: &str) -> World {
+    World::new(format!("given tables:\n{flows}"), &parse(flows), &mut Rng::new(1))
+}
+
 /// Small tables at random.
 pub(super) fn random(seed: u64) -> World {
     let mut rng = Rng::new(seed);

@@ -484,18 +484,6 @@ impl<'a> Engine<'a> {
         self.undefined(wrong, run, &sent, &left);
     }
 
-    /// How what reaches a port comes there: by whatever way, with which VLAN bits. `NORMAL` leaves an access port none.
-    fn delivered(&self, event: &Event<Bdd>, receiver: &Port) -> Exit {
-        let known = self.scene.host.tags.get(&receiver.ofport);
-        let is_access = known.map_or(receiver.network, |tag| *tag).is_some();
-        let (emit, mut vlan) = exit(event);
-        if emit == Emit::Normal && is_access {
-            vlan.fill(Bit::Known(false));
-        }
-        let emit = if emit.is_modelled() { Emit::Port(receiver.ofport) } else { emit };
-        (emit, vlan)
-    }
-
     /// Packets that match two flows of equal priority and go another way, of `ways`, by one than by the other.
     fn undefined(&mut self, wrong: &mut Vec<Found>, run: &Run, found: &[Found], ways: &[Exit]) {
         let mut exits = ways.to_vec();

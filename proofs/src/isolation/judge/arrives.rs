@@ -6,6 +6,18 @@
 use super::*;
 
 impl Engine<'_> {
+    /// How what reaches a port comes there: by whatever way, with which VLAN bits. `NORMAL` leaves an access port none.
+    pub(super) fn delivered(&self, event: &Event<Bdd>, receiver: &Port) -> Exit {
+        let known = self.scene.host.tags.get(&receiver.ofport);
+        let is_access = known.map_or(receiver.network, |tag| *tag).is_some();
+        let (emit, mut vlan) = exit(event);
+        if emit == Emit::Normal && is_access {
+            vlan.fill(Bit::Known(false));
+        }
+        let emit = if emit.is_modelled() { Emit::Port(receiver.ofport) } else { emit };
+        (emit, vlan)
+    }
+
     /// Those of an event's packets that really leave. `NORMAL` looks at the input port as it is then.
     pub(super) fn leaving(&mut self, event: &Event<Bdd>) -> Bdd {
         let ingress = self.scene.ingress(self.sender, &event.key);
