@@ -26,22 +26,20 @@ fn is_nested(action: &Action) -> bool {
 fn flattened(actions: &[Action]) -> Vec<Action> {
     let mut flat = Vec::with_capacity(actions.len());
     for action in actions {
-        match action {
-            Action::Clone(inner) => {
-                flat.push(Action::Begin(Nest::Clone));
-                flat.extend(flattened(inner));
+        if let Action::Clone(inner) = action {
+            flat.push(Action::Begin(Nest::Clone));
+            flat.extend(flattened(inner));
+            flat.push(Action::End);
+        } else if let Action::Group(GroupRef { id, group: Some(group) }) = action {
+            flat.push(Action::Begin(Nest::Group(*id)));
+            for bucket in &group.buckets {
+                flat.push(Action::Begin(Nest::Bucket));
+                flat.extend(flattened(&sets::ordered(&bucket.actions)));
                 flat.push(Action::End);
             }
-            Action::Group(GroupRef { id, group: Some(group) }) => {
-                flat.push(Action::Begin(Nest::Group(*id)));
-                for bucket in &group.buckets {
-                    flat.push(Action::Begin(Nest::Bucket));
-                    flat.extend(flattened(&sets::ordered(&bucket.actions)));
-                    flat.push(Action::End);
-                }
-                flat.push(Action::End);
-            }
-            _ => flat.push(action.clone()),
+            flat.push(Action::End);
+        } else {
+            flat.push(action.clone());
         }
     }
     flat
@@ -51,10 +49,10 @@ fn flattened(actions: &[Action]) -> Vec<Action> {
 pub(crate) fn bracket(actions: &[Action]) -> (&[Action], &[Action]) {
     let mut open = 1_u32;
     let end = actions.iter().position(|action| {
-        match action {
-            Action::Begin(_) => open += 1,
-            Action::End => open -= 1,
-            _ => return false,
+        if matches!(action, Action::Begin(_)) {
+            open += 1;
+        } else if matches!(action, Action::End) {
+            open -= 1;
         }
         open == 0
     });
@@ -80,7 +78,7 @@ mod tests {
         assert_eq!(flat.to_string(), nested.to_string());
         let outputs = flat.actions.iter().filter(|action| matches!(action, Action::Output(_))).count();
         assert_eq!(outputs, 4);
-        assert_eq!(super::flows(&[flat.clone()]), None);
+        assert_eq!(super::flows(std::slice::from_ref(&flat)), None);
         let (inner, rest) = bracket(flat.actions.get(1..).unwrap());
         assert_eq!((inner.len(), rest.len()), (4, flat.actions.len() - 6));
     }

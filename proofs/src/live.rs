@@ -79,10 +79,12 @@ fn levels(tables: &Tables, table: u8, whole: &BTreeMap<u8, Bits>) -> Vec<Bits> {
 fn of_flow(flow: &Flow, table: u8, whole: &BTreeMap<u8, Bits>) -> Bits {
     let (mut live, mut outside) = (NONE, Vec::new());
     for action in flow.actions.iter().rev() {
-        match action {
-            Action::End => outside.push(std::mem::replace(&mut live, NONE)),
-            Action::Begin(_) => live = union(&live, &outside.pop().unwrap_or(NONE)),
-            _ => live = before(action, live, table, whole),
+        if matches!(action, Action::End) {
+            outside.push(std::mem::replace(&mut live, NONE));
+        } else if matches!(action, Action::Begin(_)) {
+            live = union(&live, &outside.pop().unwrap_or(NONE));
+        } else {
+            live = before(action, live, table, whole);
         }
     }
     for part in flow.matching.words() {

@@ -121,12 +121,10 @@ impl SymKey {
         let mut key =
             Self { known: [u64::MAX; WORDS], value: initial, renamed: Vec::new(), stack: Vec::new() };
         for field in Field::all().filter(|field| field.spec().is_slot_owner() && arrival.frees(*field)) {
-            match field {
-                Field::NwFrag => {}
-                Field::VlanTpid => {
-                    masked_words(field, 0, SERVICE_TAG).for_each(|part| key.update(part, false));
-                }
-                _ => key.release(field),
+            if field == Field::VlanTpid {
+                masked_words(field, 0, SERVICE_TAG).for_each(|part| key.update(part, false));
+            } else if field != Field::NwFrag {
+                key.release(field);
             }
         }
         if arrival == Arrival::Tracked {

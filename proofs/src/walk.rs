@@ -250,14 +250,14 @@ fn calls(flow: &Flow, mut known: Known, tables: &Tables, numbers: &[u8]) -> Vec<
         if extent == Some(Extent::Anywhere) {
             nodes.extend(numbers.iter().map(|table| (at, Node { table: *table, known })));
         }
-        match action {
-            Action::Begin(_) => outside.push(known),
+        if matches!(action, Action::Begin(_)) {
+            outside.push(known);
+        } else if matches!(action, Action::End) {
+            known = outside.pop().unwrap_or([None; 4]);
+        } else if let Action::Pop(dst) | Action::CheckPktLarger { dst, .. } = action {
             // What was pushed may be anything.
-            Action::Pop(dst) | Action::CheckPktLarger { dst, .. } => write(&mut known, dst.field, None),
-            Action::End => known = outside.pop().unwrap_or([None; 4]),
-            _ => {}
-        }
-        if let Action::Set { field, value, mask, .. } = action {
+            write(&mut known, dst.field, None);
+        } else if let Action::Set { field, value, mask, .. } = action {
             write(&mut known, *field, Some((*value, *mask)));
         } else if let Action::Move { dst, .. } = action {
             write(&mut known, dst.field, None);

@@ -2,7 +2,7 @@
 //!
 //! The tables, the frames and what came out: `tests/fixtures/ovs/constructs.py`.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
 use flowproof_packet::{Field, PortNo, port, wire};
 use flowproof_proofs::{

@@ -14,7 +14,7 @@ use flowproof_proofs::tables::Tables;
 /// The host that is asked about.
 pub(super) enum Subject {
     /// All that is wrong with it.
-    AsItIs(Host),
+    AsItIs(Box<Host>),
     /// What is wrong since its tables were others.
     Changed(Box<Change>),
 }
@@ -28,7 +28,7 @@ pub(super) struct Change {
 impl Subject {
     /// The host; with `--since` also the tables of before.
     pub(super) fn read(options: &Options, host: Host, before: Option<Flows>, console: &Console) -> Self {
-        let Some(flows) = before else { return Self::AsItIs(host) };
+        let Some(flows) = before else { return Self::AsItIs(Box::new(host)) };
         let before = Tables::new(flows.file.flows.clone());
         let since = Since::new(host, before, &options.datapath.0);
         let change = Change { flows, since };
@@ -38,7 +38,7 @@ impl Subject {
         Self::Changed(Box::new(change))
     }
 
-    pub(super) const fn host(&self) -> &Host {
+    pub(super) fn host(&self) -> &Host {
         match self {
             Self::AsItIs(host) => host,
             Self::Changed(change) => &change.since.now,

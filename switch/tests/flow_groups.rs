@@ -1,6 +1,6 @@
 //! Groups as `ovs-ofctl` prints and reads them.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
 use flowproof_switch::flow::{Action, GroupRef, Groups, ParseOptions, parse_flows};
 use std::collections::BTreeMap;

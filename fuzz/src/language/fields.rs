@@ -185,8 +185,7 @@ pub fn text(choices: &mut Choices<'_>, field: Field, value: u128, mask: u128) ->
         Format::Frag => (*choices.pick(&FRAGMENTS)).to_owned(),
         Format::CtState if mask != 0 && choices.chance(80) => {
             let mask = if whole { 0xff } else { mask & 0xff };
-            let text = flags(&CT_STATE, value, if mask == 0 { 0x20 } else { mask });
-            text
+            flags(&CT_STATE, value, if mask == 0 { 0x20 } else { mask })
         }
         Format::TcpFlags if mask & 0x1ff != 0 && choices.chance(70) => flags(&TCP_FLAGS, value, mask & 0x1ff),
         Format::TunFlags if mask & 1 != 0 => flags(&["oam"], value, 1),
@@ -204,7 +203,7 @@ pub fn text(choices: &mut Choices<'_>, field: Field, value: u128, mask: u128) ->
 #[must_use]
 pub fn name(choices: &mut Choices<'_>, field: Field) -> &'static str {
     let spec = field.spec();
-    if !spec.aliases.is_empty() && choices.chance(20) { *choices.pick(spec.aliases) } else { spec.name }
+    if !spec.aliases.is_empty() && choices.chance(20) { choices.pick(spec.aliases) } else { spec.name }
 }
 
 /// A match item for a field with this value and a mask of some legal shape.

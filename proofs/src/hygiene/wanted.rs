@@ -79,11 +79,12 @@ impl Wanted {
         let mut closed = 0_u32;
         actions.iter().rev().try_for_each(|action| {
             // What a copy does is forgotten, unless it goes on from there.
-            match action {
-                Action::End => closed += 1,
-                Action::Begin(_) => closed = closed.saturating_sub(1),
-                _ if closed == 0 => return self.before_one(action),
-                _ => {}
+            if matches!(action, Action::End) {
+                closed += 1;
+            } else if matches!(action, Action::Begin(_)) {
+                closed = closed.saturating_sub(1);
+            } else if closed == 0 {
+                return self.before_one(action);
             }
             Some(())
         })

@@ -7,10 +7,7 @@
 
 use super::{Execution, State};
 use crate::{flat::bracket, set::PacketSets, symkey::SymKey};
-use flowproof_switch::flow::{
-    Action, Subfield,
-    ast::{Controller, Nest},
-};
+use flowproof_switch::flow::{Action, Subfield, ast::Nest};
 
 impl<S: PacketSets> Execution<'_, S> {
     /// A list of actions; the states after it.
@@ -19,21 +16,17 @@ impl<S: PacketSets> Execution<'_, S> {
         while let [action, rest @ ..] = ahead {
             ahead = rest;
             let last = last && rest.is_empty();
-            match action {
-                Action::Begin(nest) => {
-                    let (inner, behind) = bracket(rest);
-                    ahead = behind;
-                    let go = |state| self.nested(*nest, inner, state);
-                    states = states.into_iter().flat_map(go).collect();
-                }
-                Action::CheckPktLarger { dst, .. } => {
-                    return states.into_iter().flat_map(|state| self.by_length(*dst, rest, state)).collect();
-                }
-                _ => {
-                    states = states.into_iter().flat_map(|state| self.act(action, state, last)).collect();
-                    if ends(action) {
-                        return Vec::new();
-                    }
+            if let Action::Begin(nest) = action {
+                let (inner, behind) = bracket(rest);
+                ahead = behind;
+                let go = |state| self.nested(*nest, inner, state);
+                states = states.into_iter().flat_map(go).collect();
+            } else if let Action::CheckPktLarger { dst, .. } = action {
+                return states.into_iter().flat_map(|state| self.by_length(*dst, rest, state)).collect();
+            } else {
+                states = states.into_iter().flat_map(|state| self.act(action, state, last)).collect();
+                if ends(action) {
+                    return Vec::new();
                 }
             }
         }
@@ -91,10 +84,5 @@ impl<S: PacketSets> Execution<'_, S> {
 
 /// Whether nothing is done after an action, by nobody.
 pub(crate) fn ends(action: &Action) -> bool {
-    let pauses = |controller: &Controller| controller.pause;
-    match action {
-        Action::Exit => true,
-        Action::Controller(controller) => pauses(controller),
-        _ => false,
-    }
+    matches!(action, Action::Exit) || matches!(action, Action::Controller(controller) if controller.pause)
 }

@@ -241,7 +241,7 @@ fn comparable(flows: &[Flow], frames: Vec<(PortNo, Vec<u8>)>) -> Vec<(PortNo, Ve
     });
     let fits = |frame: &[u8]| match frames::fragmented(frame) {
         (false, _) => true,
-        (true, later) => !tracks && !(later && writes),
+        (true, later) => !(tracks || later && writes),
     };
     frames.into_iter().filter(|(_, frame)| fits(frame)).collect()
 }
@@ -310,13 +310,11 @@ fn real_differs(
     })
 }
 
+/// Flows and frames that show a difference, and what it is.
+type Shown = (Vec<Flow>, Vec<(PortNo, Vec<u8>)>, String);
+
 /// Fewer flows, actions and frames that show some difference still.
-fn smallest_real(
-    judge: &mut Judge,
-    flows: &[Flow],
-    frames: &[(PortNo, Vec<u8>)],
-    story: String,
-) -> (Vec<Flow>, Vec<(PortNo, Vec<u8>)>, String) {
+fn smallest_real(judge: &mut Judge, flows: &[Flow], frames: &[(PortNo, Vec<u8>)], story: String) -> Shown {
     let mut story = story;
     let mut frames = frames.to_vec();
     // The last frame is the one that differs; often it does so alone.

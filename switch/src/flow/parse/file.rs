@@ -191,9 +191,10 @@ impl<'o> Reader<'o> {
             Said::Modify { change, strict } => {
                 self.work(&change.flow.matching)?;
                 let changed = commands::modify(&mut self.file.flows, change, strict);
-                match changed.map_err(|table| format!("goto_table must go to a table above {table}"))? {
-                    Some(change) => self.add(change, span, text),
-                    None => {}
+                if let Some(change) =
+                    changed.map_err(|table| format!("goto_table must go to a table above {table}"))?
+                {
+                    self.add(change, span, text);
                 }
             }
             Said::Delete { criteria, strict } => {
