@@ -203,7 +203,11 @@ pub fn text(choices: &mut Choices<'_>, field: Field, value: u128, mask: u128) ->
 #[must_use]
 pub fn name(choices: &mut Choices<'_>, field: Field) -> &'static str {
     let spec = field.spec();
-    if !spec.aliases.is_empty() && choices.chance(20) { choices.pick(spec.aliases) } else { spec.name }
+    if !spec.aliases.is_empty() && choices.chance(20) {
+        choices.pick::<&str>(spec.aliases)
+    } else {
+        spec.name
+    }
 }
 
 /// A match item for a field with this value and a mask of some legal shape.
