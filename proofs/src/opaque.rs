@@ -38,7 +38,7 @@ const fn interpreted(
 /// The table.
 pub const OPAQUE: &[Row] = &[
     interpreted(
-        "`learn(…)`",
+        "`learn(…)`, and lookups in the table that it adds to",
         &["actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])"],
         "which flows packets have added",
     ),
@@ -72,9 +72,15 @@ pub const OPAQUE: &[Row] = &[
         "choices by a hash: `bundle`, `bundle_load`, `multipath`",
         &[
             "actions=bundle(eth_src,0,hrw,ofport,members:1,2)",
+            "actions=bundle_load(eth_src,50,hrw,ofport,NXM_NX_REG0[],members:1,2)",
             "actions=multipath(eth_src,50,modulo_n,1,0,NXM_NX_REG0[])",
         ],
         "which is chosen",
+    ),
+    row(
+        "`debug_recirc`, `debug_slow`",
+        &["actions=debug_recirc", "actions=debug_slow"],
+        "nothing but the way",
     ),
     row("`sample(…)`", &["actions=sample(probability=1)"], "who gets a copy"),
     row("`fin_timeout(…)`", &["tcp actions=fin_timeout(idle_timeout=5)"], "how long the flow is there"),

@@ -342,8 +342,9 @@ mod tests {
     #[test]
     fn every_prerequisite_but_none_leaves_some_packets_out() {
         let mut sets = Bdds::with_limit(1 << 16);
-        let key = SymKey::entering_anywhere(Form::Whole, Arrival::Tracked);
         for need in PREREQUISITES {
+            let arrival = if need == Prerequisite::Ethernet { Arrival::Bare } else { Arrival::Tracked };
+            let key = SymKey::entering_anywhere(Form::Whole, arrival);
             let any = having(need).iter().filter_map(|matching| key.wanted(matching)).collect();
             let rewrite = Rewrite { requires: smallvec![any], then: key.clone(), otherwise: key.clone() };
             let all = sets.all();

@@ -354,6 +354,9 @@ impl<S: PacketSets> Execution<'_, S> {
         if let Some(port) = in_port.filter(|port| *port != port::IN_PORT) {
             key.set(Field::InPort, u128::from(port), u128::MAX);
         }
+        if let Some(unknown) = self.tables.added(table) {
+            self.emit(unknown, &state);
+        }
         if last && self.sweep.is_some() {
             self.sweep_table(table, in_port, &key, &state);
             return Vec::new();

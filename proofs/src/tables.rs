@@ -3,7 +3,7 @@
 //! Invariants: the flows of one [`Level`] have one priority; ordinary and conjunctive flows are kept apart; flows that are
 //! [alike](Tables::like) do the same to every packet that hits them.
 
-use crate::{flat, index::Index};
+use crate::{flat, index::Index, symbolic::Emit};
 use flowproof_packet::{Field, PortNo, port};
 use flowproof_switch::{
     conntrack::state,
@@ -50,6 +50,7 @@ pub struct Tables {
     like: Vec<FlowId>,
     hidden: FxHashSet<FlowId>,
     translates: bool,
+    learned: BTreeSet<u8>,
 }
 
 impl Tables {
@@ -68,8 +69,9 @@ impl Tables {
         let like = like(flows, &hidden);
         let ports = named.into_iter().collect();
         let translates = flows.iter().chain(switch.flows()).any(translates);
+        let learned = flows.iter().chain(switch.flows()).flat_map(learned).collect();
         let switch = Arc::new(switch);
-        Self { levels, ports, local, reads_in_port, vlans, like, hidden, flat, switch, translates }
+        Self { levels, ports, local, reads_in_port, vlans, like, hidden, flat, switch, translates, learned }
     }
 
     /// The first flow that is like this one: of its table, with its actions, for the same port register, for untracked packets only
@@ -90,6 +92,12 @@ impl Tables {
     #[must_use]
     pub const fn translates(&self) -> bool {
         self.translates
+    }
+
+    /// What is not known of lookups in a table: the flows that `learn` has added by then.
+    #[must_use]
+    pub fn added(&self, table: u8) -> Option<Emit> {
+        self.learned.contains(&table).then(|| Emit::Opaque(format!("flows that learn adds to table {table}")))
     }
 
     /// Takes connections for translated if either tables may do so, for those who compare both.
@@ -145,6 +153,12 @@ impl Tables {
     pub fn levels(&self, table: u8) -> &[Level] {
         self.levels.get(&table).map_or(&[], Vec::as_slice)
     }
+}
+
+/// The tables that a flow's `learn` adds to.
+fn learned(flow: &Flow) -> impl Iterator<Item = u8> + '_ {
+    let of = |action: &Action| if let Action::Learn(learn) = action { Some(learn.table) } else { None };
+    flow.all_actions().filter_map(of)
 }
 
 /// Whether a flow begins a translation, wherever that stands in its actions; a group that is not known may.

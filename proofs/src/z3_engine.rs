@@ -313,6 +313,10 @@ impl<'a> Encoder<'a> {
             let (hit, leads) = self.hard(level.hard.iter().copied(), &key, at);
             below = self.either(&[leads, below.when(&hit.not())]);
         }
+        if let Some(unknown) = tables.added(at.table) {
+            let leaves = self.leaves(unknown, &at.key, at.recirculations);
+            below = self.either(&[leaves, below]);
+        }
         if let Some(memo) = memo {
             self.known.insert(memo, below.clone());
         }

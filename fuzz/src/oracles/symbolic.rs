@@ -43,7 +43,8 @@ enum Way {
 /// One way out: where to, the headers then, the flows that led there. Flows that do the same count as one.
 type Exit = (Way, Vec<u128>, Vec<FlowId>);
 
-/// Headers that any frame shows as its key has them.
+/// Headers that any frame shows as its key has them, but for the tag: where the frame has more tags than its key, it shows the
+/// next one if the first goes.
 const OUTER: [Field; 3] = [Field::VlanTci, Field::DlSrc, Field::DlDst];
 
 /// Headers that a sound frame shows as its key has them.
@@ -76,10 +77,26 @@ const INNER: [Field; 26] = [
     Field::NshNp,
 ];
 
-/// What is looked at of a frame whose fields have these values.
-fn seen(value: impl Fn(Field) -> u128, inner: bool) -> Vec<u128> {
-    let inner: &[Field] = if inner { &INNER } else { &[] };
-    OUTER.iter().chain(inner).map(|field| value(*field)).collect()
+/// What is looked at of a frame.
+#[derive(Clone, Copy)]
+struct Looked {
+    /// The tag.
+    tag: bool,
+    /// Inner headers.
+    inner: bool,
+}
+
+impl Looked {
+    fn of(frame: &Frame) -> Self {
+        Self { tag: !is_tag(frame.sent.get(Field::DlType)), inner: is_sound(frame) }
+    }
+
+    /// Of a frame whose fields have these values.
+    fn seen(self, value: impl Fn(Field) -> u128) -> Vec<u128> {
+        let inner: &[Field] = if self.inner { &INNER } else { &[] };
+        let outer = OUTER.iter().filter(|field| self.tag || **field != Field::VlanTci);
+        outer.chain(inner).map(|field| value(*field)).collect()
+    }
 }
 
 /// Whether a type is that of a tag, behind which nothing is read.
@@ -181,7 +198,7 @@ impl Case<'_> {
             events: trace.steps.iter().peekable(),
             effects: outcome.effects.into(),
             exits: Vec::new(),
-            inner: is_sound(frame),
+            looked: Looked::of(frame),
             by_depth: Vec::new(),
             uniform: true,
             asked: 0,
@@ -199,13 +216,13 @@ impl Case<'_> {
         &self,
         (sets, run): (&Bdds, &Yield<Bdd>),
         packet: &Assignment,
-        inner: bool,
+        looked: Looked,
     ) -> Vec<Option<Exit>> {
         let holds = |event: &&Event<_>| sets.contains(event.packets, |var| packet.bit(var));
-        run.events.iter().filter(holds).flat_map(|event| self.exits(event, packet, inner)).collect()
+        run.events.iter().filter(holds).flat_map(|event| self.exits(event, packet, looked)).collect()
     }
 
-    fn exits(&self, event: &Event<Bdd>, packet: &Assignment, inner: bool) -> Vec<Option<Exit>> {
+    fn exits(&self, event: &Event<Bdd>, packet: &Assignment, looked: Looked) -> Vec<Option<Exit>> {
         let on = |bit: Bit| match bit {
             Bit::Known(on) => on,
             Bit::Free(var) => packet.bit(var),
@@ -215,7 +232,8 @@ impl Case<'_> {
             let bits = spec.offset..spec.offset + spec.width;
             bits.fold(0u128, |sum, bit| sum << 1 | u128::from(on(event.key.bit(bit))))
         };
-        let headers = seen(value, inner && !on(event.key.second_tag()));
+        let inner = looked.inner && !on(event.key.second_tag());
+        let headers = Looked { inner, ..looked }.seen(value);
         let flows: Vec<FlowId> =
             symbolic::flows_of(&event.path).into_iter().map(|flow| self.tables.like(flow)).collect();
         let in_port = event.key.constant(Subfield::whole(Field::InPort)).unwrap_or_default() as PortNo;
@@ -239,11 +257,11 @@ impl Case<'_> {
         answers: &[CtInfo],
     ) -> Result<usize, Objection> {
         let mut exits = 0;
-        let inner = is_sound(frame);
+        let looked = Looked::of(frame);
         for tie in [TieBreak::First, TieBreak::Last] {
             let took = self.interpret(frame, answers, tie)?;
             for (exit, answers) in &took.exits {
-                let predicted = self.predicted((sets, run), &Assignment::new(frame, answers), inner);
+                let predicted = self.predicted((sets, run), &Assignment::new(frame, answers), looked);
                 if !predicted.iter().any(|known| known.as_ref().is_none_or(|known| known == exit)) {
                     let text =
                         format!("an exit that symbolic execution has not: {exit:?}\nit has {predicted:#?}");
@@ -256,7 +274,7 @@ impl Case<'_> {
             }
             let longest = took.exits.iter().map(|(_, answers)| answers).max_by_key(|answers| answers.len());
             let packet = Assignment::new(frame, longest.map_or(answers, |longest| longest));
-            let predicted = self.predicted((sets, run), &packet, inner);
+            let predicted = self.predicted((sets, run), &packet, looked);
             if predicted.iter().any(Option::is_none) {
                 continue;
             }
@@ -297,8 +315,7 @@ struct Reader<'a> {
     events: Peekable<slice::Iter<'a, trace::Step>>,
     effects: VecDeque<Effect>,
     exits: Vec<(Exit, Vec<CtInfo>)>,
-    /// Whether inner headers are looked at.
-    inner: bool,
+    looked: Looked,
     by_depth: Vec<CtInfo>,
     uniform: bool,
     asked: usize,
@@ -344,8 +361,8 @@ impl Reader<'_> {
                             | Effect::Controller { frame },
                         ) => {
                             let key = wire::extract(&frame, 0);
-                            let inner = self.inner && !is_tag(key.get(Field::DlType));
-                            seen(|field| key.get(field), inner)
+                            let inner = self.looked.inner && !is_tag(key.get(Field::DlType));
+                            Looked { inner, ..self.looked }.seen(|field| key.get(field))
                         }
                         Some(Effect::Opaque { .. }) => Vec::new(),
                         None => return object(format!("{way:?} without effect")),

@@ -162,6 +162,9 @@ proptest! {
         let frame = compose(&key, &ComposeOptions { min_frame_len: 0, fragment_protocol: 17, ..opts });
         let sliced = etherparse::SlicedPacket::from_ethernet(&frame);
         prop_assume!(!matches!(key.get(Field::DlType), 0x8100 | 0x88a8));
+        // It looks for as many sources or records as the body of an IGMP message says, where we have any bytes.
+        let counts = key.get(Field::NwProto) == 2 && matches!(key.get(Field::TcpSrc), 0x11 | 0x22);
+        prop_assume!(!counts);
         let sliced = sliced.map_err(|error| TestCaseError::fail(format!("{error}: {frame:02x?}")))?;
         let Some(transport) = sliced.transport else { return Ok(()) };
         let number = transport_number(&transport);

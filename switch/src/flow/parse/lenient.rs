@@ -89,7 +89,7 @@ fn said_well(text: &str) -> bool {
 fn goes_on(text: &str) -> bool {
     let open = text.bytes().filter(|b| *b == b'(').count();
     let closed = text.bytes().filter(|b| *b == b')').count();
-    text.ends_with([',', '(', '>', '=']) || open > closed
+    text.ends_with([',', '(', '>', '=', ':']) || open > closed
 }
 
 fn is_whole(text: &str) -> bool {

@@ -134,7 +134,7 @@ fn criterion<'a>(
     match which {
         Meta::Ignored => {}
         _ if item.value.is_empty() => return fault(item.whole, format!("field {} missing value", item.key)),
-        Meta::Statistic => {}
+        Meta::Statistic | Meta::Counter(_) => {}
         Meta::Table => wanted.table = own_table(item, names)?,
         Meta::Priority if strict => wanted.priority = fitting(item.value, "priority")?,
         Meta::Cookie => {
