@@ -92,6 +92,10 @@ fn what_rests_on_something_that_is_not_modelled_is_unknown() {
         }
     }
     check("table=71,priority=200,in_port=5,tun_metadata0=1 actions=drop", "spoofed-mac", "unknown", why);
+    // Somebody else's packets add flows to the table that these are looked up in.
+    let learns = "table=71,priority=200,in_port=5 actions=resubmit(,98)\n\
+                  table=99 actions=learn(table=98,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])";
+    check(learns, "spoofed-mac", "unknown", why);
 }
 
 #[test]
