@@ -9,6 +9,7 @@ use crate::language::trial::Trial;
 use crate::oracles::{DifferencePair, Objection, object};
 use crate::packets;
 use flowproof_packet::wire;
+use flowproof_proofs::check::with_deep_stack;
 use flowproof_proofs::hygiene::{self, Death};
 use flowproof_proofs::tables::Tables;
 use flowproof_switch::conntrack::{CtInfo, Profile};
@@ -84,7 +85,7 @@ pub fn against_lint(seed: u64, number: u64) -> Result<Tally, Objection> {
     let drawn = tables::draw(&mut choices, Wish { goal: Some(number as usize), ..Wish::default() });
     let mut tally = Tally::of(&drawn);
     let tables = Tables::new(drawn.flows.clone());
-    let hygiene = hygiene::examine(&tables);
+    let hygiene = with_deep_stack(|| hygiene::examine(&tables));
     if !hygiene.complete {
         tally.passed_over += 1;
         return Ok(tally);
