@@ -12,7 +12,7 @@ use flowproof_packet::wire::{self, ethertype, proto};
 use flowproof_packet::{Field, FlowKey, PortNo, pcap, port};
 use flowproof_switch::flow::Match;
 use flowproof_switch::flow::text::parse_match_with;
-use flowproof_switch::pipeline::{PortKind, Start, TUNNEL_FIELDS, is_metadata};
+use flowproof_switch::pipeline::{PortKind, Start, is_metadata, tunnel_fields};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -119,8 +119,7 @@ impl Door<'_> {
             self.ports.iter().filter(|port| port.ofport == in_port).map(|port| port.kind).peekable();
         let undescribed = kinds.peek().is_none() && in_port != port::LOCAL;
         let tunnel = undescribed || kinds.any(|kind| kind.is_none_or(PortKind::may_bring_tunnel_fields));
-        let open =
-            if tunnel { TUNNEL_FIELDS.into_iter().chain([Field::PktMark]).collect() } else { Vec::new() };
+        let open = if tunnel { tunnel_fields().chain([Field::PktMark]).collect() } else { Vec::new() };
         Start { table: self.table, given, open }
     }
 }

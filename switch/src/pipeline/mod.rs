@@ -22,7 +22,7 @@ mod write;
 
 pub use kind::PortKind;
 pub use normal::{Decision, Fdb, MAC_AGE_MS, NormalDrop, RESERVED};
-pub use start::{NOT_GIVEN, Start, TUNNEL_FIELDS, Unlisted, is_metadata};
+pub use start::{NOT_GIVEN, Start, Unlisted, is_metadata, tunnel_fields};
 pub use stateless::{Stateless, trace_stateless};
 pub use tracker::{Scripted, Tracker, Visit};
 

@@ -10,71 +10,24 @@
 use crate::flow::{Match, Subfield};
 use crate::table::{FlowId, Lookup, Tables};
 use flowproof_packet::{
-    Field, FlowKey, PortNo,
+    Field, FlowKey, Origin, PortNo,
     key::{MaskedWord, masked_words},
 };
+use std::sync::LazyLock;
 
-/// Everything that lookup sees of a packet and that is no part of its frame; the input port apart.
-const METADATA: [Field; 38] = [
-    Field::DpHash,
-    Field::RecircId,
-    Field::ConjId,
-    Field::TunId,
-    Field::TunSrc,
-    Field::TunDst,
-    Field::TunIpv6Src,
-    Field::TunIpv6Dst,
-    Field::TunFlags,
-    Field::TunTtl,
-    Field::TunTos,
-    Field::TunGbpId,
-    Field::TunGbpFlags,
-    Field::TunErspanIdx,
-    Field::TunErspanVer,
-    Field::TunErspanDir,
-    Field::TunErspanHwid,
-    Field::TunGtpuFlags,
-    Field::TunGtpuMsgtype,
-    Field::Metadata,
-    Field::ActsetOutput,
-    Field::SkbPriority,
-    Field::PktMark,
-    Field::CtState,
-    Field::CtZone,
-    Field::CtMark,
-    Field::CtLabel,
-    Field::CtNwProto,
-    Field::CtNwSrc,
-    Field::CtNwDst,
-    Field::CtIpv6Src,
-    Field::CtIpv6Dst,
-    Field::CtTpSrc,
-    Field::CtTpDst,
-    Field::Xxreg0,
-    Field::Xxreg1,
-    Field::Xxreg2,
-    Field::Xxreg3,
-];
+/// Everything that lookup sees of a packet and that is no part of its frame; the input port apart, and what kind of packet
+/// it is.
+static METADATA: LazyLock<Vec<Field>> = LazyLock::new(|| {
+    let has_name = |field: &Field| !field.spec().name.is_empty();
+    let is_beside = |field: &Field| !matches!(field.spec().origin, Origin::Frame | Origin::Port);
+    let all = Field::all().filter(|field| field.spec().is_slot_owner() && *field != Field::PacketType);
+    all.filter(has_name).filter(is_beside).collect()
+});
 
 /// What a packet out of a tunnel brings with it.
-pub const TUNNEL_FIELDS: [Field; 16] = [
-    Field::TunId,
-    Field::TunSrc,
-    Field::TunDst,
-    Field::TunIpv6Src,
-    Field::TunIpv6Dst,
-    Field::TunFlags,
-    Field::TunTtl,
-    Field::TunTos,
-    Field::TunGbpId,
-    Field::TunGbpFlags,
-    Field::TunErspanIdx,
-    Field::TunErspanVer,
-    Field::TunErspanDir,
-    Field::TunErspanHwid,
-    Field::TunGtpuFlags,
-    Field::TunGtpuMsgtype,
-];
+pub fn tunnel_fields() -> impl Iterator<Item = Field> {
+    METADATA.iter().copied().filter(|field| field.spec().origin == Origin::Tunnel)
+}
 
 /// Whether a field, under whatever name, is no part of a frame.
 #[must_use]
@@ -100,9 +53,9 @@ pub struct Start {
 impl Start {
     /// Puts what is given into a key.
     pub fn put(&self, key: &mut FlowKey) {
-        for field in METADATA {
-            let (value, mask) = self.given.get(field);
-            key.set_masked(field, value, mask);
+        for field in METADATA.iter() {
+            let (value, mask) = self.given.get(*field);
+            key.set_masked(*field, value, mask);
         }
     }
 
