@@ -5,6 +5,7 @@
 //! it is, for each oracle: what is found there is no merit of anything. An edit whose old text is not there, once, is an
 //! error. `FLOWPROOF_PLANTED_PROFILE` says how to build (`release`).
 
+use flowproof_fuzz::language::planted::{Entry, entries};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write, stdout};
@@ -15,38 +16,6 @@ use std::time::{Duration, Instant};
 
 /// Directories that are not copied.
 const LEFT: [&str; 5] = ["target", ".git", ".z3", "corpus", "node_modules"];
-
-/// One edit that takes a mending out.
-struct Entry {
-    name: String,
-    oracle: String,
-    file: String,
-    old: String,
-    new: String,
-}
-
-/// Entries are blocks: `== NAME`, `oracle: O`, `file: F`, `--- old`, lines, `--- new`, lines, `---`.
-fn entries(text: &str) -> Vec<Entry> {
-    let mut found = Vec::new();
-    for block in text.split("\n== ").skip(1) {
-        let (head, rest) = block.split_once("\n--- old\n").unwrap_or((block, ""));
-        let (old, rest) = rest.split_once("\n--- new\n").unwrap_or((rest, ""));
-        let new = if rest.starts_with("---") { "" } else { rest.split("\n---").next().unwrap_or_default() };
-        let value = |key: &str| {
-            head.lines()
-                .find_map(|line| line.strip_prefix(key))
-                .map_or_else(String::new, |v| v.trim().to_owned())
-        };
-        found.push(Entry {
-            name: head.lines().next().unwrap_or_default().trim().to_owned(),
-            oracle: value("oracle:"),
-            file: value("file:"),
-            old: old.to_owned(),
-            new: new.to_owned(),
-        });
-    }
-    found
-}
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
@@ -138,14 +107,8 @@ impl Place {
     fn edit(&self, entry: &Entry) -> Result<String, String> {
         let path = self.tree.join(&entry.file);
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", entry.file))?;
-        match text.matches(&entry.old).count() {
-            1 if !entry.old.is_empty() => {
-                fs::write(&path, text.replacen(&entry.old, &entry.new, 1))
-                    .map_err(|error| error.to_string())?;
-                Ok(text)
-            }
-            count => Err(format!("the old text is there {count} times in {}", entry.file)),
-        }
+        fs::write(&path, entry.edited(&text)?).map_err(|error| error.to_string())?;
+        Ok(text)
     }
 }
 

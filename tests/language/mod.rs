@@ -5,7 +5,7 @@
 
 use flowproof_fuzz::language::matrix::Matrix;
 use flowproof_fuzz::language::tables::{self, Wish};
-use flowproof_fuzz::language::{actions, fields};
+use flowproof_fuzz::language::{actions, fields, planted};
 use flowproof_fuzz::oracles::Objection;
 use flowproof_fuzz::oracles::language::{self, Tally};
 use flowproof_ovs::{Judge, refused_by_the_tool};
@@ -133,4 +133,16 @@ fn a_real_switch_does_to_frames_what_the_interpreter_does() {
     }
     let mut judge = Judge::summon().unwrap();
     check("real", 2000, |seed, number| language::against_real(&mut judge, seed, number));
+}
+
+#[test]
+fn every_planted_defect_can_be_planted_still() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let text = std::fs::read_to_string(format!("{root}/fuzz/planted.txt")).unwrap();
+    let entries = planted::entries(&text);
+    assert!(entries.len() >= 15, "only {}", entries.len());
+    for entry in entries {
+        let source = std::fs::read_to_string(format!("{root}/{}", entry.file)).unwrap();
+        assert_ne!(entry.edited(&source).unwrap_or_else(|why| panic!("{}: {why}", entry.name)), source);
+    }
 }

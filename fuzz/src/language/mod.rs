@@ -8,5 +8,6 @@ pub mod actions;
 pub mod fields;
 pub mod frames;
 pub mod matrix;
+pub mod planted;
 pub mod tables;
 pub mod trial;
