@@ -128,6 +128,12 @@ fn has_upper_header(frame: &Frame) -> bool {
     if dl_type == 0x8035 || dl_type == 0x0806 && operation == 0 {
         return false;
     }
+    // Neighbour discovery with a bad option is read as if it had nothing.
+    let kind = (frame.sent.get(Field::TcpSrc), frame.sent.get(Field::TcpDst));
+    let is_nd = dl_type == 0x86dd && operation == 58 && matches!(kind, (135 | 136, 0));
+    if is_nd && frame.sent.get(Field::NdTarget) == 0 {
+        return false;
+    }
     wire::l3(&frame.bytes).is_none_or(|l3| match l3.protocol {
         1 | 58 => wire::icmp(l3.payload).is_some(),
         6 => wire::tcp(l3.payload).is_some(),
@@ -251,6 +257,7 @@ impl Case<'_> {
         };
         let inner = looked.inner && !on(event.key.second_tag());
         // Who writes another type or code has a frame that shows no neighbour discovery, in a key that does.
+        let is_icmp = matches!((value(Field::DlType), value(Field::NwProto)), (0x0800, 1) | (0x86dd, 58));
         let other = value(Field::DlType) == 0x86dd
             && value(Field::NwProto) == 58
             && !(matches!(value(Field::TcpSrc), 135 | 136) && value(Field::TcpDst) == 0);
@@ -259,6 +266,8 @@ impl Case<'_> {
             (field, _) if other && of_nd(field) => 0,
             // Of a tag without its presence bit nothing is written.
             (Field::VlanTci, tci) if tci & 0x1000 == 0 => 0,
+            // A key has room for ports where a message has a byte each.
+            (Field::TcpSrc | Field::TcpDst, port) if is_icmp => port & 0xff,
             (_, value) => value,
         };
         let headers = Looked { inner, ..looked }.seen(shown);
