@@ -2,6 +2,7 @@
 //! be caught.
 
 mod agreement;
+mod battery;
 mod brute;
 mod catalogue;
 mod difference;
